@@ -1,0 +1,411 @@
+"""Turn bytes into values and back: strict JSON, and rows as JSONL or CSV streams."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple, Self
+
+import orjson
+
+MAX_DEPTH = 100
+MAX_DIGITS = 4_000
+MAX_LINE_BYTES = 16 * 1024 * 1024
+WRITE_BYTES = 64 * 1024
+
+Format = Literal["jsonl", "csv"]
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+}
+
+# Every integer of 18 digits fits 64 bits; orjson makes floats of those that do not.
+_DIGITS_TO_ZERO = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A cell that a spreadsheet would run as a formula begins with one of these.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+# The reader's own limit is 128 KiB and global to the process; ours is per record, see _Lines.
+csv.field_size_limit(MAX_LINE_BYTES)
+
+
+class BadJSON(ValueError):
+    """What came in is not JSON that can be stored and given back unchanged."""
+
+
+class Line(NamedTuple):
+    """A line of a stream: its number from 1, and `raw`, the stream's bytes [start, stop)."""
+
+    number: int
+    start: int
+    stop: int
+    raw: bytes
+
+
+class Row(NamedTuple):
+    """An item and the number, from 1, of the line it begins on."""
+
+    line: int
+    value: dict[str, Any]
+
+
+class BadRow(NamedTuple):
+    """Why the row that begins on this line, counted from 1, cannot be taken."""
+
+    line: int
+    message: str
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse one JSON document, strictly.
+
+    Integers stay exact at any size up to MAX_DIGITS, keys keep their order, the last of two equal
+    keys wins. Raises BadJSON, with the position where it is known, for text that is not UTF-8 or
+    not JSON, NaN, Infinity, numbers beyond a double, NUL characters, lone surrogates, and nesting
+    deeper than MAX_DEPTH.
+    """
+    try:
+        document = data.encode() if isinstance(data, str) else data
+    except UnicodeEncodeError as error:
+        raise BadJSON(f"lone surrogate at character {error.start + 1}") from None
+    if _LONG_NUMBER in document.translate(_DIGITS_TO_ZERO):
+        return _parse_exactly(document)
+    try:
+        value = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise _bad_json(document, error) from None
+    if document.count(b"[") + document.count(b"{") > MAX_DEPTH:
+        _refuse_depth(value)
+    if b"\\u0000" in document:
+        _refuse_bad_text(value)
+    return value
+
+
+def dump_json(value: Any) -> str:
+    """Write a value as compact JSON: key order kept, non-ASCII kept.
+
+    Raises ValueError for NaN, infinities and lone surrogates, TypeError for what JSON has no word
+    for.
+    """
+    try:
+        text = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # The integers that orjson refuses; whatever else it refuses is refused again here.
+        exact = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        exact.encode()
+        return exact
+    # orjson writes NaN as null.
+    if b"null" in text and not _is_finite(value):
+        raise ValueError("NaN and infinities have no JSON form")
+    return text.decode()
+
+
+def _parse_exactly(document: bytes) -> Any:
+    """Parse with the slower parser, which lets us keep long integers."""
+    try:
+        value = json.loads(
+            document.decode(),
+            parse_int=_exact_integer,
+            parse_float=_finite_float,
+            parse_constant=_refuse_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise _bad_utf8(error) from None
+    except json.JSONDecodeError as error:
+        raise _bad_json(document, error) from None
+    except RecursionError:
+        raise _too_deep() from None
+    _refuse_depth(value)
+    _refuse_bad_text(value)
+    return value
+
+
+def _exact_integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        raise BadJSON(f"a number has more than {MAX_DIGITS:,} digits")
+    return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise BadJSON(f"the number {digits[:20]} is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
+    raise BadJSON(f"{name} is not JSON")
+
+
+def _bad_json(document: bytes, error: json.JSONDecodeError) -> BadJSON:
+    try:
+        document.decode()
+    except UnicodeDecodeError as encoding_error:
+        return _bad_utf8(encoding_error)
+    return BadJSON(f"{error.msg} at line {error.lineno}, column {error.colno}")
+
+
+def _bad_utf8(error: UnicodeDecodeError) -> BadJSON:
+    return BadJSON(f"not valid UTF-8 at byte {error.start + 1}")
+
+
+def _too_deep() -> BadJSON:
+    return BadJSON(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _refuse_depth(value: Any) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+    if level:
+        raise _too_deep()
+
+
+def _refuse_bad_text(value: Any) -> None:
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            if "\0" in node:
+                raise BadJSON("a NUL character in a string")
+            if any("\ud800" <= character <= "\udfff" for character in node):
+                raise BadJSON("a lone surrogate in a string")
+        elif isinstance(node, dict):
+            waiting.extend(node)
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _is_finite(value: Any) -> bool:
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, float):
+            if not math.isfinite(node):
+                return False
+        elif isinstance(node, dict):
+            waiting.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            waiting.extend(node)
+    return True
+
+
+def sniff_format(filename: str) -> Format:
+    """Tell the format by the name's ending; ValueError when it is none we read."""
+    try:
+        return SUFFIXES[PurePath(filename).suffix.lower()]
+    except KeyError:
+        raise ValueError(f"{filename}: the name must end in {', '.join(SUFFIXES)}") from None
+
+
+def iter_lines(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line | BadRow]:
+    r"""Split a stream into lines, without their \n or \r\n.
+
+    Blank lines are counted and skipped, a byte order mark at the start is dropped, the last line
+    need not end. A line longer than `max_bytes` is a BadRow and is never held in memory.
+    """
+    for line in _physical_lines(chunks, max_bytes):
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        number, start, stop, raw = line
+        if not raw or raw.isspace():
+            continue
+        yield Line(number, start, stop - 1, raw[:-1]) if raw.endswith(b"\r") else line
+
+
+def read_jsonl(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Row | BadRow]:
+    """Read one JSON object from each line; a line that holds none is a BadRow."""
+    for line in iter_lines(chunks, max_bytes):
+        if isinstance(line, BadRow):
+            yield line
+            continue
+        try:
+            value = parse_json(line.raw)
+        except BadJSON as error:
+            yield BadRow(line.number, str(error))
+            continue
+        if isinstance(value, dict):
+            yield Row(line.number, value)
+        else:
+            yield BadRow(line.number, "a row must be a JSON object")
+
+
+def read_csv(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Row | BadRow]:
+    """Read records of text cells under a header; each record that does not fit it is a BadRow.
+
+    A header that is missing, or has an empty or repeated name, is a BadRow that ends the stream.
+    Blank lines are skipped. A record, its header too, may hold up to `max_bytes`.
+    Source: RFC 4180, with any of its line ends and UTF-8.
+    """
+    lines = _Lines(chunks, max_bytes)
+    records = csv.reader(lines, strict=True)
+    header: list[str] = []
+    while True:
+        number = lines.begin_record()
+        try:
+            cells = next(records)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            yield BadRow(number, str(error))
+            if not header:
+                return
+            continue
+        if not cells:
+            continue
+        if not header:
+            fault = _header_fault(cells)
+            if fault:
+                yield BadRow(number, fault)
+                return
+            header = cells
+        elif len(cells) == len(header):
+            yield Row(number, dict(zip(header, cells, strict=True)))
+        else:
+            yield BadRow(number, f"{len(cells)} cells under a header of {len(header)}")
+    if not header:
+        yield BadRow(1, "the header row is missing")
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Write one JSON object a line, in pieces of about WRITE_BYTES."""
+    waiting: list[bytes] = []
+    size = 0
+    for row in rows:
+        line = dump_json(row).encode() + b"\n"
+        waiting.append(line)
+        size += len(line)
+        if size >= WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def write_csv(
+    rows: Iterable[Mapping[str, Any]], fields: Sequence[str], *, guard_formulas: bool = False
+) -> Iterator[bytes]:
+    """Write a header and a record a row, in pieces of about WRITE_BYTES.
+
+    Text goes in as it is, None and missing fields as an empty cell, everything else as JSON.
+    `guard_formulas` puts an apostrophe before text that a spreadsheet would run; such a file no
+    longer reads back as it was. Source: RFC 4180.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out)
+    guard = _guarded if guard_formulas else str
+    writer.writerow([guard(field) for field in fields])
+    for row in rows:
+        writer.writerow([_cell(row.get(field), guard) for field in fields])
+        if out.tell() >= WRITE_BYTES:
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+    if out.tell():
+        yield out.getvalue().encode()
+
+
+def _cell(value: Any, guard: Callable[[str], str]) -> str:
+    if value is None:
+        return ""
+    return guard(value) if isinstance(value, str) else dump_json(value)
+
+
+def _guarded(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _header_fault(names: Sequence[str]) -> str:
+    if not all(names):
+        return f"the header's cell {names.index('') + 1} is empty"
+    if len(set(names)) < len(names):
+        repeated = next(name for position, name in enumerate(names) if name in names[:position])
+        return f"the header names {repeated!r} twice"
+    return ""
+
+
+def _physical_lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Line | BadRow]:
+    r"""Split a stream at each \n, blank lines included; a \r before it stays."""
+    source = iter(chunks)
+    head = b""
+    while len(head) < len(_BYTE_ORDER_MARK) and (chunk := next(source, None)) is not None:
+        head += chunk
+    start = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
+    number = 1
+    held: list[bytes] = []
+    held_bytes = 0
+    # The \n at the end closes a last line that has none; after one that has, it is a blank line.
+    for chunk in chain((head[start:],), source, (b"\n",)):
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            stop = start + held_bytes + len(piece)
+            if stop - start > max_bytes:
+                yield BadRow(number, _too_long(max_bytes))
+            else:
+                raw = b"".join((*held, piece)) if held else piece
+                yield Line(number, start, stop, raw)
+            held.clear()
+            held_bytes = 0
+            number += 1
+            start = stop + 1
+        held_bytes += len(rest)
+        if held_bytes > max_bytes:
+            held.clear()
+        elif rest:
+            held.append(rest)
+
+
+def _too_long(max_bytes: int) -> str:
+    return f"longer than {max_bytes:,} bytes"
+
+
+class _Lines:
+    """A CSV stream's lines as text, for `csv.reader`; no record may take more than `max_bytes`.
+
+    The bound is on the record because a quote that is never closed makes one of the whole stream.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], max_bytes: int) -> None:
+        self._lines = _physical_lines(chunks, max_bytes)
+        self._max_bytes = max_bytes
+        self._room = max_bytes
+        self._number = 0
+
+    def begin_record(self) -> int:
+        """Return the number of the line that the next record begins on."""
+        self._room = self._max_bytes
+        return self._number + 1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        if isinstance(line, BadRow):
+            self._number = line.line
+            raise csv.Error(line.message)
+        self._number = line.number
+        self._room -= len(line.raw)
+        if self._room < 0:
+            raise csv.Error(_too_long(self._max_bytes))
+        try:
+            text = line.raw.decode()
+        except UnicodeDecodeError as error:
+            fault = f"not valid UTF-8 at byte {error.start + 1} of line {line.number}"
+            raise csv.Error(fault) from None
+        if "\0" in text:
+            raise csv.Error(f"a NUL character in line {line.number}")
+        return text + "\n"

@@ -1,0 +1,402 @@
+"""What the one parser takes and refuses, and rows as JSONL and CSV there and back."""
+
+import json
+import math
+import time
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.datasets.formats import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    BadJSON,
+    BadRow,
+    Line,
+    Row,
+    dump_json,
+    iter_lines,
+    parse_json,
+    read_csv,
+    read_jsonl,
+    sniff_format,
+    write_csv,
+    write_jsonl,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | TEXT
+    | st.integers(min_value=2**63, max_value=2**200)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+LONG = "1" * 25  # takes the slower of the parser's two ways
+
+
+def split(data: bytes, *cuts: int) -> list[bytes]:
+    """Cut a stream into chunks at these places."""
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[low:high] for low, high in pairwise(edges)]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 10**400, -(10**3000)],
+)
+def test_integers_of_any_size_stay_exact(number):
+    value = parse_json(f'{{"n": [{number}]}}')
+    assert value == {"n": [number]}
+    assert type(value["n"][0]) is int
+    assert parse_json(dump_json(value)) == value
+
+
+def test_an_integer_may_have_4000_digits_and_no_more():
+    assert parse_json("9" * MAX_DIGITS) == int("9" * MAX_DIGITS)
+    assert parse_json(f"[-{'9' * MAX_DIGITS}]") == [-int("9" * MAX_DIGITS)]
+    for digits in (MAX_DIGITS + 1, 100_000):
+        with pytest.raises(BadJSON, match="4,000 digits"):
+            parse_json("9" * digits)
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.0", "1e5", "1E-400", "0.1234567890123456789", "1e308"])
+def test_floats_are_the_nearest_doubles(text):
+    assert repr(parse_json(text)) == repr(float(text))
+    assert repr(parse_json(f"[{text}, {LONG}]")[0]) == repr(float(text))
+
+
+@pytest.mark.parametrize("padding", ["", f", {LONG}"])
+@pytest.mark.parametrize(
+    ("element", "reason"),
+    [
+        ("NaN", ""),
+        ("Infinity", ""),
+        ("-Infinity", ""),
+        ("1e400", ""),
+        ("-1e400", ""),
+        ("1" * 20 + "e300", ""),
+        (r'"\u0000"', "NUL"),
+        (r'{"a\u0000b": 1}', "NUL"),
+        ('"\0"', "control character"),
+        (r'"\ud800"', ""),
+        (r'"\udc00\ud800"', ""),
+        (r'{"\ud800": 1}', ""),
+        ("'a'", ""),
+        ("01", ""),
+        ("1.", ""),
+        ("+1", ""),
+        (".5", ""),
+        ("0x10", ""),
+        ("tru", ""),
+        ('"a\nb"', "control character"),
+        (r'"\x41"', ""),
+        ("{1: 2}", ""),
+        ('{"a" 1}', ""),
+        ("[1,]", ""),
+        (",", ""),
+        ("[" * MAX_DEPTH + "]" * MAX_DEPTH, "nested deeper than 100"),
+        ('{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH, "nested deeper than 100"),
+        ("[" * 200_000, ""),
+        ("[" * 5_000 + "]" * 5_000, ""),
+    ],
+)
+def test_what_is_not_strict_json_is_refused(element, reason, padding):
+    with pytest.raises(BadJSON) as caught:
+        parse_json(f"[{element}{padding}]")
+    assert reason in str(caught.value)
+    assert 10 <= len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("data", ["", " ", b"", b"\xef\xbb\xbf{}", "1 2", "[", "[]]", "\ufeff1"])
+def test_a_document_is_one_value_and_nothing_else(data):
+    with pytest.raises(BadJSON):
+        parse_json(data)
+
+
+@pytest.mark.parametrize("data", [b'"\xff"', b'{"a": "\xc3"}', b'"\xed\xa0\x80"', b"\xff\xfe1\x00"])
+@pytest.mark.parametrize("padding", [b"", b" " + LONG.encode()])
+def test_bytes_that_are_not_utf8_are_named_as_such(data, padding):
+    with pytest.raises(BadJSON, match=r"not valid UTF-8 at byte \d+"):
+        parse_json(data + padding)
+
+
+def test_a_str_with_a_lone_surrogate_is_refused():
+    with pytest.raises(BadJSON, match="lone surrogate at character 2"):
+        parse_json('"\ud800"')
+
+
+def test_a_fault_is_reported_with_its_line_and_column():
+    with pytest.raises(BadJSON, match="at line 3, column 6"):
+        parse_json('{\n"a": 1,\n"b": x}')
+
+
+def test_nesting_up_to_the_limit_is_taken_and_siblings_do_not_add_up():
+    deepest = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    assert dump_json(parse_json(deepest)) == deepest
+    assert len(parse_json("[" + "[]," * 5_000 + "{}]")) == 5_001
+    assert parse_json(json.dumps("[{" * 500)) == "[{" * 500
+
+
+def test_keys_keep_their_order_and_the_last_duplicate_wins():
+    for padding in ("", LONG):
+        value = parse_json(f'{{"z": 1, "a": 2, "m": "{padding}", "z": 3}}')
+        assert list(value) == ["z", "a", "m"]
+        assert value["z"] == 3
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul():
+    assert parse_json(r'["\\u0000"]') == [r"\u0000"]
+
+
+def test_surrogate_pairs_are_characters():
+    assert parse_json(rf'["\ud83d\ude00", {LONG}]') == ["😀", int(LONG)]
+    assert parse_json(r'"\ud83d\ude00"') == "😀"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_dumping_never_writes_nan(bad):
+    for value in (bad, [bad, None], {"a": {"b": (1, bad)}}, [2**70, bad]):
+        with pytest.raises(ValueError, match="JSON"):
+            dump_json(value)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, [2**70, object()], b"bytes"])
+def test_dumping_refuses_what_json_has_no_word_for(value):
+    with pytest.raises(TypeError):
+        dump_json(value)
+
+
+@pytest.mark.parametrize("value", ["\ud800", ["\ud800", 2**70], {"\ud800": None}])
+def test_dumping_refuses_lone_surrogates(value):
+    with pytest.raises(ValueError, match="surrogates"):
+        dump_json(value)
+
+
+def test_dumped_json_is_compact_and_keeps_order_and_characters():
+    assert (
+        dump_json({"z": [1, None], "ä": "ü\n😀", "b": True})
+        == '{"z":[1,null],"ä":"ü\\n😀","b":true}'
+    )
+    assert dump_json({"z": 2**70, "ä": "ü\u2028"}) == f'{{"z":{2**70},"ä":"ü\u2028"}}'
+
+
+@given(VALUES)
+def test_any_value_comes_back_as_it_was(value):
+    text = dump_json(value)
+    again = parse_json(text)
+    assert again == value
+    assert dump_json(again) == text
+    assert parse_json(text.encode()) == value
+    assert json.loads(text) == value
+
+
+@given(st.text() | st.binary())
+def test_the_parser_takes_nothing_that_the_strict_standard_parser_refuses(data):
+    try:
+        value = parse_json(data)
+    except BadJSON:
+        return
+    assert json.loads(data) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.jsonl", "jsonl"), ("dir.csv/A.JSONL", "jsonl"), ("x.ndjson", "jsonl"), ("b.CSV", "csv")],
+)
+def test_the_format_is_told_by_the_file_name(name, kind):
+    assert sniff_format(name) == kind
+
+
+@pytest.mark.parametrize("name", ["", "csv", "a.xlsx", "a.csv.gz"])
+def test_a_name_that_tells_no_format_is_refused(name):
+    with pytest.raises(ValueError, match=r"must end in \.jsonl"):
+        sniff_format(name)
+
+
+def test_lines_keep_their_number_and_place_though_blank_ones_are_skipped():
+    data = b"\xef\xbb\xbfone\r\n\n  \r\ntwo\n\nlast"
+    lines = list(iter_lines([data]))
+    assert [(line.number, line.raw) for line in lines] == [(1, b"one"), (4, b"two"), (6, b"last")]
+    for line in lines:
+        assert data[line.start : line.stop] == line.raw
+
+
+@given(
+    lines=st.lists(st.sampled_from([b"", b" ", b"a", b"bcd", b"\xc3\xa4", b"\xef\xbb\xbf"])),
+    ending=st.sampled_from([b"\n", b"\r\n"]),
+    final=st.booleans(),
+    mark=st.booleans(),
+    cuts=st.lists(st.integers(0, 60), max_size=8),
+)
+def test_lines_do_not_depend_on_how_the_stream_is_cut(lines, ending, final, mark, cuts):
+    data = (b"\xef\xbb\xbf" if mark else b"x\n") + ending.join(lines) + (ending if final else b"")
+    found = list(iter_lines(split(data, *cuts)))
+    assert found == list(iter_lines([data]))
+    numbered = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    expected = [(n, raw.removesuffix(b"\r")) for n, raw in numbered if raw.strip()]
+    assert [(line.number, line.raw) for line in found] == expected
+    assert all(data[line.start : line.stop] == line.raw for line in found)
+
+
+@pytest.mark.parametrize("cuts", [(), (3,), (1, 2, 3, 4, 5, 6, 7, 8, 9), (12, 13)])
+def test_a_line_over_the_limit_is_a_bad_row_and_the_next_is_read(cuts):
+    data = b"12345\n123456789\nabc\n1234567"
+    assert list(iter_lines(split(data, *cuts), max_bytes=5)) == [
+        Line(1, 0, 5, b"12345"),
+        BadRow(2, "longer than 5 bytes"),
+        Line(3, 16, 19, b"abc"),
+        BadRow(4, "longer than 5 bytes"),
+    ]
+
+
+def test_an_endless_line_is_not_held_in_memory():
+    tracemalloc.start()
+    try:
+        rows = list(read_jsonl((b"x" * 65_536 for _ in range(2_000)), max_bytes=1_000_000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == [BadRow(1, "longer than 1,000,000 bytes")]
+    assert peak < 4_000_000
+
+
+def test_jsonl_rows_are_objects_and_every_other_line_is_reported():
+    data = b'{"a": 1}\n\n[1]\n{"a": \n"text"\n{"a": "\xff"}\n{"a": NaN}\n{"b": null}'
+    rows = list(read_jsonl([data]))
+    assert [row for row in rows if isinstance(row, Row)] == [Row(1, {"a": 1}), Row(8, {"b": None})]
+    bad = {row.line: row.message for row in rows if isinstance(row, BadRow)}
+    assert list(bad) == [3, 4, 5, 6, 7]
+    assert bad[3] == bad[5] == "a row must be a JSON object"
+    assert "UTF-8" in bad[6]
+
+
+@given(st.lists(st.dictionaries(TEXT, VALUES, max_size=3)), st.lists(st.integers(0, 300)))
+def test_jsonl_reads_back_what_was_written(items, cuts):
+    data = b"".join(write_jsonl(items))
+    assert [row.value for row in read_jsonl(split(data, *cuts))] == items
+
+
+def test_jsonl_is_written_in_pieces():
+    pieces = list(write_jsonl({"text": "x" * 1_000} for _ in range(1_000)))
+    assert len(pieces) > 10
+    assert max(map(len, pieces)) < 70_000
+
+
+def test_csv_cells_are_text_under_the_header():
+    data = b'\xef\xbb\xbfid,"the ""text""",n\r\n1,"a, b\r\nc",\r\n\r\n2,\xc3\xa4, 3\n'
+    assert list(read_csv([data])) == [
+        Row(2, {"id": "1", 'the "text"': "a, b\r\nc", "n": ""}),
+        Row(5, {"id": "2", 'the "text"': "ä", "n": " 3"}),
+    ]
+
+
+@pytest.mark.parametrize("cuts", [(), range(60)])
+def test_a_csv_record_that_does_not_fit_is_reported_by_its_line(cuts):
+    data = b'a,b\n1\n1,2,3\n"x\ny",z\n"x"y,z\n\xff,1\nn\0,1\n3,4\n"open,1\n5,6\n'
+    rows = list(read_csv(split(data, *cuts)))
+    assert [row.line for row in rows] == [2, 3, 4, 6, 7, 8, 9, 10]
+    assert [row for row in rows if isinstance(row, Row)] == [
+        Row(4, {"a": "x\ny", "b": "z"}),
+        Row(9, {"a": "3", "b": "4"}),
+    ]
+    assert rows[0] == BadRow(2, "1 cells under a header of 2")
+    assert rows[4] == BadRow(7, "not valid UTF-8 at byte 1 of line 7")
+    assert rows[5] == BadRow(8, "a NUL character in line 8")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the header row is missing"),
+        (b"\n\n", "the header row is missing"),
+        (b"a,,c\n1,2,3\n", "the header's cell 2 is empty"),
+        (b"a,b,a\n1,2,3\n", "the header names 'a' twice"),
+        (b"\xff\n1\n", "not valid UTF-8 at byte 1 of line 1"),
+        (b'"open\n1\n', "unexpected end of data"),
+    ],
+)
+def test_a_bad_header_is_one_bad_row_and_the_end(data, message):
+    assert list(read_csv([data])) == [BadRow(1, message)]
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory():
+    def stream() -> Iterator[bytes]:
+        yield b'a\n"open\n'
+        for _ in range(1_000):
+            yield b"x" * 63 + b"\n"
+
+    first = next(read_csv(stream(), max_bytes=10_000))
+    assert first == BadRow(2, "longer than 10,000 bytes")
+
+
+def test_a_cell_may_be_as_long_as_a_record():
+    cell = "x" * 1_000_000
+    assert list(read_csv([b"a\n", cell.encode()])) == [Row(2, {"a": cell})]
+
+
+NAMES = st.lists(TEXT.filter(bool), min_size=1, max_size=4, unique=True).filter(
+    lambda names: not names[0].startswith("\ufeff")
+)
+
+
+@given(st.data(), NAMES, st.lists(st.integers(0, 200), max_size=5))
+def test_csv_reads_back_the_text_that_was_written(data, names, cuts):
+    items = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXT)), max_size=5))
+    written = b"".join(write_csv(items, names))
+    assert [row.value for row in read_csv(split(written, *cuts))] == items
+
+
+def test_csv_cells_hold_json_for_what_is_not_text():
+    item = {"t": "x", "n": 1.5, "b": False, "none": None, "list": [1, "ä"], "big": 2**70}
+    written = b"".join(write_csv([item], [*item, "absent"])).decode()
+    assert written == f't,n,b,none,list,big,absent\r\nx,1.5,false,,"[1,""ä""]",{2**70},\r\n'
+
+
+def test_formulas_are_guarded_only_when_asked():
+    items = [{"=a": "=1+1", "b": "-2", "c": -2, "d": "x=1"}]
+    fields = list(items[0])
+    assert b"".join(write_csv(items, fields)) == b"=a,b,c,d\r\n=1+1,-2,-2,x=1\r\n"
+    guarded = b"".join(write_csv(items, fields, guard_formulas=True))
+    assert guarded == b"'=a,b,c,d\r\n'=1+1,'-2,-2,x=1\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "read", "header"),
+    [
+        (b'{"question": "What is 7 times 6?", "answer": "42", "n": 1}\n', read_jsonl, b""),
+        (b"What is 7 times 6?,42,1\n", read_csv, b"question,answer,n\n"),
+    ],
+)
+def test_a_million_rows_pass_in_flat_memory(line, read, header):
+    def stream() -> Iterator[bytes]:
+        yield header
+        for _ in range(1_000):
+            yield line * 1_000
+
+    tracemalloc.start()
+    try:
+        count = sum(1 for row in read(split_off(stream(), 50)) if isinstance(row, Row))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 50_000
+    assert peak < 2_000_000
+    started = time.perf_counter()
+    assert sum(1 for row in read(stream()) if isinstance(row, Row)) == 1_000_000
+    # Ten times what it takes: a guard against work that grows with the square, not a measurement.
+    assert time.perf_counter() - started < 20
+
+
+def split_off(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """The header's chunk and `count` more: tracing a whole million would take a minute."""
+    for chunk, _ in zip(chunks, range(count + 1), strict=False):
+        yield chunk
