@@ -1,0 +1,19 @@
+"""The table of graders: a kind of criterion is one class, and one name here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
+from apps.evaluations.graders.string_check import StringCheck
+from apps.evaluations.graders.text_similarity import TextSimilarity
+
+GRADERS: dict[str, type[Grader]] = {grader.kind: grader for grader in (StringCheck, TextSimilarity)}
+
+
+def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
+    """Build a grader of this kind. Raises InvalidSetting; its field is `type` for unknown kinds."""
+    grader = GRADERS.get(kind)
+    if grader is None:
+        known = ", ".join(GRADERS)
+        raise InvalidSetting("type", f"type must be one of {known}, not {quoted(kind)}.")
+    return grader.from_settings(settings)
