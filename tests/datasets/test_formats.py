@@ -59,6 +59,21 @@ def test_integers_of_any_size_stay_exact(number):
     assert parse_json(dump_json(value)) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[0.00012345678901234567891, 18446744073709551616]",
+        '{"a":18446744073709551616}',
+        "[-0.1,\n18446744073709551616 ]",
+        "18446744073709551616",
+        "[1e5,-18446744073709551616]",
+        '["0.18446744073709551616",18446744073709551616]',
+    ],
+)
+def test_a_long_integer_is_found_wherever_it_stands(text):
+    assert parse_json(text) == json.loads(text)
+
+
 def test_an_integer_may_have_4000_digits_and_no_more():
     assert parse_json("9" * MAX_DIGITS) == int("9" * MAX_DIGITS)
     assert parse_json(f"[-{'9' * MAX_DIGITS}]") == [-int("9" * MAX_DIGITS)]
@@ -321,6 +336,7 @@ def test_a_csv_record_that_does_not_fit_is_reported_by_its_line(cuts):
         (b"a,b,a\n1,2,3\n", "the header names 'a' twice"),
         (b"\xff\n1\n", "not valid UTF-8 at byte 1 of line 1"),
         (b'"open\n1\n', "unexpected end of data"),
+        (b"a,b\r1,2\r", "a carriage return outside quotes that does not end the line"),
     ],
 )
 def test_a_bad_header_is_one_bad_row_and_the_end(data, message):
