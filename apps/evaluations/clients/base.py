@@ -1,0 +1,102 @@
+"""What every model client has in common: what it answers, how it fails, and whom it waits for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+# Beyond this a count is nonsense, and sums of such counts would leave a 64-bit column.
+TOKENS_MAX = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one reply, as its sender counted them; 0 where it did not."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        """Read `body["usage"]`; what is missing or no count is 0, the total then the sum."""
+        usage = body.get("usage")
+        if not isinstance(usage, Mapping):
+            return cls()
+        details = usage.get("prompt_tokens_details")
+        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        return cls(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=_count(usage, "total_tokens") or prompt + completion,
+            cached_tokens=_count(details, "cached_tokens") if isinstance(details, Mapping) else 0,
+        )
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    value = counts.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOKENS_MAX:
+        return value
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer: `body` is a chat.completion object with at least one choice."""
+
+    body: dict[str, Any]
+    usage: Usage
+    calls: int  # how often the model was asked, retries included
+
+
+class CallFailed(Exception):
+    """The model could not be made to answer; `message` never holds the endpoint's key.
+
+    code: model_unreachable, model_timeout, model_rate_limited, model_server_error,
+    model_rejected, model_reply_invalid, model_reply_too_large or model_address_refused.
+    status: the HTTP status of the last answer, if there was one.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status: int | None = None, calls: int = 0
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.calls = calls
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class Stopped(Exception):
+    """The work was called off before the model answered; nothing was sent since."""
+
+
+class Limiter(Protocol):
+    """The places of an endpoint; a call is sent only by one who holds a place."""
+
+    async def acquire(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Unlimited:
+    """A limiter with room for everyone."""
+
+    async def acquire(self) -> None:
+        return None
+
+    def release(self) -> None:
+        return None
+
+
+class Client(Protocol):
+    """Whoever answers a chat completion request, over the network or not."""
+
+    async def complete(self, request: dict[str, Any]) -> Reply: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,292 @@
+"""Asks an OpenAI-compatible chat endpoint over HTTP, patiently and within bounds."""
+
+import asyncio
+import io
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Never
+
+import aiohttp
+import orjson
+
+from apps.datasets.formats import BadJSON, parse_json
+from apps.evaluations.clients.addresses import AddressRefused, check_url, open_connector
+from apps.evaluations.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
+from apps.evaluations.clients.retries import (
+    DEFAULT_PATIENCE,
+    Course,
+    Kind,
+    Patience,
+    Setback,
+    asked_pause,
+)
+
+MESSAGE_CHARS = 500
+ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
+LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
+STOP_CHECK_SECONDS = 0.25
+REPEATABLE_STATUSES = {408: "model_timeout", 429: "model_rate_limited"}  # and 5xx
+
+
+def _never() -> bool:
+    return False
+
+
+class ChatClient:
+    """One endpoint: `complete` posts to {base_url}/chat/completions while holding a place.
+
+    stopped: asked before every call and during every wait; once true, nothing more is sent and
+    `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
+    awaits `complete` cuts it. The client belongs to the event loop in which it is first used.
+    Raises ValueError for a URL or a key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        limiter: Limiter,
+        *,
+        allow_private: bool = False,
+        patience: Patience = DEFAULT_PATIENCE,
+        stopped: Callable[[], bool] = _never,
+    ) -> None:
+        base = check_url(base_url)
+        self._url = (base / "chat" / "completions").with_query(base.query)
+        self._server = str(base.origin())
+        self._key = (api_key or "").strip()
+        if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
+            raise ValueError("An API key consists of printable ASCII characters without spaces.")
+        self._limiter = limiter
+        self._allow_private = allow_private
+        self._patience = patience
+        self._stopped = stopped
+        self._session: aiohttp.ClientSession | None = None
+
+    async def complete(self, request: dict[str, Any]) -> Reply:
+        """Send `request` and return the reply; raises CallFailed, or Stopped."""
+        try:
+            body = orjson.dumps(request)
+        except orjson.JSONEncodeError as error:
+            self._fail("model_rejected", f"The request cannot be written as JSON: {error}")
+        self._go_on()
+        await self._limiter.acquire()
+        has_place = True
+        try:
+            course = Course(self._patience, time.monotonic())
+            while True:
+                self._go_on()
+                course.calls += 1
+                try:
+                    return await self._ask(body, course.calls)
+                except Setback as setback:
+                    pause = course.pause(setback, time.monotonic())
+                    if pause is None:
+                        raise CallFailed(
+                            setback.code,
+                            setback.message,
+                            status=setback.status,
+                            calls=course.calls,
+                        ) from None
+                if pause <= self._patience.place_seconds:
+                    await self._wait(pause)
+                    continue
+                self._limiter.release()
+                has_place = False
+                await self._wait(pause)
+                await self._limiter.acquire()
+                has_place = True
+        finally:
+            if has_place:
+                self._limiter.release()
+
+    async def close(self) -> None:
+        """Close the connections; the client may not be used afterwards."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _go_on(self) -> None:
+        if self._stopped():
+            raise Stopped
+
+    async def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, STOP_CHECK_SECONDS))
+            self._go_on()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        headers = {
+            "Accept": "application/json",
+            # A small compressed body may unpack to any size, past the bound on replies.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "evalplatform",
+        }
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        return aiohttp.ClientSession(
+            connector=open_connector(allow_private=self._allow_private),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(
+                total=self._patience.call_seconds, connect=self._patience.connect_seconds
+            ),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def _ask(self, body: bytes, calls: int) -> Reply:
+        if self._session is None:
+            self._session = self._open_session()
+        data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
+        try:
+            async with self._session.post(self._url, data=data, allow_redirects=False) as response:
+                status, headers = response.status, response.headers
+                answered = 200 <= status < 300
+                limit = self._patience.reply_bytes if answered else ERROR_BYTES
+                content = await _read(response, limit)
+        except aiohttp.ServerTimeoutError:
+            self._lost("no connection in time")
+        except TimeoutError:
+            seconds = self._patience.call_seconds
+            self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
+        except aiohttp.ClientConnectorError as error:
+            self._unconnected(error, calls)
+        except aiohttp.ClientResponseError as error:
+            raise self._setback(
+                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {error.message}"
+            ) from None
+        except aiohttp.ClientPayloadError:
+            self._lost("the answer broke off")
+        except (aiohttp.ClientError, OSError):
+            self._lost("the connection broke before an answer")
+        if not answered:
+            self._refused(status, headers, content, calls)
+        if len(content) > limit:
+            self._fail(
+                "model_reply_too_large",
+                f"The reply is larger than {limit} bytes.",
+                status=status,
+                calls=calls,
+            )
+        return self._reply(status, content, calls)
+
+    def _reply(self, status: int, content: bytes, calls: int) -> Reply:
+        try:
+            body = parse_json(content)
+        except BadJSON as error:
+            fault = f"The reply is not JSON: {error}"
+        else:
+            if _is_completion(body):
+                return Reply(body=body, usage=Usage.of(body), calls=calls)
+            fault = _error_text(body) or "it has no choice with a message"
+            fault = f"The reply is not a chat completion: {fault}"
+        raise self._setback(Kind.INVALID, "model_reply_invalid", fault, status=status)
+
+    def _refused(
+        self, status: int, headers: Mapping[str, str], content: bytes, calls: int
+    ) -> Never:
+        message = _upstream_message(content) or "no reason given"
+        message = f"The model server answered {status}: {message}"
+        if status in REPEATABLE_STATUSES or status >= 500:
+            raise self._setback(
+                Kind.REFUSED,
+                REPEATABLE_STATUSES.get(status, "model_server_error"),
+                message,
+                status=status,
+                asked_seconds=asked_pause(headers),
+            )
+        self._fail("model_rejected", message, status=status, calls=calls)
+
+    def _unconnected(self, error: aiohttp.ClientConnectorError, calls: int) -> Never:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            self._fail(
+                "model_unreachable",
+                f"{self._server} shows a certificate that cannot be trusted.",
+                calls=calls,
+            )
+        if isinstance(error.os_error, AddressRefused):
+            self._fail(
+                "model_address_refused",
+                f"{self._server} is not a public address, and private ones are not allowed"
+                " for this endpoint.",
+                calls=calls - 1,  # this one was never sent
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            self._lost("its name does not resolve")
+        if isinstance(error, aiohttp.ClientSSLError):
+            self._lost("the TLS handshake failed")
+        self._lost(os.strerror(error.errno).lower() if error.errno else "no connection")
+
+    def _lost(self, reason: str) -> Never:
+        raise self._setback(
+            Kind.LOST, "model_unreachable", f"{self._server} could not be reached: {reason}."
+        ) from None
+
+    def _setback(
+        self,
+        kind: Kind,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        asked_seconds: float | None = None,
+    ) -> Setback:
+        return Setback(
+            kind, code, self._presentable(message), status=status, asked_seconds=asked_seconds
+        )
+
+    def _fail(self, code: str, message: str, *, status: int | None = None, calls: int = 0) -> Never:
+        raise CallFailed(code, self._presentable(message), status=status, calls=calls) from None
+
+    def _presentable(self, message: str) -> str:
+        """One line of bounded length that can be stored anywhere, without the key."""
+        line = "".join(char if char.isprintable() else " " for char in message)
+        line = " ".join(line.split())
+        if self._key:
+            line = line.replace(self._key, "[key]")
+        return line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 1] + "…"
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, or of a longer one a little more than `limit` bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            break
+    return b"".join(pieces)
+
+
+def _is_completion(body: Any) -> bool:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    return (
+        isinstance(choices, list)
+        and bool(choices)
+        and all(
+            isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+            for choice in choices
+        )
+    )
+
+
+def _upstream_message(content: bytes) -> str:
+    """What an error's body says, in the shapes that model servers use, else its text."""
+    try:
+        message = _error_text(parse_json(content))
+    except BadJSON:
+        message = ""
+    return message or content.decode("utf-8", "replace")
+
+
+def _error_text(body: Any) -> str:
+    for name in ("error", "message", "detail"):
+        if isinstance(body, dict) and name in body:
+            body = body[name]
+    if isinstance(body, dict | list):
+        return ""
+    return str(body) if body else ""

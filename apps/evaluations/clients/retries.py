@@ -1,0 +1,128 @@
+"""How long one item is tried: what may be repeated, when, and when to give up."""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The bounds of one item's calls, in seconds and tries."""
+
+    connecting_seconds: float = 60.0  # no try begins later than this after the first
+    answered_seconds: float = 25.0  # ... nor than this after the first refusal
+    answered_tries: int = 5
+    invalid_tries: int = 2
+    call_seconds: float = 120.0
+    connect_seconds: float = 10.0
+    place_seconds: float = 5.0  # a longer wait gives its place to another item
+    reply_bytes: int = 8 * 1024 * 1024
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+class Kind(Enum):
+    """Why a try came to nothing; the value is (first pause, longest pause) in seconds."""
+
+    LOST = (0.2, 3.0)  # no connection, or it broke before the answer was whole
+    REFUSED = (0.5, 8.0)  # answered 408, 429 or 5xx
+    INVALID = (0.25, 0.25)  # answered, but with no chat completion
+
+
+class Setback(Exception):
+    """A try that came to nothing and may be repeated; `code` and the rest if it may not."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        asked_seconds: float | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self.kind = kind
+        self.code = code
+        self.message = message
+        self.status = status
+        self.asked_seconds = asked_seconds
+
+
+class Course:
+    """One item's tries so far."""
+
+    def __init__(self, patience: Patience, now: float) -> None:
+        self.calls = 0
+        self._patience = patience
+        self._last_start = now + patience.connecting_seconds
+        self._setbacks = dict.fromkeys(Kind, 0)
+        self._answered_until = math.inf
+
+    def pause(self, setback: Setback, now: float) -> float | None:
+        """Seconds to wait before the next try, or None when there shall be none.
+
+        A server that asks for more time than is left gets no further try: coming back earlier
+        than it asked would be refused again.
+        """
+        kind, patience = setback.kind, self._patience
+        self._setbacks[kind] += 1
+        until = self._last_start
+        if kind is not Kind.LOST:
+            tries = patience.invalid_tries if kind is Kind.INVALID else patience.answered_tries
+            if self._setbacks[kind] >= tries or self._answers() >= patience.answered_tries:
+                return None
+            self._answered_until = min(self._answered_until, now + patience.answered_seconds)
+            until = min(until, self._answered_until)
+        asked = setback.asked_seconds
+        pause = asked if asked else _backoff(kind, self._setbacks[kind])
+        if now + pause > until:
+            return None
+        if asked:
+            # Those who were refused together should not come back together.
+            pause = min(pause + random.uniform(0, min(1.0, asked / 10)), until - now)  # noqa: S311 - no secret
+        return pause
+
+    def _answers(self) -> int:
+        return self._setbacks[Kind.REFUSED] + self._setbacks[Kind.INVALID]
+
+
+def _backoff(kind: Kind, setbacks: int) -> float:
+    first, longest = kind.value
+    return min(longest, first * 2.0 ** min(setbacks - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def asked_pause(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that Retry-After-Ms or else Retry-After (seconds or an HTTP date) asks to wait.
+
+    None when neither says anything readable, 0 for a moment that has passed.
+    """
+    milliseconds = _number(headers.get("Retry-After-Ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("Retry-After")
+    if text is None:
+        return None
+    seconds = _number(text)
+    if seconds is not None:
+        return seconds
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None

@@ -1,0 +1,1 @@
+"""Turns a stored run into results: plan, claim, answer, grade, store, close."""

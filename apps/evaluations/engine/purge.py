@@ -1,0 +1,42 @@
+"""Remove what was deleted, in pieces short enough to keep nobody waiting."""
+
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
+
+PIECE = 1_000
+
+
+def purge_runs(pieces: int = 5) -> int:
+    """Remove some rows of deleted runs, at most `pieces` × PIECE results; how many pieces it took.
+
+    A run that is being retried from is left until the retry has copied what it needs.
+    """
+    gone = Run.objects.filter(
+        Q(deleted_at__lt=timezone.now()) | Q(evaluation__deleted_at__lt=timezone.now())
+    ).exclude(retries__state=Run.State.QUEUED)
+    done = 0
+    for run in gone.order_by("pk")[:pieces]:
+        while done < pieces:
+            done += 1
+            pks = list(
+                Result.objects.filter(run=run).order_by().values_list("pk", flat=True)[:PIECE]
+            )
+            if not pks:
+                _remove(run)
+                break
+            Score.objects.filter(result__in=pks)._raw_delete("default")
+            Result.objects.filter(pk__in=pks)._raw_delete("default")
+    empty = Evaluation.objects.filter(deleted_at__lt=timezone.now(), runs=None)
+    for evaluation in empty[:pieces]:
+        evaluation.delete()
+    return done
+
+
+def _remove(run: Run) -> None:
+    while pks := list(
+        Shard.objects.filter(run=run).order_by().values_list("pk", flat=True)[:PIECE]
+    ):
+        Shard.objects.filter(pk__in=pks).delete()
+    run.delete()

@@ -1,0 +1,131 @@
+"""Share an endpoint's concurrency among workers: a table under leases, and a limiter in memory."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.evaluations.clients import Limiter
+from apps.evaluations.engine.leases import database_now, lease_end
+from apps.evaluations.models import EndpointSlot, ModelEndpoint
+
+
+def rebalance(endpoint_id: UUID, worker: UUID, *, wanted: int, in_use: int) -> int:
+    """How many calls this worker may have in flight at the endpoint from now on.
+
+    The endpoint's row is locked meanwhile, so that the sum of all grants never passes its
+    concurrency: a worker only gets what the others do not hold, and gives up its own surplus
+    only as far as its calls in flight allow. wanted 0 gives everything back once nothing is in
+    use.
+    """
+    with transaction.atomic():
+        endpoint = ModelEndpoint.objects.select_for_update().get(pk=endpoint_id)
+        now = database_now()
+        slots = {slot.worker: slot for slot in endpoint.slots.filter(lease_until__gte=now)}
+        others = [slot for holder, slot in slots.items() if holder != worker]
+        free = max(0, endpoint.concurrency - sum(slot.granted for slot in others))
+        share = fair_share(
+            endpoint.concurrency, {worker: wanted, **{o.worker: o.wanted for o in others}}
+        )[worker]
+        granted = min(max(share, in_use), free)
+        if wanted == 0 and in_use == 0:
+            EndpointSlot.objects.filter(endpoint=endpoint, worker=worker).delete()
+            return 0
+        EndpointSlot.objects.update_or_create(
+            endpoint=endpoint,
+            worker=worker,
+            defaults={"wanted": wanted, "granted": granted, "lease_until": lease_end(now)},
+        )
+    return granted
+
+
+def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:
+    """Split `total` so that nobody gets more than wanted and the smallest grant is largest.
+
+    What does not divide goes one by one to the workers first in the order of their ids.
+    """
+    shares = dict.fromkeys(wanted, 0)
+    left = total
+    hungry = sorted(worker for worker, count in wanted.items() if count > 0)
+    while hungry and left:
+        each, rest = divmod(left, len(hungry))
+        for place, worker in enumerate(hungry):
+            more = min(each + (place < rest), wanted[worker] - shares[worker])
+            shares[worker] += more
+            left -= more
+        hungry = [worker for worker in hungry if shares[worker] < wanted[worker]]
+    return shares
+
+
+def release_all(worker: UUID) -> None:
+    EndpointSlot.objects.filter(worker=worker).delete()
+
+
+def drop_expired(now: datetime) -> None:
+    EndpointSlot.objects.filter(lease_until__lt=now).delete()
+
+
+class Lane:
+    """The places that this worker holds at one endpoint; those who wait take turns by run.
+
+    Belongs to one event loop. A smaller grant takes effect as calls end.
+    """
+
+    def __init__(self, granted: int) -> None:
+        self.granted = granted
+        self.in_use = 0
+        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def is_idle(self) -> bool:
+        return self.in_use == 0 and not self._waiting
+
+    def resize(self, granted: int) -> None:
+        self.granted = granted
+        self._admit()
+
+    async def acquire(self, turn: Hashable) -> None:
+        if self.in_use < self.granted and not self._waiting:
+            self.in_use += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(turn, deque()).append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        self.in_use -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self.in_use < self.granted and self._waiting:
+            turn, queue = self._waiting.popitem(last=False)
+            while queue:
+                place = queue.popleft()
+                if not place.done():
+                    place.set_result(None)
+                    self.in_use += 1
+                    break
+            if queue:
+                self._waiting[turn] = queue
+
+
+class Turn(Limiter):
+    """A lane as one run sees it."""
+
+    def __init__(self, lane: Lane, turn: Hashable) -> None:
+        self._lane = lane
+        self._turn = turn
+
+    async def acquire(self) -> None:
+        await self._lane.acquire(self._turn)
+
+    def release(self) -> None:
+        self._lane.release()

@@ -1,0 +1,120 @@
+"""Read the rows of a run from where they lie: a file's lines or a frozen version's cases."""
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from apps.datasets.files import read_file
+from apps.datasets.formats import BadJSON, BadRow, iter_lines, parse_json
+from apps.evaluations.item_schemas import ItemSchema
+from apps.evaluations.models import Run, Shard
+
+CASES_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its index from 0, its item, and the recorded answer where it brings one."""
+
+    index: int
+    item: dict[str, Any]
+    sample: dict[str, Any] | None
+
+
+class Place(NamedTuple):
+    """A row on its way into a shard: `start` and `stop` are its place in the source.
+
+    fault: why the run cannot use it, or None.
+    """
+
+    start: int
+    stop: int
+    fault: str | None
+
+
+def row_fault(row: Any, schema: ItemSchema) -> str | None:
+    """What is wrong with a row of a file or a request, or None."""
+    if not isinstance(row, dict):
+        return "a row must be an object with the key item."
+    item = row.get("item")
+    if not isinstance(item, dict):
+        return "item is missing." if "item" not in row else "item must be an object."
+    if not isinstance(row.get("sample", {}), dict):
+        return "sample must be an object."
+    return schema.fault(item)
+
+
+def places(run: Run, schema: ItemSchema) -> Iterator[Place]:
+    """Every row of the run's source in order, checked; at a fault the stream may be given up."""
+    if run.source_version is not None:
+        yield from _case_places(run, schema)
+        return
+    for line in iter_lines(read_file(_file_id(run))):
+        if isinstance(line, BadRow):
+            yield Place(0, 0, f"line {line.line}: {line.message}")
+            continue
+        try:
+            fault = row_fault(parse_json(line.raw), schema)
+        except BadJSON as error:
+            fault = str(error)
+        yield Place(line.start, line.stop, f"line {line.number}: {fault}" if fault else None)
+
+
+def _file_id(run: Run) -> UUID:
+    assert run.source_file_id is not None
+    return run.source_file_id
+
+
+def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
+    version = run.source_version
+    assert version is not None
+    after = -1
+    while True:
+        cases = list(
+            version.cases()
+            .filter(position__gt=after)
+            .values_list("position", "item")[:CASES_AT_ONCE]
+        )
+        for position, item in cases:
+            fault = schema.fault(parse_json(item))
+            yield Place(position, position + 1, f"case {position}: {fault}" if fault else None)
+        if len(cases) < CASES_AT_ONCE:
+            return
+        after = cases[-1][0]
+
+
+def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> Iterator[Row]:
+    """The rows of a shard in order; of those not wanted, the text is not even parsed."""
+    if run.source_version is not None:
+        cases = run.source_version.cases().filter(
+            position__gte=shard.start, position__lt=shard.stop
+        )
+        pairs = cases.values_list("item", "sample")
+        for index, (item, sample) in enumerate(pairs, shard.first_row):
+            if wanted is None or index in wanted:
+                yield Row(index, parse_json(item), parse_json(sample) if sample else None)
+        return
+    lines = iter_lines(read_file(_file_id(run), shard.start, shard.stop))
+    for index, line in enumerate(lines, shard.first_row):
+        if wanted is not None and index not in wanted:
+            continue
+        if isinstance(line, BadRow):  # planned without fault, so the bytes are whole
+            raise ValueError(f"{run.pk}, line {line.line}: {line.message}")
+        row = parse_json(line.raw)
+        yield Row(index, row["item"], row.get("sample"))
+
+
+def rows_at(run: Run, indexes: Iterable[int]) -> dict[int, Row]:
+    """The rows of these indexes. Reads each shard that holds one of them, once."""
+    wanted = set(indexes)
+    found: dict[int, Row] = {}
+    while wanted:
+        highest = max(wanted)
+        shard = run.shards.filter(first_row__lte=highest).order_by("-first_row").first()
+        if shard is None:
+            break
+        inside = {index for index in wanted if index >= shard.first_row}
+        found.update({row.index: row for row in shard_rows(run, shard, inside)})
+        wanted -= inside
+    return found

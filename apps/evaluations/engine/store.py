@@ -1,0 +1,272 @@
+"""Write results and scores: once, in bulk, and only while the shard is still ours."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import astuple, dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Model
+from django.utils import timezone
+
+from apps.evaluations.clients import Usage
+from apps.evaluations.engine.close import complete_run, finish_run
+from apps.evaluations.engine.leases import uuid_parameter
+from apps.evaluations.engine.tally import Tally
+from apps.evaluations.graders.base import Fault, Mark
+from apps.evaluations.models import Result, Run, Score, Shard
+from apps.ids import new_id
+
+ROWS_AT_ONCE = 5_000  # a longer transaction would keep other writers waiting
+GRADER_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one item: its answer's traces and a mark per criterion."""
+
+    row_index: int
+    repeat: int
+    sample: str | None
+    exchange: str | None
+    fault: Fault | None
+    marks: Sequence[tuple[UUID, Mark]]
+    calls: int
+    usage: Usage
+
+    @property
+    def state(self) -> str:
+        """errored beats failed beats passed; without any verdict the item is not judged."""
+        if self.fault is not None or any(mark.value is None for _, mark in self.marks):
+            return Result.State.ERRORED
+        verdicts = [mark.passed for _, mark in self.marks if mark.passed is not None]
+        if not verdicts:
+            return Result.State.UNJUDGED
+        return Result.State.PASSED if all(verdicts) else Result.State.FAILED
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is stored of a shard: how many results, how many in each state, and the sums."""
+
+    done: int
+    states: Counter[str]
+    tally: Tally
+
+
+class HeldShard:
+    """A claimed shard as the writer knows it."""
+
+    def __init__(self, shard: Shard, run: Run, tally: Tally) -> None:
+        self.shard = shard
+        self.run = run
+        states = Counter({state: getattr(shard, f"{state}_count") for state in Result.State.values})
+        self.progress = Progress(shard.done_count, states, tally)
+        self.is_lost = False
+
+    @property
+    def size(self) -> int:
+        return self.shard.row_count * self.run.repeats
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Outcomes of one shard that go into one transaction together."""
+
+    held: HeldShard
+    outcomes: Sequence[Outcome]
+
+    @property
+    def rows(self) -> int:
+        return sum(1 + len(outcome.marks) for outcome in self.outcomes)
+
+
+def store(pairs: Iterable[tuple[HeldShard, Outcome]]) -> None:
+    """Store outcomes in transactions of at most ROWS_AT_ONCE rows; then close what is complete.
+
+    A shard whose lease passed to another, or whose run ended, is marked lost and nothing of it is
+    written. May be called again with the same pairs after a database error: what a lost
+    connection had committed is recognised by the shard's own counter.
+    """
+    for batches in _transactions(pairs):
+        _store_together(batches)
+
+
+def _transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Batch]]:
+    groups: dict[int, tuple[HeldShard, list[Outcome]]] = {}
+    for held, outcome in pairs:
+        groups.setdefault(id(held), (held, []))[1].append(outcome)
+    open_batches: list[Batch] = []
+    rows = 0
+    for held, outcomes in groups.values():
+        per_item = 1 + max(len(outcome.marks) for outcome in outcomes)
+        step = max(1, ROWS_AT_ONCE // per_item)
+        for start in range(0, len(outcomes), step):
+            batch = Batch(held, outcomes[start : start + step])
+            # Two batches of one shard must not share a transaction: the counter tells them apart.
+            if open_batches and (rows + batch.rows > ROWS_AT_ONCE or open_batches[-1].held is held):
+                yield open_batches
+                open_batches, rows = [], 0
+            open_batches.append(batch)
+            rows += batch.rows
+    if open_batches:
+        yield open_batches
+
+
+def _store_together(batches: list[Batch]) -> None:
+    reached = [(batch, _advance(batch)) for batch in batches]
+    with transaction.atomic():
+        stored = _fence([batch.held for batch in batches])
+        fresh = []
+        for batch, progress in reached:
+            done = stored.get(batch.held.shard.pk)
+            if done is None:
+                batch.held.is_lost = True
+            elif done != progress.done:
+                fresh.append(batch)
+                _write_counters(batch.held, progress)
+            # else: a connection broke after its commit, and this is the second try
+        _insert(fresh)
+    for batch, progress in reached:
+        if not batch.held.is_lost:
+            batch.held.progress = progress
+            _close(batch)
+
+
+def _fence(held: list[HeldShard]) -> dict[UUID, int]:
+    """The done_count of those shards that are still ours in a running run; locked until commit.
+
+    On PostgreSQL the run's row is locked against the statement that would end it, but not
+    against other workers who store too; SQLite has one writer at a time anyway.
+    """
+    shard, run = Shard._meta.db_table, Run._meta.db_table
+    marks = ", ".join(["%s"] * len(held))
+    query = (
+        f"SELECT s.id, s.lease_token, s.done_count FROM {shard} s JOIN {run} r ON r.id = s.run_id"  # noqa: S608  names of our own tables
+        f" WHERE s.id IN ({marks}) AND s.finished_at IS NULL AND r.state = 'running'"
+    )
+    if connection.features.has_select_for_update:
+        query += " ORDER BY s.id FOR UPDATE OF s FOR SHARE OF r"
+    tokens = {uuid_parameter(one.shard.pk): uuid_parameter(one.shard.lease_token) for one in held}
+    with connection.cursor() as cursor:
+        cursor.execute(query, list(tokens))
+        rows = cursor.fetchall()
+    return {
+        pk if isinstance(pk, UUID) else UUID(pk): done
+        for pk, token, done in rows
+        if tokens[pk] == token
+    }
+
+
+RESULT_COLUMNS = (
+    "id", "account_id", "created_at", "run_id", "row_index", "repeat", "state", "sample",
+    "exchange", "error_code", "error_message",
+)  # fmt: skip
+SCORE_COLUMNS = (
+    "id", "result_id", "criterion_id", "source", "author", "value", "passed", "evidence",
+    "error_code", "error_message", "grader_version", "created_at",
+)  # fmt: skip
+
+
+def _insert(batches: list[Batch]) -> None:
+    """Insert without model objects: they would take most of a worker's time."""
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    results: list[tuple[Any, ...]] = []
+    scores: list[tuple[Any, ...]] = []
+    for batch in batches:
+        account = uuid_parameter(batch.held.shard.account_id)
+        run = uuid_parameter(batch.held.shard.run_id)
+        for outcome in batch.outcomes:
+            result = uuid_parameter(new_id())
+            fault = outcome.fault
+            results.append(
+                (
+                    result, account, now, run, outcome.row_index, outcome.repeat, outcome.state,
+                    outcome.sample, outcome.exchange, fault.code if fault else "",
+                    _text(fault.message) if fault else "",
+                )
+            )  # fmt: skip
+            for criterion, mark in outcome.marks:
+                error = mark.error
+                scores.append(
+                    (
+                        uuid_parameter(new_id()), result, uuid_parameter(criterion), "machine", "",
+                        mark.value, mark.passed, _text(mark.evidence),
+                        error.code if error else "", _text(error.message) if error else "",
+                        GRADER_VERSION, now,
+                    )
+                )  # fmt: skip
+    _insert_rows(Result, RESULT_COLUMNS, results)
+    _insert_rows(Score, SCORE_COLUMNS, scores)
+
+
+def _text(text: str) -> str:
+    """PostgreSQL's text takes no NUL, and evidence quotes what models say."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
+def _insert_rows(model: type[Model], columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    marks = ", ".join(["%s"] * len(columns))
+    names = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {model._meta.db_table} ({names}) VALUES ({marks})",  # noqa: S608
+            rows,
+        )
+
+
+def _advance(batch: Batch) -> Progress:
+    """Where the shard's counters stand once this batch is stored."""
+    before = batch.held.progress
+    states, tally = Counter(before.states), deepcopy(before.tally)
+    for outcome in batch.outcomes:
+        states[outcome.state] += 1
+        for criterion, mark in outcome.marks:
+            tally.judge(criterion.hex, mark.value, mark.passed, mark.value is None)
+        if outcome.calls:
+            tally.use(batch.held.run.model, (outcome.calls, *astuple(outcome.usage)))
+    return Progress(before.done + len(batch.outcomes), states, tally)
+
+
+def _write_counters(held: HeldShard, progress: Progress) -> None:
+    changes: dict[str, Any] = {
+        "done_count": progress.done,
+        "tally": progress.tally.dump(),
+        "attempts": 0,
+        "suspect_place": None,
+        **{f"{state}_count": progress.states[state] for state in Result.State.values},
+    }
+    if progress.done == held.size:
+        changes |= {
+            "finished_at": timezone.now(),
+            "lease_token": None,
+            "lease_until": None,
+            "worker": None,
+        }
+    Shard.objects.filter(pk=held.shard.pk).update(**changes)
+
+
+def _close(batch: Batch) -> None:
+    held = batch.held
+    if held.run.on_error == Run.OnError.FAIL:
+        for outcome in batch.outcomes:
+            if fault := _first_fault(outcome):
+                finish_run(
+                    held.run.pk,
+                    Run.State.FAILED,
+                    fault.code,
+                    f"Row {outcome.row_index}: {fault.message}",
+                )
+                return
+    if held.progress.done == held.size:
+        complete_run(held.run.pk)
+
+
+def _first_fault(outcome: Outcome) -> Fault | None:
+    if outcome.fault is not None:
+        return outcome.fault
+    return next((mark.error for _, mark in outcome.marks if mark.value is None), None)

@@ -1,0 +1,57 @@
+"""Sums that grow as results are stored: per criterion and per model; JSON there and back; pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+from apps.datasets.formats import dump_json, parse_json
+
+# A criterion's sums, in this order.
+PASSED, FAILED, ERRORED, SCORED, TOTAL, SQUARES = range(6)
+# A model's sums, in this order.
+CALLS, PROMPT, COMPLETION, TOKENS, CACHED = range(5)
+
+
+@dataclass
+class Tally:
+    """criteria: id in hex -> passed, failed, errored, how many values, their sum and squares.
+
+    models: name -> calls, prompt, completion, total and cached tokens.
+    """
+
+    criteria: dict[str, list[float]] = field(default_factory=dict)
+    models: dict[str, list[int]] = field(default_factory=dict)
+
+    def judge(
+        self, criterion: str, value: float | None, passed: bool | None, errored: bool
+    ) -> None:
+        sums = self.criteria.setdefault(criterion, [0, 0, 0, 0, 0.0, 0.0])
+        if errored:
+            sums[ERRORED] += 1
+        elif passed is not None:
+            sums[PASSED if passed else FAILED] += 1
+        if value is not None:
+            sums[SCORED] += 1
+            sums[TOTAL] += value
+            sums[SQUARES] += value * value
+
+    def use(self, model: str, counts: Iterable[int]) -> None:
+        sums = self.models.setdefault(model, [0, 0, 0, 0, 0])
+        for place, count in enumerate(counts):
+            sums[place] += count
+
+    def add(self, other: "Tally") -> None:
+        for criterion, sums in other.criteria.items():
+            mine = self.criteria.setdefault(criterion, [0, 0, 0, 0, 0.0, 0.0])
+            for place, value in enumerate(sums):
+                mine[place] += value
+        for model, counts in other.models.items():
+            self.use(model, counts)
+
+    def dump(self) -> str:
+        return dump_json({"criteria": self.criteria, "models": self.models})
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        data = parse_json(text)
+        return cls(data.get("criteria", {}), data.get("models", {}))

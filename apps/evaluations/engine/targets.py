@@ -1,0 +1,182 @@
+"""How an item gets its answer: it brings one, or a chat model is asked."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from apps.datasets.formats import BadJSON, dump_json, parse_json
+from apps.evaluations.clients import CallFailed, Client, Usage
+from apps.evaluations.engine.source import Row
+from apps.evaluations.graders.base import Fault
+from apps.evaluations.templating import (
+    MissingVariable,
+    RenderedTooLong,
+    render_messages,
+    resolve,
+)
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What graders see of an answer, and what it took to get it.
+
+    sample: the `sample` of contract openai section 10, None where the row brings no answer.
+    exchange: JSON for the result's row, None for a recorded answer. calls, usage: for the tally.
+    """
+
+    sample: dict[str, Any] | None
+    exchange: str | None = None
+    fault: Fault | None = None
+    calls: int = 0
+    usage: Usage = NO_USAGE
+
+    @property
+    def stored_sample(self) -> str | None:
+        """The sample as JSON where it is not the row's own."""
+        if self.exchange is None or self.sample is None:
+            return None
+        return dump_json(self.sample)
+
+
+class Target(ABC):
+    """One way to get answers; `asks` tells whether it waits for somebody."""
+
+    kind: ClassVar[str]
+    asks: ClassVar[bool]
+
+    @abstractmethod
+    async def answer(self, row: Row) -> Answer:
+        """Answer a row; what could not be answered carries a fault instead of raising."""
+
+
+@dataclass(frozen=True)
+class RecordedTarget(Target):
+    """The row's own `sample`, completed from its `choices` where it is a raw completion."""
+
+    kind = "recorded"
+    asks = False
+
+    def recorded(self, row: Row) -> Answer:
+        return Answer(None if row.sample is None else complete_sample(row.sample))
+
+    async def answer(self, row: Row) -> Answer:
+        return self.recorded(row)
+
+
+@dataclass(frozen=True)
+class ChatTarget(Target):
+    """A chat completion of a filled-in message template, or of messages that the row holds."""
+
+    kind = "chat"
+    asks = True
+
+    client: Client
+    model: str
+    upstream: str
+    messages: list[Mapping[str, Any]] | None
+    reference: str | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    async def answer(self, row: Row) -> Answer:
+        scope = {"item": row.item}
+        try:
+            messages = self._messages(scope)
+        except (MissingVariable, RenderedTooLong, ValueError) as error:
+            message = f"The prompt cannot be made: {error}."
+            return Answer(None, _exchange([], {}), Fault("invalid_prompt", message))
+        began = time.monotonic()
+        try:
+            reply = await self.client.complete(
+                {"model": self.upstream, "messages": messages, **self.params}
+            )
+        except CallFailed as failure:
+            return Answer(
+                None,
+                _exchange(
+                    messages,
+                    {"calls": failure.calls, "seconds": round(time.monotonic() - began, 3)},
+                ),
+                Fault(failure.code, failure.message),
+                calls=failure.calls,
+            )
+        took: dict[str, Any] = {
+            "usage": {
+                "prompt_tokens": reply.usage.prompt_tokens,
+                "completion_tokens": reply.usage.completion_tokens,
+                "total_tokens": reply.usage.total_tokens,
+                "cached_tokens": reply.usage.cached_tokens,
+            },
+            "calls": reply.calls,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        body = reply.body
+        sample = {"model": body.get("model") or self.model, "choices": body["choices"]}
+        if tools := self.params.get("tools"):
+            sample["input_tools"] = tools
+        wants_json = (self.params.get("response_format") or {}).get("type", "text") != "text"
+        return Answer(
+            complete_sample(sample, wants_json=wants_json),
+            _exchange(messages, took),
+            calls=reply.calls,
+            usage=reply.usage,
+        )
+
+    def _messages(self, scope: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self.reference is None:
+            return render_messages(self.messages or (), scope)
+        found = resolve(self.reference, scope)
+        if not isinstance(found, list) or not found:
+            raise ValueError(f"{self.reference} is not a list of messages")
+        if not all(isinstance(message, dict) and "role" in message for message in found):
+            raise ValueError(f"{self.reference} holds something that is no message")
+        return found
+
+
+def _exchange(messages: list[dict[str, Any]], took: Mapping[str, Any]) -> str:
+    return dump_json({"input": messages, **took})
+
+
+def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict[str, Any]:
+    """A sample with `output_text` and `output_tools` taken from its first choice where missing.
+
+    output_json is added when JSON was asked for and the text is an object.
+    Source: contracts/openai.md, section 10.
+    """
+    if "output_text" in sample and not wants_json:
+        return sample
+    message = _first_message(sample)
+    if message is None:
+        return sample
+    content = message.get("content")
+    text = content if isinstance(content, str) else _text_of_parts(content)
+    done = {**sample}
+    done.setdefault("output_text", text)
+    if tools := message.get("tool_calls"):
+        done.setdefault("output_tools", tools)
+    if wants_json and "output_json" not in done:
+        try:
+            value = parse_json(done["output_text"])
+        except (BadJSON, TypeError):
+            value = None
+        if isinstance(value, dict):
+            done["output_json"] = value
+    return done
+
+
+def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = sample.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    message = choices[0].get("message")
+    return message if isinstance(message, dict) else None
+
+
+def _text_of_parts(content: Any) -> str:
+    if not isinstance(content, list):
+        return ""
+    texts = (part.get("text") for part in content if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))

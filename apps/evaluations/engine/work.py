@@ -1,0 +1,438 @@
+"""The worker: one event loop that claims while it has room, asks, grades, and hands on to store."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, connection
+
+from apps.evaluations.clients import Stopped, Usage
+from apps.evaluations.engine.context import RunContext
+from apps.evaluations.engine.desk import Claim, Desk, Tick, View
+from apps.evaluations.engine.plan import plan_run
+from apps.evaluations.engine.slots import Lane
+from apps.evaluations.engine.source import Row
+from apps.evaluations.engine.stopping import is_called_off
+from apps.evaluations.engine.store import HeldShard, Outcome, store
+from apps.evaluations.engine.targets import Answer, RecordedTarget
+from apps.evaluations.graders.base import Fault, Grader, Mark, PlainGrader, Sample
+from apps.evaluations.models import Run
+from apps.ids import new_id
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BUFFER_ROOM = 4_000  # outcomes that may wait for the writer before grading waits for it
+GRADING_ROOM = 2_000  # rows of a run that may wait when nothing is asked
+FIRST_GRANT = 0  # no call before the table has granted one
+YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
+TICK_SECONDS = 0.05  # the desk is asked no more often than this
+DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
+
+
+@dataclass(eq=False)
+class Active:
+    """A claimed shard at work."""
+
+    claim: Claim
+    held: HeldShard
+    left: int
+    tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    @property
+    def run_id(self) -> UUID:
+        return self.claim.shard.run_id
+
+
+class Worker:
+    """One slice of work, over as many runs and endpoints as there is room for.
+
+    Three threads stand beside the loop, each with a database connection of its own: the desk
+    claims and plans, the writer stores, the keeper prolongs the leases even while grading keeps
+    the loop busy.
+    """
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self._desk = Desk(self.id)
+        self._threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=name)
+            for name in ("desk", "writer", "planner")
+        }
+        self._active: dict[UUID, Active] = {}
+        self._lanes: dict[UUID, Lane] = {}
+        self._contexts: dict[UUID, RunContext] = {}  # those whose client is open
+        self._buffer: list[tuple[HeldShard, Outcome]] = []
+        self._planning: asyncio.Future[None] | None = None
+        self._began = time.monotonic()
+        self._beaten_at = self._began
+        self._is_draining = False
+        self._is_left = threading.Event()
+        self.is_more = False
+
+    def run(self) -> bool:
+        """Work until the slice is over or nothing is left; whether there is more to do."""
+        keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        try:
+            self._desk.beat()
+            keeper.start()
+            asyncio.run(self._work())
+        finally:
+            self._is_left.set()
+            for pool in self._threads.values():
+                pool.submit(connection.close)
+                pool.shutdown()
+            if keeper.is_alive():
+                keeper.join()
+        return self.is_more
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        self._wake = asyncio.Event()
+        self._flush_soon = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        flusher = asyncio.create_task(self._flush_for_ever())
+        idle_since = time.monotonic()
+        try:
+            while True:
+                tick = await self._ask_desk()
+                if tick is not None:
+                    self._apply(tick)
+                    await self._close_unused()
+                if self._active or self._planning or self._buffer:
+                    idle_since = time.monotonic()
+                if self._is_over():
+                    break
+                if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
+                    break
+                await asyncio.sleep(TICK_SECONDS)
+                await self._sleep_until_woken()
+            await self._drain()
+        finally:
+            flusher.cancel()
+            await self._in("writer", self._store_safely, self._take_buffer())
+            await self._leave()
+
+    def _is_over(self) -> bool:
+        slice_is_over = time.monotonic() - self._began > settings.ENGINE_SLICE_SECONDS
+        return slice_is_over or is_called_off() or self._is_cut_off()
+
+    def _is_cut_off(self) -> bool:
+        """The leases could not be prolonged for so long that others may have taken our work."""
+        return time.monotonic() - self._beaten_at > settings.ENGINE_LEASE_SECONDS
+
+    async def _sleep_until_woken(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), settings.ENGINE_LOOK_SECONDS)
+        self._wake.clear()
+
+    async def _in(self, thread: str, call: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads[thread], call, *arguments)
+
+    async def _ask_desk(self) -> Tick | None:
+        try:
+            return await self._in("desk", self._desk.tick, self._view())
+        except DatabaseError:
+            log.exception("The tables cannot be reached; trying again")
+            await self._in("desk", connection.close)
+            await asyncio.sleep(settings.ENGINE_LOOK_SECONDS)
+            return None
+
+    def _view(self) -> View:
+        room: dict[UUID, int] = {}
+        wanted: dict[UUID, int] = {}
+        for active in self._active.values():
+            context = active.claim.context
+            room.setdefault(active.run_id, self._room(context))
+            room[active.run_id] -= active.left
+            if context.endpoint_id is not None:
+                wanted[context.endpoint_id] = wanted.get(context.endpoint_id, 0) + active.left
+        return View(
+            room=room,
+            places={
+                endpoint_id: (wanted.get(endpoint_id, 0), lane.in_use)
+                for endpoint_id, lane in self._lanes.items()
+            },
+            may_claim=not self._is_draining and not self._is_over(),
+            may_plan=self._planning is None,
+        )
+
+    def _room(self, context: RunContext) -> int:
+        """How many waiting items of a run are enough: what is in flight, and as many again."""
+        if not context.asks or context.endpoint_id is None:
+            return GRADING_ROOM
+        return 2 * max(1, self._lanes[context.endpoint_id].granted)
+
+    def _apply(self, tick: Tick) -> None:
+        self.is_more = tick.is_more
+        for run_id in tick.ended_runs:
+            self._abandon(run_id)
+        for endpoint_id, granted in tick.grants.items():
+            self._lanes[endpoint_id].resize(granted)
+            if granted == 0 and self._lanes[endpoint_id].is_idle:
+                del self._lanes[endpoint_id]
+        for claim in tick.claims:
+            self._begin(claim)
+        if tick.plan is not None:
+            self._planning = asyncio.ensure_future(self._in("planner", self._plan, tick.plan))
+            self._planning.add_done_callback(self._planned)
+        if tick.claims:
+            self._wake.set()  # new lanes need their grant, and there may be room for more
+
+    def _plan(self, run: Run) -> None:
+        try:
+            plan_run(run)
+        except DatabaseError:
+            log.exception("Planning run %s was interrupted; it will be taken up again", run.pk)
+            connection.close()
+
+    def _planned(self, planning: "asyncio.Future[None]") -> None:
+        self._planning = None
+        if not planning.cancelled() and planning.exception() is not None:
+            log.error("Planning failed", exc_info=planning.exception())
+        self._wake.set()
+
+    async def _close_unused(self) -> None:
+        """Close the clients of runs that no shard is held of; claimed again they open anew."""
+        used = {active.run_id for active in self._active.values()}
+        for run_id in self._contexts.keys() - used:
+            await self._contexts.pop(run_id).close()
+
+    # --- items --------------------------------------------------------------------------------
+
+    def _begin(self, claim: Claim) -> None:
+        context = claim.context
+        lane = None
+        if context.endpoint_id is not None:
+            lane = self._lanes.setdefault(context.endpoint_id, Lane(FIRST_GRANT))
+        if not context.is_connected:
+            context.connect(lane, self._must_not_call)
+            self._contexts[claim.shard.run_id] = context
+        held = HeldShard(claim.shard, context.run, claim.tally)
+        active = Active(claim, held, left=len(claim.todo))
+        self._active[claim.shard.pk] = active
+        if claim.shard.attempts > settings.ENGINE_ATTEMPTS:
+            self._spawn(active, self._work_one_by_one(active))
+        elif context.asks:
+            for row, repeat in claim.todo:
+                self._spawn(active, self._answer_and_grade(active, row, repeat))
+        else:
+            self._spawn(active, self._grade_all(active))
+        if not claim.todo:
+            self._finished(active)
+
+    def _spawn(self, active: Active, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        active.tasks.add(task)
+        task.add_done_callback(active.tasks.discard)
+        task.add_done_callback(lambda done: self._ended(active, done))
+
+    def _ended(self, active: Active, task: "asyncio.Task[None]") -> None:
+        """A bug in one item must not keep its shard for ever: let go, and it counts as tried."""
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("Working on %s failed", active.claim.shard, exc_info=task.exception())
+        self._drop(active)
+
+    def _must_not_call(self) -> bool:
+        return self._is_draining or self._is_cut_off() or is_called_off()
+
+    async def _answer_and_grade(self, active: Active, row: Row, repeat: int) -> None:
+        context = active.claim.context
+        try:
+            answer = await context.target.answer(row)
+        except Stopped:
+            return
+        self._keep_outcome(active, grade(context.criteria, row, repeat, answer))
+        if context.endpoint_id is None:
+            await asyncio.sleep(0)  # a built-in model never waits, others should not for it
+        if not self._has_room.is_set():
+            await self._has_room.wait()
+
+    async def _grade_all(self, active: Active) -> None:
+        context = active.claim.context
+        target = context.target
+        assert isinstance(target, RecordedTarget)
+        turn_ends = time.monotonic() + YIELD_SECONDS
+        for row, repeat in active.claim.todo:
+            if self._is_draining:
+                return
+            self._keep_outcome(active, grade(context.criteria, row, repeat, target.recorded(row)))
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                await self._has_room.wait()
+                turn_ends = time.monotonic() + YIELD_SECONDS
+
+    async def _work_one_by_one(self, active: Active) -> None:
+        """Find the item that kills: each is alone in work, noted before and stored after."""
+        shard = active.claim.shard
+        context = active.claim.context
+        for row, repeat in active.claim.todo:
+            place = row.index * context.run.repeats + repeat
+            if place == shard.suspect_place:
+                fault = Fault("worker_died", "Every worker that took this item died of it.")
+                outcome = grade(context.criteria, row, repeat, Answer(None, fault=fault))
+                self._keep_outcome(active, outcome)
+                continue
+            await self._in("desk", self._desk.suspect, shard, place)
+            await self._answer_and_grade(active, row, repeat)
+            self._flush_soon.set()
+            while any(held is active.held for held, _ in self._buffer):
+                await asyncio.sleep(settings.ENGINE_FLUSH_SECONDS / 5)
+
+    def _keep_outcome(self, active: Active, outcome: Outcome) -> None:
+        if active.held.is_lost:
+            return
+        self._buffer.append((active.held, outcome))
+        active.left -= 1
+        if len(self._buffer) >= BUFFER_ROOM:
+            self._has_room.clear()
+            self._flush_soon.set()
+        if active.left == 0:
+            self._finished(active)
+        elif active.left % 16 == 0:
+            self._wake.set()
+
+    def _finished(self, active: Active) -> None:
+        self._active.pop(active.claim.shard.pk, None)
+        self._wake.set()
+        if not self._active:
+            self._flush_soon.set()
+
+    def _abandon(self, run_id: UUID) -> None:
+        """A run has ended elsewhere: its calls are cut and nothing more of it is stored."""
+        for active in [one for one in self._active.values() if one.run_id == run_id]:
+            active.claim.context.is_stopped = True
+            active.held.is_lost = True
+            self._drop(active)
+
+    def _drop(self, active: Active) -> None:
+        self._active.pop(active.claim.shard.pk, None)
+        for task in active.tasks:
+            task.cancel()
+
+    # --- storing ------------------------------------------------------------------------------
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._flush_soon.wait(), settings.ENGINE_FLUSH_SECONDS)
+            self._flush_soon.clear()
+            if self._buffer:
+                await self._in("writer", self._store_safely, self._take_buffer())
+                self._has_room.set()
+                for active in [one for one in self._active.values() if one.held.is_lost]:
+                    self._drop(active)
+                self._wake.set()
+
+    def _take_buffer(self) -> list[tuple[HeldShard, Outcome]]:
+        taken, self._buffer = self._buffer, []
+        return taken
+
+    def _store_safely(self, pairs: list[tuple[HeldShard, Outcome]]) -> None:
+        """Store, through a database that goes away and comes back while the lease may hold."""
+        while pairs:
+            try:
+                store(pairs)
+            except IntegrityError:
+                # Two holders of one lease: the other has stored these, so they are not ours.
+                log.exception("Results were stored twice and the second ones refused")
+                for held, _ in pairs:
+                    held.is_lost = True
+            except DatabaseError:
+                log.exception("Results cannot be stored; trying again")
+                connection.close()
+                if self._is_cut_off():
+                    for held, _ in pairs:
+                        held.is_lost = True
+                time.sleep(settings.ENGINE_FLUSH_SECONDS)
+            else:
+                return
+            pairs = [(held, outcome) for held, outcome in pairs if not held.is_lost]
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Send nothing more, wait for what is in flight, and let go of the rest."""
+        self._is_draining = True
+        bound = settings.ENGINE_DRAIN_SECONDS if is_called_off() else DRAIN_AFTER_SLICE
+        tasks = [task for active in self._active.values() for task in active.tasks]
+        ends_at = time.monotonic() + bound
+        while tasks and time.monotonic() < ends_at:
+            _, pending = await asyncio.wait(tasks, timeout=0.5)
+            tasks = list(pending)
+            if is_called_off():
+                ends_at = min(ends_at, time.monotonic() + settings.ENGINE_DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        if self._planning is not None:
+            await asyncio.wait([self._planning], timeout=bound)
+
+    async def _leave(self) -> None:
+        self.is_more = self.is_more or bool(self._active)
+        held = [active.claim.shard for active in self._active.values()]
+        self._active.clear()
+        await self._close_unused()
+        try:
+            await self._in("desk", self._desk.release, held)
+            await self._in("desk", self._desk.leave)
+        except DatabaseError:
+            log.exception("Could not sign off; the leases will run out by themselves")
+
+    def _keep(self) -> None:
+        """The keeper's thread: prolong the leases while the slice may last, not for ever."""
+        last = settings.ENGINE_SLICE_SECONDS + DRAIN_AFTER_SLICE
+        while not self._is_left.wait(settings.ENGINE_RENEW_SECONDS):
+            if time.monotonic() - self._began > last:
+                break
+            began = time.monotonic()
+            try:
+                self._desk.beat()
+                self._beaten_at = began
+            except DatabaseError:
+                log.exception("Leases could not be prolonged; trying again")
+                connection.close()
+        connection.close()
+
+
+def grade(criteria: list[tuple[UUID, Grader]], row: Row, repeat: int, answer: Answer) -> Outcome:
+    """Judge one answer by every criterion; without an answer every criterion is errored."""
+    fault = answer.fault
+    marks: list[tuple[UUID, Mark]]
+    if fault is not None:
+        lost = Mark(None, None, error=fault)
+        marks = [(criterion, lost) for criterion, _ in criteria]
+    else:
+        sample = Sample(row.item, answer.sample)
+        marks = [(criterion, _mark(grader, sample)) for criterion, grader in criteria]
+    return Outcome(
+        row_index=row.index,
+        repeat=repeat,
+        sample=answer.stored_sample,
+        exchange=answer.exchange,
+        fault=fault,
+        marks=marks,
+        calls=answer.calls,
+        usage=answer.usage or Usage(),
+    )
+
+
+def _mark(grader: Grader, sample: Sample) -> Mark:
+    assert isinstance(grader, PlainGrader)
+    try:
+        return grader.grade(sample)
+    except Exception as error:  # one odd row must not take the others with it
+        log.exception("The grader %s failed", grader.kind)
+        return Mark.errored_by("grader_failed", f"{type(error).__name__}: {error}")

@@ -1,0 +1,86 @@
+"""Model servers, the models they serve, and how many calls each worker may have in flight there."""
+
+from django.db import models
+
+from apps.accounts.models import OwnedModel, OwnedQuerySet
+from apps.evaluations.models.secrets import EncryptedTextField
+
+
+class ModelEndpoint(OwnedModel):
+    """An OpenAI-compatible base URL of an account, with its key and its limits."""
+
+    base_url = models.URLField(max_length=2000, help_text="Up to and including /v1.")
+    api_key = EncryptedTextField(blank=True, default="", help_text="Kept encrypted, never shown.")
+    concurrency = models.PositiveIntegerField(
+        default=64, help_text="Calls in flight at most, over all workers and runs."
+    )
+    allow_private = models.BooleanField(
+        default=False, help_text="May this URL lead to a private or loopback address?"
+    )
+    disabled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("base_url", "id")
+        constraints = [
+            models.UniqueConstraint(fields=("account", "base_url"), name="one_endpoint_per_url"),
+            models.CheckConstraint(
+                condition=models.Q(concurrency__gte=1), name="concurrency_at_least_one"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.base_url
+
+
+class ServedModel(OwnedModel):
+    """A model name by which an account reaches an endpoint."""
+
+    class Kind(models.TextChoices):
+        CHAT = "chat", "Chat"
+        EMBEDDING = "embedding", "Embedding"
+
+    endpoint = models.ForeignKey(ModelEndpoint, models.CASCADE, related_name="models")
+    name = models.CharField(max_length=300, help_text="What callers write.")
+    upstream_name = models.CharField(
+        max_length=300, blank=True, help_text="What the server calls it, where that differs."
+    )
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHAT)
+    prompt_price = models.DecimalField(
+        max_digits=12, decimal_places=6, null=True, blank=True, help_text="Per million tokens."
+    )
+    completion_price = models.DecimalField(
+        max_digits=12, decimal_places=6, null=True, blank=True, help_text="Per million tokens."
+    )
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("account", "name")
+        constraints = [
+            models.UniqueConstraint(fields=("account", "name"), name="one_endpoint_per_model_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class EndpointSlot(models.Model):
+    """A worker's share of an endpoint's concurrency, under a lease."""
+
+    id = models.BigAutoField(primary_key=True)
+    endpoint = models.ForeignKey(ModelEndpoint, models.CASCADE, related_name="slots")
+    worker = models.UUIDField()
+    wanted = models.PositiveIntegerField()
+    granted = models.PositiveIntegerField()
+    lease_until = models.DateTimeField()
+
+    class Meta:
+        ordering = ("endpoint", "worker")
+        constraints = [
+            models.UniqueConstraint(fields=("endpoint", "worker"), name="one_share_per_worker")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.granted} of {self.endpoint_id}"

@@ -1,0 +1,180 @@
+"""The reading side: what came of a run, as dataclasses."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Prefetch, QuerySet, Sum
+
+from apps.datasets.formats import parse_json
+from apps.evaluations.engine.source import Row, rows_at
+from apps.evaluations.engine.tally import (
+    ERRORED,
+    FAILED,
+    PASSED,
+    SCORED,
+    SQUARES,
+    TOTAL,
+    Tally,
+)
+from apps.evaluations.models import Criterion, Result, Run, Score, Shard
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Results so far, by state."""
+
+    passed: int = 0
+    failed: int = 0
+    errored: int = 0
+    unjudged: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.passed + self.failed + self.errored + self.unjudged
+
+
+@dataclass(frozen=True)
+class CriterionSummary:
+    """One criterion over a run. passed + failed is the n of its rate, scored that of its mean.
+
+    total, squares: the sum of the values and of their squares.
+    """
+
+    criterion: Criterion
+    passed: int
+    failed: int
+    errored: int
+    scored: int
+    total: float
+    squares: float
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    """What one model was asked in a run, for answers and for judgements together."""
+
+    model: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run so far; `expected` results in the end, None before it is planned."""
+
+    run: Run
+    counts: Counts
+    expected: int | None
+    criteria: Sequence[CriterionSummary]
+    usage: Sequence[ModelUsage]
+
+
+def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
+    """Summaries by run id, in three queries however many runs there are.
+
+    A final run's numbers stand on its row; a running one's are summed over its shards, where
+    they are never older than the last stored results.
+    """
+    runs = list(runs)
+    counts = {run.pk: _own_counts(run) for run in runs if run.is_final}
+    tallies = {run.pk: Tally.load(run.tally) for run in runs if run.is_final}
+    going = [run.pk for run in runs if run.state == Run.State.RUNNING]
+    if going:
+        sums = (
+            Shard.objects.filter(run__in=going, done_count__gt=0)
+            .order_by()
+            .values("run")
+            .annotate(
+                passed=Sum("passed_count"),
+                failed=Sum("failed_count"),
+                errored=Sum("errored_count"),
+                unjudged=Sum("unjudged_count"),
+            )
+        )
+        for row in sums:
+            counts[row["run"]] = Counts(
+                row["passed"], row["failed"], row["errored"], row["unjudged"]
+            )
+        live = Shard.objects.filter(run__in=going, done_count__gt=0).order_by()
+        for run_id, text in live.values_list("run", "tally").iterator():
+            tallies.setdefault(run_id, Tally()).add(Tally.load(text))
+    criteria: dict[tuple[UUID, int], list[Criterion]] = {}
+    for criterion in Criterion.objects.filter(evaluation__in={run.evaluation_id for run in runs}):
+        key = (criterion.evaluation_id, criterion.version)
+        criteria.setdefault(key, []).append(criterion)
+    return {
+        run.pk: _summary(
+            run,
+            counts.get(run.pk, Counts()),
+            tallies.get(run.pk, Tally()),
+            criteria.get((run.evaluation_id, run.criteria_version), []),
+        )
+        for run in runs
+    }
+
+
+def summary(run: Run) -> Summary:
+    return summarize([run])[run.pk]
+
+
+def _own_counts(run: Run) -> Counts:
+    return Counts(run.passed_count, run.failed_count, run.errored_count, run.unjudged_count)
+
+
+def _summary(run: Run, counts: Counts, tally: Tally, criteria: list[Criterion]) -> Summary:
+    lines = []
+    for criterion in criteria:
+        sums = tally.criteria.get(criterion.pk.hex, [0, 0, 0, 0, 0.0, 0.0])
+        lines.append(
+            CriterionSummary(
+                criterion=criterion,
+                passed=int(sums[PASSED]),
+                failed=int(sums[FAILED]),
+                errored=int(sums[ERRORED]),
+                scored=int(sums[SCORED]),
+                total=sums[TOTAL],
+                squares=sums[SQUARES],
+            )
+        )
+    usage = [ModelUsage(model, *sums) for model, sums in sorted(tally.models.items())]
+    expected = run.total_count if run.started_at or run.is_final else None
+    return Summary(run, counts, expected, lines, usage)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A result with the row it came of and its verdicts, in the order of the criteria.
+
+    sample: the answer as criteria saw it: asked for, or recorded in the row; None when there is
+    none. exchange: what was asked and what it took; {} for a recorded answer.
+    """
+
+    result: Result
+    item: dict[str, Any]
+    sample: dict[str, Any] | None
+    exchange: dict[str, Any]
+    scores: Sequence[Score]
+
+
+def read_items(run: Run, results: "QuerySet[Result] | Sequence[Result]") -> list[Item]:
+    """Results with their rows and scores: three queries for a page that lies in one shard."""
+    if isinstance(results, QuerySet):
+        scores = Score.objects.select_related("criterion").order_by("criterion__position")
+        results = list(results.prefetch_related(Prefetch("scores", scores)))
+    rows = rows_at(run, (result.row_index for result in results))
+    return [_item(result, rows[result.row_index]) for result in results]
+
+
+def _item(result: Result, row: Row) -> Item:
+    return Item(
+        result=result,
+        item=row.item,
+        sample=parse_json(result.sample) if result.sample else row.sample,
+        exchange=parse_json(result.exchange) if result.exchange else {},
+        scores=list(result.scores.all()),
+    )

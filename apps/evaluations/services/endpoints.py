@@ -1,0 +1,154 @@
+"""Register model servers, and find which one answers to a model's name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+
+from apps.accounts.models import Account, Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.services import examples_of, find_version
+from apps.errors import Invalid
+from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
+from apps.evaluations.models import ModelEndpoint, ServedModel
+
+BUILT_IN_PREFIX = "builtin/"
+
+
+class UnknownModel(ObjectDoesNotExist):
+    """No endpoint of the account serves a model of this name."""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        super().__init__(
+            f"The model {name!r} does not exist here: "
+            + (reason or "register it with `manage.py add_endpoint` or in the admin.")
+        )
+        self.name = name
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """How to reach a model: through an endpoint, or built in and then without one.
+
+    address: what a run's target keeps of it; JSON values only.
+    """
+
+    name: str
+    endpoint: ModelEndpoint | None
+    address: dict[str, Any]
+
+
+def find_model(account_id: UUID, name: str) -> FoundModel:
+    """The chat model of that name. Raises UnknownModel."""
+    if name.startswith(BUILT_IN_PREFIX):
+        return FoundModel(name, None, _built_in(account_id, name))
+    served = (
+        ServedModel.objects.filter(
+            account_id=account_id,
+            name=name,
+            kind=ServedModel.Kind.CHAT,
+            endpoint__disabled_at=None,
+        )
+        .select_related("endpoint")
+        .first()
+    )
+    if served is None:
+        raise UnknownModel(name)
+    return FoundModel(
+        name, served.endpoint, {"model": name, "upstream": served.upstream_name or name}
+    )
+
+
+def _built_in(account_id: UUID, name: str) -> dict[str, Any]:
+    kind, _, dataset = name.removeprefix(BUILT_IN_PREFIX).partition(":")
+    client = BUILT_IN.get(kind)
+    if client is None:
+        raise UnknownModel(name, f"built in are {', '.join(sorted(BUILT_IN))}.")
+    if not client.learns:
+        if dataset:
+            raise UnknownModel(name, f"{BUILT_IN_PREFIX}{kind} takes no dataset.")
+        return {"model": name, "builtin": kind}
+    if not dataset:
+        raise UnknownModel(name, f"write {BUILT_IN_PREFIX}{kind}:DATASET, a dataset to learn from.")
+    try:
+        version = find_version(account_id, dataset)
+        next(iter(examples_of(version)), None)
+    except (ObjectDoesNotExist, Invalid) as error:
+        reason = error.messages[0] if isinstance(error, Invalid) else str(error)
+        raise UnknownModel(name, reason) from error
+    return {"model": name, "builtin": kind, "version": str(version.pk)}
+
+
+@transaction.atomic
+def add_endpoint(
+    actor: Actor,
+    *,
+    base_url: str,
+    models: Sequence[str] = (),
+    api_key: str | None = None,
+    concurrency: int | None = None,
+    allow_private: bool | None = None,
+    embedding_models: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
+) -> ModelEndpoint:
+    """Register a server, or change what is given of the one with this URL.
+
+    models: names that it serves. aliases: a name callers use -> the server's own name.
+    Raises Invalid, also for a name that another endpoint of the account serves.
+    """
+    account = actor.require(Action.MANAGE)
+    base_url = base_url.strip().rstrip("/")
+    try:
+        check_url(base_url)
+    except UrlRefused as error:
+        raise Invalid(str(error), path="base_url") from error
+    if concurrency is not None and not 1 <= concurrency <= 10_000:
+        raise Invalid(f"concurrency must be 1 to 10000, not {concurrency}.", path="concurrency")
+    endpoint, is_new = ModelEndpoint.objects.select_for_update().get_or_create(
+        account=account, base_url=base_url
+    )
+    given = {"api_key": api_key, "concurrency": concurrency, "allow_private": allow_private}
+    for field, value in given.items():
+        if value is not None:
+            setattr(endpoint, field, value)
+    endpoint.disabled_at = None
+    endpoint.save()
+    chat, embedding = ServedModel.Kind.CHAT, ServedModel.Kind.EMBEDDING
+    for name in models:
+        _serve(account, endpoint, name, "", chat)
+    for name in embedding_models:
+        _serve(account, endpoint, name, "", embedding)
+    for name, upstream in (aliases or {}).items():
+        _serve(account, endpoint, name, upstream, chat)
+    record(
+        actor,
+        "endpoint.add" if is_new else "endpoint.change",
+        endpoint,
+        after={"base_url": base_url, "models": [*models], "concurrency": endpoint.concurrency},
+    )
+    return endpoint
+
+
+def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, kind: str) -> None:
+    if not name or len(name) > 300 or name.startswith(BUILT_IN_PREFIX):
+        raise Invalid(
+            f"A model's name has 1 to 300 characters and does not begin with {BUILT_IN_PREFIX}: "
+            f"{name[:60]!r} does not fit.",
+            path="models",
+        )
+    other = (
+        ServedModel.objects.filter(account=account, name=name).exclude(endpoint=endpoint).first()
+    )
+    if other is not None:
+        raise Invalid(
+            f"The model {name!r} is served by {other.endpoint.base_url} already.", path="models"
+        )
+    ServedModel.objects.update_or_create(
+        account=account,
+        name=name,
+        defaults={"endpoint": endpoint, "upstream_name": upstream, "kind": kind},
+    )

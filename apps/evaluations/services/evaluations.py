@@ -1,0 +1,146 @@
+"""Create, change and delete evaluations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.formats import dump_json
+from apps.datasets.models import NAME_LENGTH
+from apps.errors import Invalid
+from apps.evaluations.graders import build_grader
+from apps.evaluations.graders.base import InvalidSetting
+from apps.evaluations.item_schemas import BadSchema, check_item_schema
+from apps.evaluations.models import Criterion, Evaluation, Run
+from apps.evaluations.services.runs import cancel_runs
+from apps.evaluations.templating import unknown_variables
+from apps.ids import new_id
+
+
+@dataclass(frozen=True)
+class NewCriterion:
+    """A criterion to be: a kind of grader, a name and the grader's settings as they came in."""
+
+    kind: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def create_evaluation(
+    actor: Actor,
+    *,
+    criteria: Sequence[NewCriterion],
+    name: str = "",
+    metadata: Mapping[str, str] | None = None,
+    item_schema: dict[str, Any] | None = None,
+    has_sample: bool = False,
+    dialect: str = "",
+    spec: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Store what a good answer is. An empty name is replaced by one that says when.
+
+    Raises Invalid with the path `item_schema` or `criteria[n].<setting>`.
+    """
+    account = actor.require(Action.EDIT)
+    schema = item_schema if item_schema is not None else {}
+    try:
+        schema_text = check_item_schema(schema)
+    except BadSchema as error:
+        raise Invalid(str(error), path="item_schema") from error
+    check_criteria(criteria, schema, has_sample=has_sample)
+    if len(name) > NAME_LENGTH:
+        raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
+    with transaction.atomic():
+        evaluation = Evaluation.objects.create(
+            account=account,
+            name=name or f"Evaluation of {timezone.now():%Y-%m-%d %H:%M}",
+            metadata=dump_json(metadata or {}),
+            item_schema=schema_text,
+            has_sample=has_sample,
+            dialect=dialect,
+            spec=dump_json(spec or {}),
+            created_by=actor.user,
+        )
+        store_criteria(evaluation, criteria, version=1)
+        record(actor, "evaluation.create", evaluation, after={"name": evaluation.name})
+    return evaluation
+
+
+def check_criteria(criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool) -> None:
+    """Raises Invalid at the first criterion that could not judge an item of this schema."""
+    for index, criterion in enumerate(criteria):
+        path = f"criteria[{index}]"
+        try:
+            grader = build_grader(criterion.kind, criterion.settings)
+        except InvalidSetting as error:
+            raise Invalid(error.message, path=f"{path}.{error.field}", code=error.code) from error
+        for template in grader.templates():
+            if unknown := unknown_variables(template, item_schema, has_sample):
+                raise Invalid(
+                    f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
+                    path=_place_of(template, criterion.settings, path),
+                )
+
+
+def _place_of(template: str, settings: Mapping[str, Any], path: str) -> str:
+    """Where in the settings a template text stands; the criterion itself when deeper down."""
+    return next((f"{path}.{key}" for key, value in settings.items() if value == template), path)
+
+
+def store_criteria(
+    evaluation: Evaluation, criteria: Sequence[NewCriterion], *, version: int
+) -> None:
+    Criterion.objects.bulk_create(
+        Criterion(
+            id=new_id(),
+            evaluation=evaluation,
+            version=version,
+            position=position,
+            key=f"{criterion.name}-{uuid4()}",
+            kind=criterion.kind,
+            name=criterion.name,
+            settings=dump_json(criterion.settings),
+        )
+        for position, criterion in enumerate(criteria)
+    )
+
+
+@transaction.atomic
+def update_evaluation(
+    actor: Actor,
+    evaluation: Evaluation,
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """Rename, or replace the metadata as a whole; None leaves a thing as it is."""
+    actor.require(Action.EDIT, evaluation.account)
+    if name is None and metadata is None:
+        return evaluation
+    before = {"name": evaluation.name, "metadata": evaluation.metadata}
+    if name is not None:
+        evaluation.name = name
+    if metadata is not None:
+        evaluation.metadata = dump_json(metadata)
+    evaluation.updated_at = timezone.now()
+    evaluation.save(update_fields=["name", "metadata", "updated_at"])
+    after = {"name": evaluation.name, "metadata": evaluation.metadata}
+    record(actor, "evaluation.update", evaluation, before=before, after=after)
+    return evaluation
+
+
+@transaction.atomic
+def delete_evaluation(actor: Actor, evaluation: Evaluation) -> None:
+    """Hide an evaluation with its runs, and stop those that are going."""
+    actor.require(Action.EDIT, evaluation.account)
+    cancel_runs(Run.objects.filter(evaluation=evaluation))
+    if Evaluation.objects.filter(pk=evaluation.pk, deleted_at=None).update(
+        deleted_at=timezone.now()
+    ):
+        record(actor, "evaluation.delete", evaluation, before={"name": evaluation.name})

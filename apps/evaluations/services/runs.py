@@ -1,0 +1,216 @@
+"""Start, cancel, retry and delete runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.files import store_file
+from apps.datasets.formats import dump_json
+from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
+from apps.errors import Invalid, StateError
+from apps.evaluations.engine.close import finish_run
+from apps.evaluations.engine.source import row_fault
+from apps.evaluations.item_schemas import compile_schema
+from apps.evaluations.models import Evaluation, Result, Run
+from apps.evaluations.services.endpoints import find_model
+from apps.evaluations.tasks import ring_on_commit
+from apps.evaluations.templating import message_templates, unknown_variables
+
+INLINE_PURPOSE = "inline"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The answer, if any, is in the row's `sample`: nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Ask a chat model by `messages`, a template, or by the messages at `reference`, in the row.
+
+    params go into every request as they are (temperature, response_format, …).
+    """
+
+    model: str
+    messages: Sequence[Mapping[str, Any]] | None = None
+    reference: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Target = Recorded | Chat
+# A frozen version, an uploaded file, or rows in the request: {"item": {…}, "sample": {…}}.
+Source = DatasetVersion | File | Sequence[Mapping[str, Any]]
+
+
+def start_run(
+    actor: Actor,
+    evaluation: Evaluation,
+    *,
+    source: Source,
+    target: Target,
+    name: str = "",
+    metadata: Mapping[str, str] | None = None,
+    repeats: int = 1,
+    on_error: str = Run.OnError.CONTINUE,
+    on_empty: str = Run.OnEmpty.FAIL,
+    dialect: str = "",
+    spec: Mapping[str, Any] | None = None,
+) -> Run:
+    """Store a run and ring for it; planning and everything after happen in the background.
+
+    Rows in the request are checked now, a file's while planning. Raises Invalid with the path
+    `source[n]`, `messages` or `reference`, and UnknownModel.
+    """
+    actor.require(Action.EDIT, evaluation.account)
+    if len(name) > NAME_LENGTH:
+        raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
+    endpoint = None
+    if isinstance(target, Chat):
+        found = find_model(evaluation.account_id, target.model)
+        endpoint = found.endpoint
+        check_prompt(evaluation, target)
+        kept: dict[str, Any] = {
+            "kind": "chat",
+            **found.address,
+            "messages": target.messages,
+            "reference": target.reference,
+            "params": target.params,
+        }
+    else:
+        kept = {"kind": "recorded"}
+    run = Run(
+        account=evaluation.account,
+        evaluation=evaluation,
+        criteria_version=evaluation.criteria_version,
+        name=name or f"Run of {timezone.now():%Y-%m-%d %H:%M:%S}",
+        metadata=dump_json(metadata or {}),
+        model=target.model if isinstance(target, Chat) else "",
+        target=dump_json(kept),
+        endpoint=endpoint,
+        repeats=repeats,
+        on_error=on_error,
+        on_empty=on_empty,
+        dialect=dialect,
+        spec=dump_json(spec or {}),
+        created_by=actor.user,
+    )
+    if isinstance(source, DatasetVersion):
+        run.source_version = source
+    elif isinstance(source, File):
+        run.source_file = source
+    else:
+        run.source_file = _keep_rows(actor, evaluation, source)
+    with transaction.atomic():
+        run.save(force_insert=True)
+        record(actor, "run.start", run, after={"name": run.name, "model": run.model})
+        ring_on_commit()
+    return run
+
+
+def check_prompt(evaluation: Evaluation, target: Chat) -> None:
+    """Raises Invalid for a prompt that names what no item of the evaluation has."""
+    schema = evaluation.read_item_schema()
+    templates = message_templates(target.messages or ())
+    for template in templates:
+        if unknown := unknown_variables(template, schema, False):
+            raise Invalid(
+                f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
+                path="messages",
+            )
+    if target.reference is not None and unknown_variables(
+        f"{{{{ {target.reference} }}}}", schema, False
+    ):
+        raise Invalid(
+            f"{target.reference!r} names nothing that an item of this evaluation has.",
+            path="reference",
+        )
+
+
+def _keep_rows(actor: Actor, evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> File:
+    """Rows of a request, once checked, become a file like any other."""
+    schema = compile_schema(evaluation.item_schema)
+    for index, row in enumerate(rows):
+        if fault := row_fault(row, schema):
+            raise Invalid(f"Row {index}: {fault}", path=f"source[{index}]")
+
+    def lines() -> Iterator[bytes]:
+        for row in rows:
+            yield dump_json(row).encode()
+            yield b"\n"
+
+    return store_file(
+        actor, filename="rows.jsonl", purpose=INLINE_PURPOSE, chunks=lines(), is_inline=True
+    )
+
+
+@transaction.atomic
+def cancel_run(actor: Actor, run: Run) -> Run:
+    """Stop a run now; what is done stays. A run canceled before is returned as it is.
+
+    Raises StateError for a run that has completed or failed.
+    """
+    actor.require(Action.EDIT, run.account)
+    if finish_run(run.pk, Run.State.CANCELED):
+        record(actor, "run.cancel", run, before={"state": run.state})
+    run.refresh_from_db()
+    if run.state != Run.State.CANCELED:
+        raise StateError(f"This run is {run.state} and can no longer be canceled.")
+    return run
+
+
+def cancel_runs(runs: Any) -> None:
+    """Stop those of the runs that are not final."""
+    for pk in runs.unfinished().values_list("pk", flat=True):
+        finish_run(pk, Run.State.CANCELED)
+
+
+@transaction.atomic
+def delete_run(actor: Actor, run: Run) -> None:
+    """Hide a run, stopped first where it is going; its rows are purged in the background."""
+    actor.require(Action.EDIT, run.account)
+    finish_run(run.pk, Run.State.CANCELED)
+    if Run.objects.filter(pk=run.pk, deleted_at=None).update(deleted_at=timezone.now()):
+        record(actor, "run.delete", run, before={"name": run.name})
+
+
+def retry_errored(actor: Actor, run: Run) -> Run:
+    """A new run over the same rows that keeps the finished results and asks again for the rest.
+
+    Raises StateError while the run is going, and when nothing in it is errored or missing.
+    """
+    actor.require(Action.EDIT, run.account)
+    if not run.is_final:
+        raise StateError("The run is still going: cancel it or wait until it ends.")
+    kept = Result.objects.filter(run=run).exclude(state=Result.State.ERRORED)
+    if run.total_count and kept.count() >= run.total_count:
+        raise StateError("Nothing in this run is errored.")
+    with transaction.atomic():
+        again = Run(
+            account=run.account,
+            evaluation=run.evaluation,
+            criteria_version=run.criteria_version,
+            name=f"{run.name[: NAME_LENGTH - 8]} (retry)",
+            metadata=run.metadata,
+            model=run.model,
+            source_file=run.source_file,
+            source_version=run.source_version,
+            target=run.target,
+            endpoint=run.endpoint,
+            repeats=run.repeats,
+            on_error=run.on_error,
+            on_empty=run.on_empty,
+            dialect=run.dialect,
+            spec=run.spec,
+            created_by=actor.user,
+            retry_of=run,
+        )
+        again.save(force_insert=True)
+        record(actor, "run.retry", again, after={"retry_of": str(run.pk)})
+        ring_on_commit()
+    return again
