@@ -1,6 +1,7 @@
 """The doorbell: a message means only that there is work, and the work finds itself."""
 
 import logging
+import socket
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -10,7 +11,7 @@ from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
 from apps.datasets.files import purge_files
-from apps.evaluations.engine.desk import busy_here, sweep_runs
+from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.work import Worker
 
@@ -41,7 +42,11 @@ def work() -> None:
 
 
 def sweep() -> None:
-    """Close what nobody closed, ring for what nobody works on, purge what is deleted."""
+    """Close what nobody closed, ring for what nobody works on, purge what is deleted.
+
+    The supervisor of every machine with workers calls this, which also shows that it is there.
+    """
+    beat_machine(settings.WORKERS)
     if sweep_runs():
         ring()
     purge_runs()
@@ -55,4 +60,4 @@ def is_stuck() -> bool:
     A moment of it is the time a bell takes; `ENGINE_STUCK_SECONDS` of it mean that the queue
     no longer hands out bells.
     """
-    return sweep_runs() and busy_here() < settings.WORKERS
+    return sweep_runs() and busy_workers(socket.gethostname()) < settings.WORKERS

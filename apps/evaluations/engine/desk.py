@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count
+from django.db.models import Count, Sum
 
 from apps.evaluations.engine.close import complete_run, finish_run
 from apps.evaluations.engine.context import RunContext, Unworkable, open_context
@@ -16,7 +16,7 @@ from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.slots import rebalance, release_all
 from apps.evaluations.engine.source import Row, shard_rows
 from apps.evaluations.engine.tally import Tally
-from apps.evaluations.models import EndpointSlot, Result, Run, Shard, WorkerBeat
+from apps.evaluations.models import EndpointSlot, MachineBeat, Result, Run, Shard, WorkerBeat
 
 FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast they go
 ROUNDS = 8  # of claims in one tick, so that a tick stays short
@@ -194,7 +194,21 @@ def sweep_runs() -> bool:
     return is_work
 
 
-def busy_here() -> int:
-    """How many tasks of this machine are at work."""
-    now = database_now()
-    return WorkerBeat.objects.filter(host=socket.gethostname(), seen_until__gte=now).count()
+def beat_machine(workers: int) -> None:
+    """Say that this machine keeps workers ready."""
+    MachineBeat.objects.update_or_create(
+        host=socket.gethostname(),
+        defaults={"workers": workers, "seen_until": lease_end(database_now())},
+    )
+
+
+def ready_workers() -> int:
+    """How many workers are kept ready, on all machines seen alive."""
+    seen = MachineBeat.objects.filter(seen_until__gte=database_now())
+    return seen.aggregate(count=Sum("workers", default=0))["count"]
+
+
+def busy_workers(host: str = "") -> int:
+    """How many tasks are at work, on one machine or on all."""
+    alive = WorkerBeat.objects.filter(seen_until__gte=database_now())
+    return (alive.filter(host=host) if host else alive).count()

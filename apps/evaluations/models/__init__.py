@@ -2,12 +2,13 @@
 
 from apps.evaluations.models.endpoints import EndpointSlot, ModelEndpoint, ServedModel
 from apps.evaluations.models.evaluations import Criterion, Evaluation
-from apps.evaluations.models.runs import Result, Run, Score, Shard, WorkerBeat
+from apps.evaluations.models.runs import MachineBeat, Result, Run, Score, Shard, WorkerBeat
 
 __all__ = [
     "Criterion",
     "EndpointSlot",
     "Evaluation",
+    "MachineBeat",
     "ModelEndpoint",
     "Result",
     "Run",

@@ -297,3 +297,17 @@ class WorkerBeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class MachineBeat(models.Model):
+    """A machine whose supervisor keeps workers ready, seen alive a moment ago."""
+
+    host = models.CharField(primary_key=True, max_length=255)
+    workers = models.PositiveIntegerField()
+    seen_until = models.DateTimeField()
+
+    class Meta:
+        ordering = ("host",)
+
+    def __str__(self) -> str:
+        return self.host

@@ -1,0 +1,75 @@
+"""What a load balancer, an orchestrator and Prometheus ask: alive, ready, how busy."""
+
+from collections.abc import Callable
+
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
+from django_q.brokers import get_broker
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from redis.exceptions import RedisError
+
+from apps.evaluations.engine.desk import busy_workers, ready_workers
+from apps.evaluations.models import Run
+
+
+@require_safe
+def alive(request: HttpRequest) -> JsonResponse:
+    """200 as long as this process answers at all; it touches nothing else."""
+    return JsonResponse({"status": "alive"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """200 when the database is there and migrated, the queue is there, and somebody works."""
+    checks = {name: _outcome(check) for name, check in CHECKS.items()}
+    is_ready = all(outcome == "ok" for outcome in checks.values())
+    body = {"status": "ready" if is_ready else "not ready", **checks}
+    return JsonResponse(body, status=200 if is_ready else 503)
+
+
+def _outcome(check: Callable[[], str]) -> str:
+    try:
+        return check() or "ok"
+    except (DatabaseError, RedisError) as error:
+        # The message may hold addresses; who may see those reads the log.
+        return f"cannot be reached ({type(error).__name__})"
+
+
+def _database() -> str:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return "has migrations to run" if missing else ""
+
+
+def _queue() -> str:
+    get_broker().queue_size()
+    return ""
+
+
+def _workers() -> str:
+    return "" if ready_workers() else "none was seen lately"
+
+
+CHECKS = {"database": _database, "queue": _queue, "workers": _workers}
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Figures of the whole installation, none of them an account's own."""
+    registry = CollectorRegistry()
+    runs = Gauge(
+        "evalplatform_unfinished_runs", "Runs queued and running.", ["state"], registry=registry
+    )
+    counts = dict(Run.objects.unfinished().order_by().values_list("state").annotate(Count("pk")))
+    for state in (Run.State.QUEUED, Run.State.RUNNING):
+        runs.labels(state).set(counts.get(state, 0))
+    Gauge("evalplatform_workers", "Workers kept ready.", registry=registry).set(ready_workers())
+    Gauge("evalplatform_busy_workers", "Tasks at work.", registry=registry).set(busy_workers())
+    Gauge("evalplatform_queue_size", "Bells that wait.", registry=registry).set(
+        get_broker().queue_size()
+    )
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
