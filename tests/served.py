@@ -1,0 +1,223 @@
+"""A `manage.py up` of its own for the tests that need a server and workers."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from evalplatform import lifeline
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "EVALPLATFORM_TEST_MARK"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: object = "it") -> float:
+    """How long it took until `true()` was; fails the test after `seconds`."""
+    started = time.monotonic()
+    while not true():
+        waited = time.monotonic() - started
+        assert waited < seconds, f"{what() if callable(what) else what}: not within {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+class Command:
+    """A running Python command and all that came of it, found by a mark in the environment.
+
+    If the tests themselves are killed, the command ends by its lifeline.
+    """
+
+    def __init__(
+        self, command: list[str], log_path: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = command
+        self.log_path = log_path
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        self.env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
+        self.mark = uuid.uuid4().hex
+        self.process: subprocess.Popen[bytes] | None = None
+        self._lifeline = -1
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """All that the command and its processes printed since the first start."""
+        return self.log_path.read_text(encoding="utf-8") if self.log_path.exists() else ""
+
+    def start(self) -> Self:
+        reading_end, self._lifeline = os.pipe()
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", lifeline.__name__, *self.command],
+                env={**self.env, MARK: self.mark, lifeline.ENVIRONMENT: str(reading_end)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[reading_end],
+                start_new_session=True,
+            )
+        os.close(reading_end)
+        return self
+
+    def manage(self, *arguments: str) -> str:
+        """What a management command prints, run beside this one on the same data."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *arguments],
+            env=self.env,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    def ring(self, function: str, *arguments: object, times: int = 1) -> None:
+        """Have a cluster call `function`, named by its path."""
+        self.manage(
+            "shell",
+            "-c",
+            "from django_q.tasks import async_task\n"
+            f"for _ in range({times}): async_task({function!r}, *{arguments!r})",
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of ours, the command's own first."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if (
+                    process.environ().get(MARK) == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
+                    found.append(process)
+        return sorted(found, key=lambda process: process.create_time())
+
+    def leader(self, word: str) -> psutil.Process | None:
+        """The leader of the session in which a command with `word` in its arguments runs."""
+        for process in self.processes():
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == process.pid and word in process.cmdline():
+                    return process
+        return None
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait_gone(self, seconds: float) -> float:
+        """How long it took until the command had ended and nothing of it was left."""
+        assert self.process is not None
+        process = self.process
+        waited = wait_until(
+            lambda: process.poll() is not None and not self.processes(),
+            seconds,
+            lambda: f"end of {[(p.pid, p.cmdline()) for p in self.processes()]}\n{self.log}",
+        )
+        self._close_lifeline()
+        return waited
+
+    def stop(self) -> int:
+        """End it as an operator does; its exit code, or 0 where it did not run."""
+        if self.process is None:
+            return 0
+        try:
+            if self.process.poll() is None:
+                self.send(signal.SIGTERM)
+                self.process.wait(20)
+            return self.process.returncode
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL for every process at once, as when the machine goes down."""
+        while left := self.processes():
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        if self.process is not None:
+            self.process.wait()
+        self._close_lifeline()
+
+    def _close_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.kill()
+
+
+class Served(Command):
+    """`manage.py up` on a port and a data directory of its own.
+
+    Use it as a context manager or call `start` and, whatever happens, `stop` or `kill`.
+    `restart` keeps port and data.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            [str(ROOT / "manage.py"), "up", "--port", str(self.port), *arguments],
+            data_dir / "up.log",
+            {"DATA_DIR": str(data_dir), **(environment or {})},
+        )
+
+    def start(self) -> Self:
+        super().start()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def ready(self) -> bool:
+        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            asked.request("GET", "/readyz")
+            return asked.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            asked.close()
+
+    def wait_ready(self, seconds: float = 30) -> float:
+        def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, f"up ended by itself:\n{self.log}"
+            return self.ready()
+
+        return wait_until(ready, seconds, lambda: f"/readyz\n{self.log}")
+
+    def restart(self) -> Self:
+        self.stop()
+        return self.start()
