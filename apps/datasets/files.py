@@ -1,0 +1,108 @@
+"""Store uploaded bytes as rows, read ranges of them back, and let go of them."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.models import CHUNK_BYTES, File, FileChunk
+from apps.errors import Invalid, LimitError
+
+
+def store_file(
+    actor: Actor,
+    *,
+    filename: str,
+    purpose: str,
+    chunks: Iterable[bytes],
+    expires_at: datetime | None = None,
+    is_inline: bool = False,
+) -> File:
+    """Keep a stream of bytes of any piece size; the file appears when its last byte is stored.
+
+    Raises LimitError beyond MAX_UPLOAD_BYTES and leaves nothing behind then.
+    """
+    account = actor.require(Action.EDIT)
+    if not filename:
+        raise Invalid("A file needs a name.", path="file", code="missing_required_parameter")
+    file = File.objects.create(
+        account=account,
+        filename=filename,
+        purpose=purpose,
+        expires_at=expires_at,
+        is_inline=is_inline,
+        created_by=actor.user,
+    )
+    try:
+        size = 0
+        for number, data in enumerate(_pieces(chunks)):
+            size += len(data)
+            if size > settings.MAX_UPLOAD_BYTES:
+                raise LimitError(
+                    f"The file is larger than the limit of {settings.MAX_UPLOAD_BYTES:,} bytes."
+                )
+            FileChunk.objects.create(file=file, number=number, data=data)
+    except BaseException:
+        file.delete()
+        raise
+    file.byte_count, file.ready_at = size, timezone.now()
+    file.save(update_fields=["byte_count", "ready_at"])
+    return file
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes cut every CHUNK_BYTES, so that a place in the file names its row."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= CHUNK_BYTES:
+            yield bytes(held[:CHUNK_BYTES])
+            del held[:CHUNK_BYTES]
+    if held:
+        yield bytes(held)
+
+
+def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """The bytes from `start` to before `stop`, a chunk at a time and never more in memory."""
+    number = start // CHUNK_BYTES
+    while stop is None or number * CHUNK_BYTES < stop:
+        data = (
+            FileChunk.objects.filter(file_id=file_id, number=number)
+            .values_list("data", flat=True)
+            .first()
+        )
+        if data is None:
+            return
+        base = number * CHUNK_BYTES
+        low, high = max(start - base, 0), len(data) if stop is None else stop - base
+        yield bytes(data[low:high])
+        number += 1
+
+
+@transaction.atomic
+def delete_file(actor: Actor, file: File) -> None:
+    """Hide a file at once; its bytes go when no run reads them any more."""
+    actor.require(Action.EDIT, file.account)
+    if File.objects.filter(pk=file.pk, deleted_at=None).update(deleted_at=timezone.now()):
+        record(actor, "file.delete", file, before={"filename": file.filename})
+
+
+def purge_files(limit: int = 5) -> int:
+    """Remove the bytes of some deleted or expired files that no run needs; how many files went."""
+    now = timezone.now()
+    idle = File.objects.filter(runs=None)
+    gone = idle.filter(deleted_at__lt=now) | idle.filter(expires_at__lt=now)
+    count = 0
+    for file in gone.distinct()[:limit]:
+        # One chunk a statement keeps every transaction short.
+        for pk in list(file.chunks.values_list("pk", flat=True)):
+            FileChunk.objects.filter(pk=pk).delete()
+        file.delete()
+        count += 1
+    return count

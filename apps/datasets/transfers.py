@@ -1,0 +1,157 @@
+"""Whole versions in and out: rows imported all or none, and given back as they came."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.accounts.models import Account, Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.fills import UNHELD, BeingFilled, Body, Fill
+from apps.datasets.formats import BadRow, Row, dump_json, read_csv, read_jsonl
+from apps.datasets.models import Dataset, DatasetVersion
+from apps.datasets.services import begin_fill, checked_name, read_cases
+from apps.errors import Invalid, StateError
+
+BAD_ROWS_SHOWN = 100
+WRAPPER_KEYS = frozenset(("item", "sample"))
+READERS = {"jsonl": read_jsonl, "csv": read_csv}
+
+
+class BadRows(Invalid):
+    """Rows that cannot be imported; `rows` are the first of them, at most BAD_ROWS_SHOWN."""
+
+    def __init__(self, rows: Sequence[BadRow]) -> None:
+        lines = "; ".join(f"line {row.line}: {row.message}" for row in rows[:3])
+        rest = f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
+        super().__init__(f"Nothing was imported. {lines}{rest}.", path="file")
+        self.rows = tuple(rows)
+
+
+def import_cases(
+    actor: Actor,
+    *,
+    into: Dataset | str,
+    rows: Iterable[Row | BadRow],
+    flat: bool = False,
+    label_field: str = "",
+    text_field: str = "",
+) -> DatasetVersion:
+    """Make the rows the next version of a dataset, in place of all earlier cases, all or none.
+
+    into: a dataset, or the name of one in the actor's account, which is made where there is none.
+    rows: an object with no other keys than `item`, an object, and perhaps `sample`, an object or
+    null, is a test case with a recorded answer; any other object is the item itself. With `flat`
+    every object is the item itself.
+    label_field, text_field: kept on the dataset when given; every row must then have them.
+
+    Nothing is seen of it before its last statement. Raises BadRows with the line of each row that
+    cannot be taken, Invalid when there is no row, StateError when the dataset has unfrozen changes,
+    is archived or is being filled.
+    """
+    dataset = into if isinstance(into, Dataset) else _dataset_to_fill(actor, into)
+    fill = begin_fill(actor, dataset)
+    wanted = {"label_field": label_field, "text_field": text_field}
+    fields = {name: value for name, value in wanted.items() if value}
+    try:
+        if fill.dataset.draft_changes:
+            raise StateError(f"{fill.dataset.name} has changes that no version holds: freeze it.")
+        _fill_from_rows(fill, rows, flat, list(fields.values()))
+        return _show_version(actor, fill, fields)
+    except BaseException:
+        fill.abandon()
+        raise
+
+
+def _fill_from_rows(
+    fill: Fill, rows: Iterable[Row | BadRow], flat: bool, fields: Sequence[str]
+) -> None:
+    bad: list[BadRow] = []
+    for row in rows:
+        body = row if isinstance(row, BadRow) else _body_of_row(row, flat, fields)
+        if isinstance(body, BadRow):
+            bad.append(body)
+            if len(bad) == BAD_ROWS_SHOWN:
+                break
+        elif not bad:
+            fill.add(body)
+    if bad:
+        raise BadRows(bad)
+    fill.flush()
+    if not fill.count:
+        raise Invalid("There are no rows to import.", path="file")
+
+
+def _body_of_row(row: Row, flat: bool, fields: Sequence[str]) -> Body | BadRow:
+    item, sample = (row.value, None) if flat else unwrap(row.value)
+    for field in fields:
+        if item.get(field) is None:
+            return BadRow(row.line, f"the field {field!r} is missing")
+    return Body(dump_json(item), None if sample is None else dump_json(sample))
+
+
+def unwrap(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The item and the recorded answer of a row, read as `import_cases` says."""
+    if not row.keys() <= WRAPPER_KEYS:
+        return row, None
+    item, sample = row.get("item"), row.get("sample")
+    if not isinstance(item, dict) or not isinstance(sample, dict | None):
+        return row, None
+    return item, sample
+
+
+@transaction.atomic
+def _show_version(actor: Actor, fill: Fill, fields: Mapping[str, str]) -> DatasetVersion:
+    dataset = fill.dataset
+    fill.show(
+        latest_num=dataset.draft_num,
+        first_position=dataset.next_position,
+        case_count=fill.count,
+        deleted_at=None,
+        **fields,
+    )
+    version = DatasetVersion.objects.create(
+        account_id=dataset.account_id,
+        dataset=dataset,
+        num=dataset.draft_num,
+        first_position=dataset.next_position,
+        case_count=fill.count,
+        created_by=actor.user,
+    )
+    record(actor, "dataset.import", version, after={"name": dataset.name, "cases": fill.count})
+    return version
+
+
+@transaction.atomic
+def _dataset_to_fill(actor: Actor, name: str) -> Dataset:
+    """The account's dataset of this name; without one a new one, born deleted."""
+    account = actor.require(Action.EDIT)
+    name = checked_name(name)
+    # Two imports of one new name must not make two datasets.
+    Account.objects.select_for_update().get(pk=account.pk)
+    named = Dataset.objects.filter(account=account, name=name)
+    found = list(named.present().filter(archived_at=None)[:2])
+    if len(found) > 1:
+        raise Invalid(f"Several datasets are named {name!r}: rename all but one.", path="name")
+    if found:
+        return found[0]
+    if named.filter(deleted_at__isnull=False, import_token__isnull=False).exclude(UNHELD).exists():
+        raise BeingFilled(name)
+    return Dataset.objects.create(account=account, name=name, deleted_at=timezone.now())
+
+
+def export_cases(version: DatasetVersion) -> Iterator[dict[str, Any]]:
+    """The rows from which `import_cases` would make this version again, in order."""
+    for item, sample in read_cases(version):
+        is_plain = sample is None and unwrap(item) == (item, None)
+        yield item if is_plain else {"item": item, **({} if sample is None else {"sample": sample})}
+
+
+def fields_of(version: DatasetVersion) -> list[str]:
+    """Every field that some item has, in the order in which they first appear."""
+    fields: dict[str, None] = {}
+    for item, _ in read_cases(version):
+        fields.update(dict.fromkeys(item))
+    return list(fields)

@@ -1,0 +1,71 @@
+"""What every test stands on: a data folder of its own, fast passwords, no network but loopback."""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+# Before the settings load, which is why pyproject.toml does not name them: tests stay out of ./var.
+os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
+os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="evalplatform-tests-")
+os.environ.pop("PRODUCTION", None)
+
+
+def pytest_configure() -> None:
+    django.setup()
+    assert str(settings.DATA_DIR) == str(Path(os.environ["DATA_DIR"]).resolve()), (
+        "the settings loaded too early: leave DJANGO_SETTINGS_MODULE unset"
+    )
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)
+
+
+class NetworkUsed(BaseException):
+    """A test tried to leave this machine. Not an Exception: no code under test may swallow it."""
+
+
+def _is_near(family: int, address: Any) -> bool:
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return True
+    host = str(address[0]).partition("%")[0]
+    if host in {"", "localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def guarded(real: Any) -> Any:
+        def call(self: socket.socket, address: Any) -> Any:
+            if not _is_near(self.family, address):
+                raise NetworkUsed(f"{address}")
+            return real(self, address)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _fast_passwords() -> Iterator[None]:
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
