@@ -1,0 +1,17 @@
+"""Prints the id of an account."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from apps.accounts.services import find_account
+from evalplatform.management.base import CoreCommand
+
+
+class Command(CoreCommand):
+    help = "Print an account's id, and nothing else, on standard output."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", metavar="NAME")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write(str(find_account(options["name"]).pk))

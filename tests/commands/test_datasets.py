@@ -1,0 +1,201 @@
+"""import_dataset and export_dataset."""
+
+import io
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from apps.accounts.roles import Role
+from apps.datasets.models import Dataset, TestCase
+from apps.datasets.services import find_version, read_cases
+from tests.factories import make_account, make_actor, make_version
+from tests.served import ROOT, wait_until
+
+TICKETS = (
+    '{"text": "Charged twice", "label": "billing"}\n{"text": "Does not start", "label": "fault"}\n'
+)
+
+
+@pytest.fixture
+def owner(db):
+    return make_actor(account=make_account("Acme"))
+
+
+def run(*words: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*words, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def file_with(folder: Path, text: str, name: str = "support-tickets.jsonl") -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_becomes_the_first_version_of_a_dataset_of_its_name(owner, tmp_path):
+    path = file_with(tmp_path, TICKETS)
+    out, err = run("import_dataset", path, "--account", "Acme", "--label-field", "label")
+    assert out == "Imported 2 rows into support-tickets version 1.\n"
+    assert err == ""
+    version = find_version(owner.account.pk, "support-tickets")
+    assert version.dataset.label_field == "label"
+    assert version.created_by == owner.user
+
+
+def test_a_csv_is_read_by_its_ending_and_the_next_version_takes_its_name(owner, tmp_path):
+    path = file_with(tmp_path, "text,n\nhello,1\n", "rows.csv")
+    run("import_dataset", path, "--account", "Acme", "--name", "t")
+    out, _ = run("import_dataset", path, "--account", "Acme", "--name", "t")
+    assert out == "Imported 1 rows into t version 2.\n"
+    assert list(read_cases(find_version(owner.account.pk, "t"))) == [
+        ({"text": "hello", "n": "1"}, None)
+    ]
+
+
+def test_rows_come_from_standard_input(owner, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TICKETS.encode())))
+    with pytest.raises(CommandError, match="--name"):
+        run("import_dataset", "-", "--account", "Acme")
+    out, _ = run("import_dataset", "-", "--account", "Acme", "--name", "t")
+    assert out == "Imported 2 rows into t version 1.\n"
+
+
+def test_recorded_answers_are_unwrapped_unless_told_otherwise(owner, tmp_path):
+    row = {"item": {"a": 1}, "sample": {"output_text": "x"}}
+    path = file_with(tmp_path, '{"item":{"a":1},"sample":{"output_text":"x"}}')
+    run("import_dataset", path, "--account", "Acme", "--name", "t")
+    assert list(read_cases(find_version(owner.account.pk, "t"))) == [(row["item"], row["sample"])]
+    run("import_dataset", path, "--account", "Acme", "--name", "t", "--flat")
+    assert list(read_cases(find_version(owner.account.pk, "t"))) == [(row, None)]
+
+
+def test_each_bad_row_is_named_by_its_line_and_nothing_is_imported(owner, tmp_path):
+    path = file_with(tmp_path, TICKETS + "oops\n\n[1]\n")
+    err = io.StringIO()
+    with pytest.raises(CommandError, match="Nothing was imported") as caught:
+        call_command("import_dataset", path, "--account", "Acme", stderr=err)
+    assert caught.value.returncode == 1
+    assert [line.split(":")[0] for line in err.getvalue().splitlines()] == ["line 3", "line 5"]
+    assert not Dataset.objects.exists()
+    assert not TestCase.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["missing.jsonl", "--account", "Acme"], "No such file"),
+        (["missing.txt", "--account", "Acme"], "--format"),
+        (["missing.jsonl", "--account", "Nobody"], "no account named"),
+        (["missing.jsonl", "--account", "Acme", "--email", "a@b.example"], "not a member"),
+    ],
+)
+def test_what_cannot_be_found_is_said(owner, words, reason):
+    with pytest.raises(CommandError, match=reason):
+        run("import_dataset", *words)
+
+
+def test_a_viewer_imports_nothing(owner, tmp_path):
+    viewer = make_actor(Role.VIEWER, account=owner.account)
+    words = [file_with(tmp_path, TICKETS), "--account", "Acme", "--email", viewer.user.email]
+    with pytest.raises(CommandError, match="does not allow"):
+        run("import_dataset", *words)
+    assert not Dataset.objects.exists()
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+def test_what_is_exported_imports_again(owner, tmp_path, format_name):
+    items = [{"text": "a, b\n'c'", "label": "x"}, {"text": "ü", "label": "y"}]
+    make_version(owner, items=items, name="t")
+    path = tmp_path / f"out.{format_name}"
+    words = ["t", "--account", "Acme", "--format", format_name, "--output", str(path)]
+    out, _ = run("export_dataset", *words)
+    assert out == "Exported 2 rows of t version 1.\n"
+    assert os.listdir(tmp_path) == [path.name]
+    run("import_dataset", str(path), "--account", "Acme", "--name", "again")
+    assert [item for item, _ in read_cases(find_version(owner.account.pk, "again"))] == items
+
+
+def test_an_older_version_can_be_exported_and_csv_has_every_field(owner, tmp_path):
+    make_version(owner, items=[{"a": 1}, {"b": None, "a": [2]}], name="t")
+    path = file_with(tmp_path, '{"c": 3}')
+    run("import_dataset", path, "--account", "Acme", "--name", "t")
+    words = ["export_dataset", "t", "--account", "Acme"]
+    assert run(*words) == ('{"c":3}\n', "")
+    assert run(*words, "--version", "1") == ('{"a":1}\n{"b":null,"a":[2]}\n', "")
+    assert run(*words, "--version", "1", "--format", "csv")[0] == "a,b\r\n1,\r\n[2],\r\n"
+    for num in ("0", "3"):
+        with pytest.raises(CommandError, match=f"version {num}"):
+            run(*words, "--version", num)
+
+
+class Installation:
+    """A file database of its own, to which commands run as processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {**os.environ, "DATA_DIR": str(folder)}
+        self.environment.pop("DATABASE_URL", None)
+        self.database = folder / "db.sqlite3"
+        self.command("migrate", "-v0")
+        self.command("create_api_key", "--account", "Acme")
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(ROOT / "manage.py"), *words]
+        return subprocess.Popen(command, env=self.environment, **options)
+
+    def command(self, *words: str) -> str:
+        process = self.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    def value(self, sql: str) -> Any:
+        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=10)) as database:
+            return database.execute(sql).fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory):
+    return Installation(tmp_path_factory.mktemp("installation"))
+
+
+@pytest.mark.slow
+def test_an_import_killed_half_way_leaves_nothing_that_is_seen_and_can_be_repeated(
+    installation, tmp_path
+):
+    words = ["import_dataset", "-", "--account", "Acme", "--name", "killed"]
+    with installation.start(*words, stdin=subprocess.PIPE, bufsize=0) as process:
+        # More than the command reads and stores at once, and never the end.
+        for _ in range(100):
+            process.stdin.write(b'{"text": "never to be seen"}\n' * 1_000)
+        wait_until(lambda: installation.value("SELECT count(*) FROM datasets_testcase") > 0, 20)
+        process.kill()
+    assert installation.value("SELECT count(*) FROM datasets_datasetversion") == 0
+    assert installation.value("SELECT count(*) FROM datasets_dataset WHERE deleted_at IS NULL") == 0
+    installation.value("UPDATE datasets_dataset SET import_until = '2000-01-01' RETURNING 1")
+    path = file_with(tmp_path, TICKETS)
+    installation.command("import_dataset", path, "--account", "Acme", "--name", "killed")
+    exported = installation.command("export_dataset", "killed", "--account", "Acme")
+    assert len(exported.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_terminal_is_shown_a_bar_of_the_bytes_read(installation, tmp_path):
+    path = file_with(tmp_path, TICKETS)
+    leader, follower = pty.openpty()
+    words = ["import_dataset", path, "--account", "Acme"]
+    process = installation.start(*words, stdout=subprocess.PIPE, stderr=follower)
+    out, _ = process.communicate(timeout=60)
+    os.close(follower)
+    shown = os.read(leader, 10_000).decode()
+    os.close(leader)
+    assert out == b"Imported 2 rows into support-tickets version 1.\n"
+    assert "[##############################] 0.0 MB of 0.0 MB (100%)\r\n" in shown
