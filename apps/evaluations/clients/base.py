@@ -1,7 +1,7 @@
 """What every model client has in common: what it answers, how it fails, and whom it waits for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 # Beyond this a count is nonsense, and sums of such counts would leave a 64-bit column.
@@ -16,6 +16,9 @@ class Usage:
     completion_tokens: int = 0
     total_tokens: int = 0
     cached_tokens: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:

@@ -92,7 +92,8 @@ def _make_shards(run: Run) -> int:
 
 
 def _cut(run: Run) -> Iterator[Shard]:
-    asks = run.read_target()["kind"] != "recorded"
+    target = run.read_target()
+    asks = target["kind"] != "recorded" or "judges" in target
     limit = ASKING_ROWS if asks else GRADING_ROWS
     schema = compile_schema(run.evaluation.item_schema)
     open_shard: Shard | None = None

@@ -24,6 +24,24 @@ GRADER_VERSION = "1"
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A criterion's mark, and what a judge was asked for it, as JSON."""
+
+    criterion: UUID
+    mark: Mark
+    exchange: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What asking a model took: how often it was asked, and the tokens."""
+
+    model: str
+    calls: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one item: its answer's traces and a mark per criterion."""
 
@@ -32,16 +50,15 @@ class Outcome:
     sample: str | None
     exchange: str | None
     fault: Fault | None
-    marks: Sequence[tuple[UUID, Mark]]
-    calls: int
-    usage: Usage
+    judged: Sequence[Judged]
+    spent: Sequence[Spent]
 
     @property
     def state(self) -> str:
         """errored beats failed beats passed; without any verdict the item is not judged."""
-        if self.fault is not None or any(mark.value is None for _, mark in self.marks):
+        if self.fault is not None or any(one.mark.value is None for one in self.judged):
             return Result.State.ERRORED
-        verdicts = [mark.passed for _, mark in self.marks if mark.passed is not None]
+        verdicts = [one.mark.passed for one in self.judged if one.mark.passed is not None]
         if not verdicts:
             return Result.State.UNJUDGED
         return Result.State.PASSED if all(verdicts) else Result.State.FAILED
@@ -80,7 +97,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        return sum(1 + len(outcome.marks) for outcome in self.outcomes)
+        return sum(1 + len(outcome.judged) for outcome in self.outcomes)
 
 
 def store(pairs: Iterable[tuple[HeldShard, Outcome]]) -> None:
@@ -101,7 +118,7 @@ def _transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[B
     open_batches: list[Batch] = []
     rows = 0
     for held, outcomes in groups.values():
-        per_item = 1 + max(len(outcome.marks) for outcome in outcomes)
+        per_item = 1 + max(len(outcome.judged) for outcome in outcomes)
         step = max(1, ROWS_AT_ONCE // per_item)
         for start in range(0, len(outcomes), step):
             batch = Batch(held, outcomes[start : start + step])
@@ -166,7 +183,7 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 SCORE_COLUMNS = (
     "id", "result_id", "criterion_id", "source", "author", "value", "passed", "evidence",
-    "error_code", "error_message", "grader_version", "created_at",
+    "error_code", "error_message", "exchange", "grader_version", "created_at",
 )  # fmt: skip
 
 
@@ -188,13 +205,15 @@ def _insert(batches: list[Batch]) -> None:
                     _text(fault.message) if fault else "",
                 )
             )  # fmt: skip
-            for criterion, mark in outcome.marks:
-                error = mark.error
+            for one in outcome.judged:
+                mark, error = one.mark, one.mark.error
                 scores.append(
                     (
-                        uuid_parameter(new_id()), result, uuid_parameter(criterion), "machine", "",
+                        uuid_parameter(new_id()), result, uuid_parameter(one.criterion), "machine",
+                        "",
                         mark.value, mark.passed, _text(mark.evidence),
                         error.code if error else "", _text(error.message) if error else "",
+                        one.exchange,
                         GRADER_VERSION, now,
                     )
                 )  # fmt: skip
@@ -225,10 +244,11 @@ def _advance(batch: Batch) -> Progress:
     states, tally = Counter(before.states), deepcopy(before.tally)
     for outcome in batch.outcomes:
         states[outcome.state] += 1
-        for criterion, mark in outcome.marks:
-            tally.judge(criterion.hex, mark.value, mark.passed, mark.value is None)
-        if outcome.calls:
-            tally.use(batch.held.run.model, (outcome.calls, *astuple(outcome.usage)))
+        for one in outcome.judged:
+            mark = one.mark
+            tally.judge(one.criterion.hex, mark.value, mark.passed, mark.value is None)
+        for spent in outcome.spent:
+            tally.use(spent.model, (spent.calls, *astuple(spent.usage)))
     return Progress(before.done + len(batch.outcomes), states, tally)
 
 
@@ -269,4 +289,4 @@ def _close(batch: Batch) -> None:
 def _first_fault(outcome: Outcome) -> Fault | None:
     if outcome.fault is not None:
         return outcome.fault
-    return next((mark.error for _, mark in outcome.marks if mark.value is None), None)
+    return next((one.mark.error for one in outcome.judged if one.mark.value is None), None)

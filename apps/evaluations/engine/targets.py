@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from apps.datasets.formats import BadJSON, dump_json, parse_json
 from apps.evaluations.clients import CallFailed, Client, Usage
 from apps.evaluations.engine.source import Row
+from apps.evaluations.engine.store import Spent
 from apps.evaluations.graders.base import Fault
 from apps.evaluations.templating import (
     MissingVariable,
@@ -17,22 +18,19 @@ from apps.evaluations.templating import (
     resolve,
 )
 
-NO_USAGE = Usage()
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What graders see of an answer, and what it took to get it.
 
     sample: the `sample` of contract openai section 10, None where the row brings no answer.
-    exchange: JSON for the result's row, None for a recorded answer. calls, usage: for the tally.
+    exchange: JSON for the result's row, None for a recorded answer.
     """
 
     sample: dict[str, Any] | None
     exchange: str | None = None
     fault: Fault | None = None
-    calls: int = 0
-    usage: Usage = NO_USAGE
+    spent: Spent | None = None
 
     @property
     def stored_sample(self) -> str | None:
@@ -101,15 +99,10 @@ class ChatTarget(Target):
                     {"calls": failure.calls, "seconds": round(time.monotonic() - began, 3)},
                 ),
                 Fault(failure.code, failure.message),
-                calls=failure.calls,
+                Spent(self.model, failure.calls, Usage()),
             )
         took: dict[str, Any] = {
-            "usage": {
-                "prompt_tokens": reply.usage.prompt_tokens,
-                "completion_tokens": reply.usage.completion_tokens,
-                "total_tokens": reply.usage.total_tokens,
-                "cached_tokens": reply.usage.cached_tokens,
-            },
+            "usage": reply.usage.as_dict(),
             "calls": reply.calls,
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -121,8 +114,7 @@ class ChatTarget(Target):
         return Answer(
             complete_sample(sample, wants_json=wants_json),
             _exchange(messages, took),
-            calls=reply.calls,
-            usage=reply.usage,
+            spent=Spent(self.model, reply.calls, reply.usage),
         )
 
     def _messages(self, scope: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection
 
-from apps.evaluations.clients import Stopped, Usage
+from apps.evaluations.clients import Stopped
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
 from apps.evaluations.engine.plan import plan_run
@@ -24,7 +25,7 @@ from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.engine.store import HeldShard, Outcome, store
 from apps.evaluations.engine.targets import Answer, RecordedTarget
-from apps.evaluations.graders.base import Fault, Grader, Mark, PlainGrader, Sample
+from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Run
 from apps.ids import new_id
 
@@ -66,7 +67,7 @@ class Worker:
         self._desk = Desk(self.id)
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("desk", "writer", "planner")
+            for name in ("desk", "writer", "planner", "batches")
         }
         self._active: dict[UUID, Active] = {}
         self._lanes: dict[UUID, Lane] = {}
@@ -157,8 +158,8 @@ class Worker:
             context = active.claim.context
             room.setdefault(active.run_id, self._room(context))
             room[active.run_id] -= active.left
-            if context.endpoint_id is not None:
-                wanted[context.endpoint_id] = wanted.get(context.endpoint_id, 0) + active.left
+            for endpoint_id in context.endpoints:
+                wanted[endpoint_id] = wanted.get(endpoint_id, 0) + active.left
         return View(
             room=room,
             places={
@@ -171,9 +172,9 @@ class Worker:
 
     def _room(self, context: RunContext) -> int:
         """How many waiting items of a run are enough: what is in flight, and as many again."""
-        if not context.asks or context.endpoint_id is None:
+        if not context.endpoints:
             return GRADING_ROOM
-        return 2 * max(1, self._lanes[context.endpoint_id].granted)
+        return 2 * max(1, *(self._lanes[pk].granted for pk in context.endpoints))
 
     def _apply(self, tick: Tick) -> None:
         self.is_more = tick.is_more
@@ -214,11 +215,8 @@ class Worker:
 
     def _begin(self, claim: Claim) -> None:
         context = claim.context
-        lane = None
-        if context.endpoint_id is not None:
-            lane = self._lanes.setdefault(context.endpoint_id, Lane(FIRST_GRANT))
         if not context.is_connected:
-            context.connect(lane, self._must_not_call)
+            context.connect(self._lane, self._must_not_call, partial(self._in, "batches"))
             self._contexts[claim.shard.run_id] = context
         held = HeldShard(claim.shard, context.run, claim.tally)
         active = Active(claim, held, left=len(claim.todo))
@@ -232,6 +230,9 @@ class Worker:
             self._spawn(active, self._grade_all(active))
         if not claim.todo:
             self._finished(active)
+
+    def _lane(self, endpoint_id: UUID) -> Lane:
+        return self._lanes.setdefault(endpoint_id, Lane(FIRST_GRANT))
 
     def _spawn(self, active: Active, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -253,23 +254,23 @@ class Worker:
         context = active.claim.context
         try:
             answer = await context.target.answer(row)
+            outcome = await context.bench.judge(row, repeat, answer)
         except Stopped:
             return
-        self._keep_outcome(active, grade(context.criteria, row, repeat, answer))
-        if context.endpoint_id is None:
+        self._keep_outcome(active, outcome)
+        if not context.endpoints:
             await asyncio.sleep(0)  # a built-in model never waits, others should not for it
         if not self._has_room.is_set():
             await self._has_room.wait()
 
     async def _grade_all(self, active: Active) -> None:
-        context = active.claim.context
-        target = context.target
+        bench, target = active.claim.context.bench, active.claim.context.target
         assert isinstance(target, RecordedTarget)
         turn_ends = time.monotonic() + YIELD_SECONDS
         for row, repeat in active.claim.todo:
             if self._is_draining:
                 return
-            self._keep_outcome(active, grade(context.criteria, row, repeat, target.recorded(row)))
+            self._keep_outcome(active, bench.grade(row, repeat, target.recorded(row)))
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 await self._has_room.wait()
@@ -283,7 +284,7 @@ class Worker:
             place = row.index * context.run.repeats + repeat
             if place == shard.suspect_place:
                 fault = Fault("worker_died", "Every worker that took this item died of it.")
-                outcome = grade(context.criteria, row, repeat, Answer(None, fault=fault))
+                outcome = context.bench.grade(row, repeat, Answer(None, fault=fault))
                 self._keep_outcome(active, outcome)
                 continue
             await self._in("desk", self._desk.suspect, shard, place)
@@ -405,34 +406,3 @@ class Worker:
                 log.exception("Leases could not be prolonged; trying again")
                 connection.close()
         connection.close()
-
-
-def grade(criteria: list[tuple[UUID, Grader]], row: Row, repeat: int, answer: Answer) -> Outcome:
-    """Judge one answer by every criterion; without an answer every criterion is errored."""
-    fault = answer.fault
-    marks: list[tuple[UUID, Mark]]
-    if fault is not None:
-        lost = Mark(None, None, error=fault)
-        marks = [(criterion, lost) for criterion, _ in criteria]
-    else:
-        sample = Sample(row.item, answer.sample)
-        marks = [(criterion, _mark(grader, sample)) for criterion, grader in criteria]
-    return Outcome(
-        row_index=row.index,
-        repeat=repeat,
-        sample=answer.stored_sample,
-        exchange=answer.exchange,
-        fault=fault,
-        marks=marks,
-        calls=answer.calls,
-        usage=answer.usage or Usage(),
-    )
-
-
-def _mark(grader: Grader, sample: Sample) -> Mark:
-    assert isinstance(grader, PlainGrader)
-    try:
-        return grader.grade(sample)
-    except Exception as error:  # one odd row must not take the others with it
-        log.exception("The grader %s failed", grader.kind)
-        return Mark.errored_by("grader_failed", f"{type(error).__name__}: {error}")

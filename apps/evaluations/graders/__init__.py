@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
+from apps.evaluations.graders.label_model import LabelModel
+from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
 from apps.evaluations.graders.text_similarity import TextSimilarity
 
-GRADERS: dict[str, type[Grader]] = {grader.kind: grader for grader in (StringCheck, TextSimilarity)}
+GRADERS: dict[str, type[Grader]] = {
+    grader.kind: grader for grader in (LabelModel, ScoreModel, StringCheck, TextSimilarity)
+}
 
 
 def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:

@@ -3,16 +3,15 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
 from apps.evaluations.templating import MissingVariable, RenderedTooLong, compile_template
 
 T = TypeVar("T")
 Shape = Literal["grade", "grade_batch", "judge"]
-Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 QUOTED_LENGTH = 100
 TYPE_NAMES = {str: "a string", float: "a number", NoneType: "null"}
@@ -69,6 +68,11 @@ class Sample:
         self._scope = {"item": item} if sample is None else {"item": item, "sample": sample}
         self._rendered: dict[str, str] = {}
         self._made: dict[Hashable, Any] = {}
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """What templates see."""
+        return self._scope
 
     def render(self, template: str) -> str:
         """Fill the template from this sample. Raises MissingVariable and RenderedTooLong."""
@@ -136,14 +140,35 @@ class BatchGrader(Grader):
         """Mark every sample, in their order; one that cannot be judged is errored alone."""
 
 
+class Ask(Protocol):
+    """How a grader reaches models.
+
+    ways: by model, what was learned of its server while asking; see `judging`.
+    """
+
+    ways: dict[str, int]
+
+    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The chat.completion that answers a request. Raises CallFailed, or Stopped."""
+
+
 class JudgeGrader(Grader):
-    """A grader that asks a model."""
+    """A grader that asks the model it names."""
 
     needs = "judge"
 
-    @abstractmethod
+    model: str
+
     async def judge(self, sample: Sample, ask: Ask) -> Mark:
-        """Mark the sample by `ask`, which takes a chat request and gives a chat.completion."""
+        """Mark the sample; a template that cannot be filled from it makes an errored mark."""
+        try:
+            return await self.mark(sample, ask)
+        except (MissingVariable, RenderedTooLong) as error:
+            return unfilled(error)
+
+    @abstractmethod
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        """Mark the sample; a model that fails makes an errored mark, Stopped passes through."""
 
 
 def unfilled(error: MissingVariable | RenderedTooLong) -> Mark:

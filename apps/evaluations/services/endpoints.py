@@ -58,9 +58,12 @@ def find_model(account_id: UUID, name: str) -> FoundModel:
     )
     if served is None:
         raise UnknownModel(name)
-    return FoundModel(
-        name, served.endpoint, {"model": name, "upstream": served.upstream_name or name}
-    )
+    address = {
+        "model": name,
+        "upstream": served.upstream_name or name,
+        "endpoint": str(served.endpoint_id),
+    }
+    return FoundModel(name, served.endpoint, address)
 
 
 def _built_in(account_id: UUID, name: str) -> dict[str, Any]:

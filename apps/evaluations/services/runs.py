@@ -16,6 +16,8 @@ from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
 from apps.errors import Invalid, StateError
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
+from apps.evaluations.graders import build_grader
+from apps.evaluations.graders.base import JudgeGrader
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.endpoints import find_model
@@ -84,6 +86,8 @@ def start_run(
         }
     else:
         kept = {"kind": "recorded"}
+    if judges := judges_of(evaluation):
+        kept["judges"] = judges
     run = Run(
         account=evaluation.account,
         evaluation=evaluation,
@@ -111,6 +115,16 @@ def start_run(
         record(actor, "run.start", run, after={"name": run.name, "model": run.model})
         ring_on_commit()
     return run
+
+
+def judges_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """The addresses of the models that judge, by name. Raises UnknownModel."""
+    judges: dict[str, dict[str, Any]] = {}
+    for criterion in evaluation.criteria.filter(version=evaluation.criteria_version):
+        grader = build_grader(criterion.kind, criterion.read_settings())
+        if isinstance(grader, JudgeGrader):
+            judges[grader.model] = find_model(evaluation.account_id, grader.model).address
+    return judges
 
 
 def check_prompt(evaluation: Evaluation, target: Chat) -> None:

@@ -1,0 +1,36 @@
+"""Messages as chat servers read them, from the forms in which people write their parts; pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def for_chat(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Role and content of each message; one part alone becomes an array of one.
+
+    Parts: a plain text, input_text and output_text, input_image, input_audio; those that are a
+    chat server's own (text, image_url) stay as they are.
+    """
+    return [
+        {"role": message["role"], "content": _content(message.get("content"))}
+        for message in messages
+    ]
+
+
+def _content(content: Any) -> Any:
+    if content is None or isinstance(content, str):
+        return content
+    return [_part(part) for part in (content if isinstance(content, list) else [content])]
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    kind = part.get("type")
+    if kind in {"input_text", "output_text"}:
+        return {"type": "text", "text": part["text"]}
+    if kind == "input_image":
+        detail = {"detail": part["detail"]} if part.get("detail") else {}
+        return {"type": "image_url", "image_url": {"url": part.get("image_url"), **detail}}
+    if kind == "input_audio":
+        return {"type": "input_audio", "input_audio": part["input_audio"]}
+    return part

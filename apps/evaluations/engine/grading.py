@@ -1,0 +1,199 @@
+"""Judge one answer by every criterion of its run, in each of the shapes that graders have."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from apps.datasets.formats import dump_json
+from apps.evaluations.clients import CallFailed, Client, Usage
+from apps.evaluations.engine.source import Row
+from apps.evaluations.engine.store import Judged, Outcome, Spent
+from apps.evaluations.engine.targets import Answer
+from apps.evaluations.graders.base import (
+    BatchGrader,
+    Grader,
+    JudgeGrader,
+    Mark,
+    PlainGrader,
+    Sample,
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BATCH_SIZE = 256
+BATCH_SECONDS = 0.2  # the longest that a sample waits for others
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model that judges: its client, and the name by which its server knows it."""
+
+    client: Client
+    upstream: str
+
+
+@dataclass
+class Asker:
+    """What one grader asked about one sample: the `Ask` it is given, and the record of it.
+
+    ways is shared by all askers of a run.
+    """
+
+    judges: dict[str, Judge]
+    ways: dict[str, int]
+    spent: list[Spent] = field(default_factory=list)
+    exchange: dict[str, Any] | None = None
+
+    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
+        model = request["model"]
+        judge = self.judges[model]
+        self.exchange = {"input": request["messages"], "params": _params(request)}
+        try:
+            reply = await judge.client.complete({**request, "model": judge.upstream})
+        except CallFailed as failure:
+            self.spent.append(Spent(model, failure.calls, Usage()))
+            self.exchange["error"] = {"code": failure.code, "message": failure.message}
+            raise
+        self.spent.append(Spent(model, reply.calls, reply.usage))
+        self.exchange |= {
+            "model": reply.body.get("model") or model,
+            "choices": reply.body["choices"],
+            "usage": reply.usage.as_dict(),
+        }
+        return reply.body
+
+
+def _params(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name not in {"model", "messages"}}
+
+
+class Batcher:
+    """Collects the samples of one grader until there are enough, or one has waited enough.
+
+    run: calls a blocking function in a thread of its own.
+    """
+
+    def __init__(self, grader: BatchGrader, run: Callable[..., Any]) -> None:
+        self._grader = grader
+        self._run = run
+        self._waiting: list[tuple[Sample, asyncio.Future[Mark]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def mark(self, sample: Sample) -> Mark:
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[Mark] = loop.create_future()
+        self._waiting.append((sample, place))
+        if len(self._waiting) >= BATCH_SIZE:
+            self._go()
+        elif self._timer is None:
+            self._timer = loop.call_later(BATCH_SECONDS, self._go)
+        return await place
+
+    def _go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting = self._waiting, []
+        if batch:
+            task = asyncio.get_running_loop().create_task(self._grade(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _grade(self, batch: list[tuple[Sample, "asyncio.Future[Mark]"]]) -> None:
+        samples = [sample for sample, place in batch if not place.done()]
+        marks = await self._run(_batch_marks, self._grader, samples) if samples else []
+        left = iter(marks)
+        for _, place in batch:
+            if not place.done():
+                place.set_result(next(left))
+
+
+@dataclass
+class Bench:
+    """All that a run's criteria need to judge: models for judges, batchers for batch graders."""
+
+    criteria: Sequence[tuple[UUID, Grader]]
+    judges: dict[str, Judge] = field(default_factory=dict)
+    batchers: dict[UUID, Batcher] = field(default_factory=dict)
+    ways: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> bool:
+        """Is any criterion judged by somebody who must be waited for?"""
+        return any(not isinstance(grader, PlainGrader) for _, grader in self.criteria)
+
+    def grade(self, row: Row, repeat: int, answer: Answer) -> Outcome:
+        """Judge at once, by plain graders alone."""
+        if answer.fault is not None:
+            return self._unanswered(row, repeat, answer)
+        sample = Sample(row.item, answer.sample)
+        judged = [Judged(pk, _plain_mark(grader, sample)) for pk, grader in self.criteria]
+        return _outcome(row, repeat, answer, judged, [])
+
+    async def judge(self, row: Row, repeat: int, answer: Answer) -> Outcome:
+        """Judge by graders of every shape, all at the same time. Stopped passes through."""
+        if answer.fault is not None or not self.waits:
+            return self.grade(row, repeat, answer)
+        sample = Sample(row.item, answer.sample)
+        spent: list[Spent] = []
+        judged = await asyncio.gather(
+            *(self._judge_by(pk, grader, sample, spent) for pk, grader in self.criteria)
+        )
+        return _outcome(row, repeat, answer, judged, spent)
+
+    async def _judge_by(
+        self, pk: UUID, grader: Grader, sample: Sample, spent: list[Spent]
+    ) -> Judged:
+        if isinstance(grader, JudgeGrader):
+            asker = Asker(self.judges, self.ways)
+            mark = await grader.judge(sample, asker)
+            spent.extend(asker.spent)
+            return Judged(pk, mark, dump_json(asker.exchange) if asker.exchange else None)
+        if isinstance(grader, BatchGrader):
+            return Judged(pk, await self.batchers[pk].mark(sample))
+        return Judged(pk, _plain_mark(grader, sample))
+
+    def _unanswered(self, row: Row, repeat: int, answer: Answer) -> Outcome:
+        """Without an answer every criterion is errored by what kept it away."""
+        lost = Mark(None, None, error=answer.fault)
+        return _outcome(row, repeat, answer, [Judged(pk, lost) for pk, _ in self.criteria], [])
+
+
+def _outcome(
+    row: Row, repeat: int, answer: Answer, judged: Sequence[Judged], spent: list[Spent]
+) -> Outcome:
+    asked = [answer.spent] if answer.spent is not None else []
+    return Outcome(
+        row_index=row.index,
+        repeat=repeat,
+        sample=answer.stored_sample,
+        exchange=answer.exchange,
+        fault=answer.fault,
+        judged=judged,
+        spent=[*asked, *spent],
+    )
+
+
+def _plain_mark(grader: Grader, sample: Sample) -> Mark:
+    assert isinstance(grader, PlainGrader)
+    try:
+        return grader.grade(sample)
+    except Exception as error:  # noqa: BLE001  one odd row must not take the others with it
+        return _failed(grader, error)
+
+
+def _batch_marks(grader: BatchGrader, samples: Sequence[Sample]) -> list[Mark]:
+    try:
+        return grader.grade_batch(samples)
+    except Exception as error:  # noqa: BLE001  as above
+        return [_failed(grader, error)] * len(samples)
+
+
+def _failed(grader: Grader, error: Exception) -> Mark:
+    log.exception("The grader %s failed", grader.kind)
+    return Mark.errored_by("grader_failed", f"{type(error).__name__}: {error}")
