@@ -213,9 +213,10 @@ class Supervisor:
         over = False
         while not over:
             try:
-                self.sweep()
+                # Before the sweep: nobody has had time to hear a bell that it rings.
                 now = time.monotonic()
                 stuck_since = (stuck_since or now) if self.is_stuck() else None
+                self.sweep()
                 if stuck_since is not None:
                     stuck_seconds = min(now - stuck_since, cluster.running_seconds)
                     if stuck_seconds > self.stuck_seconds:

@@ -1,5 +1,9 @@
-"""A `manage.py up` of its own for the tests that need a server and workers."""
+"""Commands of the project as real processes, `manage.py up` first, for tests that need them.
 
+with Served(tmp_path, {"WORKERS": "1"}) as served: ...    # up and ready, gone afterwards
+"""
+
+import hashlib
 import http.client
 import os
 import signal
@@ -12,8 +16,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 
 from evalplatform import lifeline
 
@@ -39,7 +45,8 @@ def wait_until(true: Callable[[], object], seconds: float, what: object = "it") 
 class Command:
     """A running Python command and all that came of it, found by a mark in the environment.
 
-    If the tests themselves are killed, the command ends by its lifeline.
+    command: a script or module with its arguments. If the tests themselves are killed, it ends by
+    its lifeline.
     """
 
     def __init__(
@@ -51,7 +58,7 @@ class Command:
         self.env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
         self.mark = uuid.uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None
-        self._lifeline = -1
+        self._lifeline: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -64,41 +71,21 @@ class Command:
         return self.log_path.read_text(encoding="utf-8") if self.log_path.exists() else ""
 
     def start(self) -> Self:
-        reading_end, self._lifeline = os.pipe()
-        with self.log_path.open("ab") as log:
+        self._lifeline, theirs = socket.socketpair()
+        with theirs, self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", lifeline.__name__, *self.command],
-                env={**self.env, MARK: self.mark, lifeline.ENVIRONMENT: str(reading_end)},
+                env={**self.env, MARK: self.mark, lifeline.ENVIRONMENT: str(theirs.fileno())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[reading_end],
+                pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        os.close(reading_end)
         return self
 
-    def manage(self, *arguments: str) -> str:
-        """What a management command prints, run beside this one on the same data."""
-        return subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), *arguments],
-            env=self.env,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
-
-    def ring(self, function: str, *arguments: object, times: int = 1) -> None:
-        """Have a cluster call `function`, named by its path."""
-        self.manage(
-            "shell",
-            "-c",
-            "from django_q.tasks import async_task\n"
-            f"for _ in range({times}): async_task({function!r}, *{arguments!r})",
-        )
-
     def processes(self) -> list[psutil.Process]:
-        """Every living process of ours, the command's own first."""
+        """Every living process of ours, the oldest first."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -124,23 +111,18 @@ class Command:
         """How long it took until the command had ended and nothing of it was left."""
         assert self.process is not None
         process = self.process
-        waited = wait_until(
+        return wait_until(
             lambda: process.poll() is not None and not self.processes(),
             seconds,
             lambda: f"end of {[(p.pid, p.cmdline()) for p in self.processes()]}\n{self.log}",
         )
-        self._close_lifeline()
-        return waited
 
     def stop(self) -> int:
-        """End it as an operator does; its exit code, or 0 where it did not run."""
-        if self.process is None:
-            return 0
+        """End it as an operator does; its exit code."""
         try:
-            if self.process.poll() is None:
-                self.send(signal.SIGTERM)
-                self.process.wait(20)
-            return self.process.returncode
+            self.send(signal.SIGTERM)
+            assert self.process is not None
+            return self.process.wait(20)
         finally:
             self.kill()
 
@@ -152,12 +134,8 @@ class Command:
                     process.kill()
         if self.process is not None:
             self.process.wait()
-        self._close_lifeline()
-
-    def _close_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        if self._lifeline is not None:
+            self._lifeline.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -166,12 +144,61 @@ class Command:
         self.kill()
 
 
-class Served(Command):
-    """`manage.py up` on a port and a data directory of its own.
+class Managed(Command):
+    """A `manage.py` command on data of its own.
 
-    Use it as a context manager or call `start` and, whatever happens, `stop` or `kill`.
-    `restart` keeps port and data.
+    The data is the folder `data_dir`, and where the tests run on services, a database and a queue
+    that go by the folder's name and are dropped after the last who uses them.
     """
+
+    def __init__(
+        self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.data_dir = data_dir
+        data_dir.mkdir(parents=True, exist_ok=True)
+        name = f"served_{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
+        self._database = Database(os.environ.get("DATABASE_URL", ""), name)
+        super().__init__(
+            [str(ROOT / "manage.py"), *arguments],
+            data_dir / f"{arguments[0]}-{uuid.uuid4().hex[:8]}.log",
+            {
+                "DATA_DIR": str(data_dir),
+                "DATABASE_URL": self._database.url,
+                "Q_CLUSTER_NAME": name,
+                **(environment or {}),
+            },
+        )
+
+    def start(self) -> Self:
+        self._database.create()
+        return super().start()
+
+    def __exit__(self, *_exception: object) -> None:
+        super().__exit__()
+        self._database.drop()
+
+    def manage(self, *arguments: str) -> str:
+        """What another management command prints, run beside this one on the same data."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *arguments],
+            env=self.env,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    def ring(self, function: str, *arguments: object, times: int = 1) -> None:
+        """Have a cluster call `function`, named by its path."""
+        self.manage(
+            "shell",
+            "-c",
+            "from django_q.tasks import async_task\n"
+            f"for _ in range({times}): async_task({function!r}, *{arguments!r})",
+        )
+
+
+class Served(Managed):
+    """`manage.py up` on a free port, ready once it is started; `restart` keeps port and data."""
 
     def __init__(
         self,
@@ -179,17 +206,10 @@ class Served(Command):
         environment: Mapping[str, str] | None = None,
         *,
         port: int | None = None,
-        arguments: tuple[str, ...] = (),
     ) -> None:
-        self.data_dir = data_dir
         self.port = port or free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        data_dir.mkdir(parents=True, exist_ok=True)
-        super().__init__(
-            [str(ROOT / "manage.py"), "up", "--port", str(self.port), *arguments],
-            data_dir / "up.log",
-            {"DATA_DIR": str(data_dir), **(environment or {})},
-        )
+        super().__init__(data_dir, "up", "--port", str(self.port), environment=environment)
 
     def start(self) -> Self:
         super().start()
@@ -221,3 +241,26 @@ class Served(Command):
     def restart(self) -> Self:
         self.stop()
         return self.start()
+
+
+class Database:
+    """A PostgreSQL database of our own, beside the one that `url` names; else nothing."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self.near = url if url.startswith("postgres") else ""
+        self.url = urlsplit(url)._replace(path=f"/{name}").geturl() if self.near else ""
+
+    def create(self) -> None:
+        if self.near:
+            with suppress(psycopg.errors.DuplicateDatabase):
+                self._execute(f'CREATE DATABASE "{self.name}"')
+
+    def drop(self) -> None:
+        if self.near:
+            with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InvalidCatalogName):
+                self._execute(f'DROP DATABASE "{self.name}"')
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.near, autocommit=True) as connection:
+            connection.execute(statement)

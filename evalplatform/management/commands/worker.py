@@ -1,0 +1,83 @@
+"""`manage.py worker`: work on runs, beside the machine that serves the web."""
+
+import signal
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, close_old_connections, connection, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from apps.evaluations.tasks import is_stuck, sweep
+from evalplatform.supervisor import ROOT, Service, Supervisor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_a_live_connection(work: Callable[P, R]) -> Callable[P, R]:
+    """`work`, with a database connection that broke since the last time replaced first."""
+
+    @wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        close_old_connections()
+        return work(*args, **kwargs)
+
+    return wrapped
+
+
+class Command(BaseCommand):
+    help = "Work on runs until Ctrl-C or SIGTERM, without serving the web."
+
+    def handle(self, **options: Any) -> None:
+        # Until the supervisor minds the signals, both end the preparations alike.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            services = self.services(**options)
+            self.prepare_database()
+        except OperationalError as error:
+            raise CommandError(f"The database does not answer: {error}") from error
+        except KeyboardInterrupt:
+            return
+        finally:
+            connections.close_all()
+        Supervisor(
+            services,
+            ready=lambda: self.ready(**options),
+            announce=lambda: self.announce(**options),
+            sweep=on_a_live_connection(sweep),
+            is_stuck=on_a_live_connection(is_stuck),
+            sweep_seconds=settings.ENGINE_SWEEP_SECONDS,
+            stuck_seconds=settings.ENGINE_STUCK_SECONDS,
+        ).run()
+
+    def services(self, **options: Any) -> list[Service]:
+        """What to run, the cluster last. Raises CommandError when it cannot."""
+        manage = str(ROOT / "manage.py")
+        return [Service("cluster", [manage, "qcluster"], {"EVALPLATFORM_ROLE": "cluster"})]
+
+    def prepare_database(self) -> None:
+        """Wait for the machine that serves the web, which migrates."""
+        told = False
+        while self.migrations_missing():
+            if not told:
+                self.say("Waiting for the database to be migrated")
+                told = True
+            time.sleep(1)
+
+    def migrations_missing(self) -> bool:
+        executor = MigrationExecutor(connection)
+        return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+    def ready(self, **options: Any) -> bool:
+        return True
+
+    def announce(self, **options: Any) -> None:
+        self.say(f"Evalplatform works with {settings.WORKERS} processes  (Ctrl-C stops it)")
+
+    def say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
