@@ -18,6 +18,8 @@ from django.test import override_settings
 os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="evalplatform-tests-")
 os.environ.pop("PRODUCTION", None)
+# A worker that finds nothing to do ends soon.
+os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 
 
 def pytest_configure() -> None:
@@ -25,6 +27,8 @@ def pytest_configure() -> None:
     assert str(settings.DATA_DIR) == str(Path(os.environ["DATA_DIR"]).resolve()), (
         "the settings loaded too early: leave DJANGO_SETTINGS_MODULE unset"
     )
+    # Where no static files are collected the static server warns, and a warning fails a test.
+    settings.STATIC_ROOT.mkdir(exist_ok=True)
 
 
 def pytest_unconfigure() -> None:

@@ -1,0 +1,53 @@
+"""The vendor's own client libraries, unmodified, against a live server with real workers."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import Platform
+from tests.served import ROOT
+
+HERE = Path(__file__).parent
+# Made by `make clients`.
+OLD_PYTHON = ROOT / ".venv" / "clients" / "openai-1x" / "bin" / "python"
+NODE_MODULES = ROOT / ".venv" / "clients" / "node" / "node_modules"
+
+
+def go(command: list[str], platform: Platform, **environment: str) -> str:
+    done = subprocess.run(
+        [*command, platform.openai_url, platform.key, "echo-model"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def skip_unless(there: bool, what: str) -> None:
+    if not there:
+        assert not os.environ.get("CI"), f"{what} is missing in CI"
+        pytest.skip(f"{what} is missing: run `make clients`")
+
+
+def test_the_python_client_goes_the_whole_way_sync_and_async(platform: Platform) -> None:
+    assert "went the whole way" in go([sys.executable, str(HERE / "journey.py")], platform)
+
+
+def test_an_old_python_client_goes_the_whole_way_too(platform: Platform) -> None:
+    skip_unless(OLD_PYTHON.exists(), "the openai 1.x client")
+    assert "openai 1." in go([str(OLD_PYTHON), str(HERE / "journey.py")], platform)
+
+
+def test_the_node_client_goes_the_whole_way(platform: Platform) -> None:
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    skip_unless(NODE_MODULES.exists(), "the openai client for Node")
+    script = ["node", str(HERE / "journey.cjs")]
+    assert "for Node" in go(script, platform, NODE_PATH=str(NODE_MODULES))
