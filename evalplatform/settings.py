@@ -17,7 +17,8 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 PRODUCTION = env.flag("PRODUCTION")
 DEBUG = env.flag("DEBUG")
 # A cluster forks its workers, so what they may hold open differs from what a web server may.
-ROLE = env.text("EVALPLATFORM_ROLE", "cluster" if "qcluster" in sys.argv else "web")
+IS_CLUSTER = bool({"qcluster", "up", "worker"} & set(sys.argv))
+ROLE = env.text("EVALPLATFORM_ROLE", "cluster" if IS_CLUSTER else "web")
 
 if PRODUCTION:
     # Demanded rather than made: machines that share a database must share these too.
@@ -39,6 +40,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "evalplatform",  # before django_q, whose qcluster command it replaces
     "django_q",
     "django_filters",
     "rest_framework",
@@ -48,7 +50,6 @@ INSTALLED_APPS = [
     "apps.datasets",
     "apps.evaluations",
     "apps.annotations",
-    "evalplatform",
 ]
 
 MIDDLEWARE = [
@@ -106,10 +107,10 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
 elif ROLE == "cluster":
     # Never a pool in a process that forks: its children would share the sockets.
     DATABASE["CONN_MAX_AGE"] = 600
-    DATABASE["CONN_HEALTH_CHECKS"] = True
 else:
     DATABASE["CONN_MAX_AGE"] = 0
     DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
+DATABASE["CONN_HEALTH_CHECKS"] = True  # a restarted database must not cost a request
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.text("REDIS_URL")
