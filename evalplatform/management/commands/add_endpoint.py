@@ -1,0 +1,85 @@
+"""Registers a model server for an account, or changes what is given of one."""
+
+import os
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from apps.accounts.services import actor_of
+from apps.evaluations.services.endpoints import add_endpoint
+from evalplatform.management.base import CoreCommand
+
+
+class Command(CoreCommand):
+    help = (
+        "Register an OpenAI-compatible model server and the models it serves. For a URL that is "
+        "registered already, models are added and what is given here is changed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("models", nargs="*", metavar="MODEL", help="a chat model it serves")
+        parser.add_argument("--account", required=True, metavar="NAME")
+        parser.add_argument(
+            "--base-url", required=True, metavar="URL", help="up to and including /v1"
+        )
+        parser.add_argument(
+            "--api-key-env",
+            metavar="VAR",
+            help="the environment variable that holds the server's key; it is read now and kept "
+            "encrypted",
+        )
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            metavar="N",
+            help="calls in flight at most, over all workers and runs (default: 64)",
+        )
+        parser.add_argument(
+            "--allow-private",
+            action="store_true",
+            default=None,
+            help="let the URL lead to a private or loopback address",
+        )
+        parser.add_argument(
+            "--embedding-model", action="append", default=[], metavar="M", dest="embedding_models"
+        )
+        parser.add_argument(
+            "--alias",
+            action="append",
+            default=[],
+            metavar="NAME=MODEL",
+            help="a name that callers use for a model of this server; repeatable",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        aliases = dict(self._alias(text) for text in options["alias"])
+        endpoint = add_endpoint(
+            actor_of(options["account"]),
+            base_url=options["base_url"],
+            models=options["models"],
+            api_key=self._key(options["api_key_env"]),
+            concurrency=options["concurrency"],
+            allow_private=options["allow_private"],
+            embedding_models=options["embedding_models"],
+            aliases=aliases,
+        )
+        names = ", ".join(endpoint.models.order_by("name").values_list("name", flat=True))
+        self.stdout.write(
+            f"Registered {endpoint.base_url} serving {names or 'no model yet'} "
+            f"({endpoint.concurrency} calls at once)."
+        )
+
+    def _alias(self, text: str) -> tuple[str, str]:
+        name, equals, model = text.partition("=")
+        if not (name and equals and model):
+            raise CommandError(f"--alias takes NAME=MODEL, not {text!r}.")
+        return name, model
+
+    def _key(self, variable: str | None) -> str | None:
+        if variable is None:
+            return None
+        key = os.environ.get(variable, "").strip()
+        if not key:
+            raise CommandError(f"The environment variable {variable} is not set, or empty.")
+        return key
