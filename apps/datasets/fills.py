@@ -91,13 +91,16 @@ class Fill:
 
     @classmethod
     def begin(cls, dataset: Dataset) -> Self:
-        """Take the lease and clear what a dead predecessor left. Raises BeingFilled else."""
+        """Take the lease and clear what a dead predecessor left.
+
+        Raises BeingFilled, or ObjectDoesNotExist when it was deleted since the caller read it.
+        """
         token = uuid4()
-        taken = Dataset.objects.filter(UNHELD, pk=dataset.pk).update(
-            import_token=token, import_until=Now() + LEASE
+        as_seen = Dataset.objects.filter(
+            pk=dataset.pk, deleted_at__isnull=dataset.deleted_at is None
         )
-        if not taken:
-            raise BeingFilled(dataset.name)
+        if not as_seen.filter(UNHELD).update(import_token=token, import_until=Now() + LEASE):
+            raise BeingFilled(as_seen.get().name)
         fill = cls(Dataset.objects.select_related("account").get(pk=dataset.pk), token)
         fill.remove(from_position=fill.dataset.next_position)
         return fill
@@ -173,7 +176,7 @@ class Fill:
 def end_dead_fill(dataset: Dataset) -> None:
     """Clear what a dead import left in a dataset; one that is alive keeps its lease."""
     if Dataset.objects.filter(UNHELD, pk=dataset.pk, import_token__isnull=False).exists():
-        with suppress(BeingFilled, FillLost):
+        with suppress(BeingFilled, FillLost, Dataset.DoesNotExist):
             Fill.begin(dataset).abandon()
 
 
@@ -191,7 +194,7 @@ def purge_datasets(pieces: int = 5) -> int:
     for dataset in gone.order_by("pk")[:pieces]:
         if done == pieces:
             break
-        with suppress(BeingFilled, FillLost):
+        with suppress(BeingFilled, FillLost, Dataset.DoesNotExist):
             done += _purge(dataset, pieces - done)
     return done
 

@@ -162,7 +162,7 @@ def add_cases(
 
 
 def _add_in_pieces(actor: Actor, dataset: Dataset, bodies: Sequence[Body]) -> TestCaseQuerySet:
-    fill = begin_fill(actor, dataset)
+    fill = begin_fill(actor, Dataset.objects.present().get(pk=dataset.pk))
     draft = fill.dataset
     try:
         for body in bodies:

@@ -51,7 +51,10 @@ def import_cases(
     cannot be taken, Invalid when there is no row, StateError when the dataset has unfrozen changes,
     is archived or is being filled.
     """
-    dataset = into if isinstance(into, Dataset) else _dataset_to_fill(actor, into)
+    if isinstance(into, Dataset):
+        dataset = Dataset.objects.present().get(pk=into.pk)
+    else:
+        dataset = _dataset_to_fill(actor, into)
     fill = begin_fill(actor, dataset)
     wanted = {"label_field": label_field, "text_field": text_field}
     fields = {name: value for name, value in wanted.items() if value}

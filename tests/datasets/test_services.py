@@ -262,8 +262,9 @@ def test_a_deleted_dataset_takes_no_changes():
     actor = make_actor()
     dataset = make_dataset(actor)
     delete_dataset(actor, dataset)
-    with pytest.raises(ObjectDoesNotExist):
-        add_cases(actor, dataset, items=[{}])
+    for count in (1, fills.PIECE_ROWS + 1):
+        with pytest.raises(ObjectDoesNotExist):
+            add_cases(actor, dataset, items=[{}] * count)
 
 
 def test_purging_leaves_other_datasets_alone():

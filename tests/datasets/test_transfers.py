@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -176,6 +176,18 @@ def test_a_dataset_deleted_while_it_is_filled_stays_deleted(monkeypatch):
     with pytest.raises(StateError):
         import_cases(actor, into=dataset, rows=rows())
     assert not Dataset.objects.present().exists()
+
+
+def test_an_import_brings_no_deleted_dataset_back():
+    actor = make_actor()
+    dataset = make_version(actor).dataset
+    delete_dataset(actor, dataset)
+    with pytest.raises(ObjectDoesNotExist):
+        import_cases(actor, into=dataset, rows=numbered(1))
+    with pytest.raises(ObjectDoesNotExist):
+        fills.Fill.begin(dataset)
+    assert not Dataset.objects.present().exists()
+    assert Dataset.objects.get().import_token is None
 
 
 def test_changes_that_no_version_holds_are_not_thrown_away():
