@@ -11,6 +11,7 @@ from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
 from apps.datasets.files import purge_files
+from apps.datasets.fills import purge_datasets
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.work import Worker
@@ -51,6 +52,7 @@ def sweep() -> None:
         ring()
     purge_runs()
     purge_files()
+    purge_datasets()
     connection.close_if_unusable_or_obsolete()
 
 

@@ -71,11 +71,7 @@ def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
     assert version is not None
     after = -1
     while True:
-        cases = list(
-            version.cases()
-            .filter(position__gt=after)
-            .values_list("position", "item")[:CASES_AT_ONCE]
-        )
+        cases = list(version.cases(after + 1).values_list("position", "item")[:CASES_AT_ONCE])
         for position, item in cases:
             fault = schema.fault(parse_json(item))
             yield Place(position, position + 1, f"case {position}: {fault}" if fault else None)
@@ -87,9 +83,7 @@ def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
 def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> Iterator[Row]:
     """The rows of a shard in order; of those not wanted, the text is not even parsed."""
     if run.source_version is not None:
-        cases = run.source_version.cases().filter(
-            position__gte=shard.start, position__lt=shard.stop
-        )
+        cases = run.source_version.cases(shard.start).filter(position__lt=shard.stop)
         pairs = cases.values_list("item", "sample")
         for index, (item, sample) in enumerate(pairs, shard.first_row):
             if wanted is None or index in wanted:
