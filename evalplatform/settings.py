@@ -243,6 +243,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
     "loggers": {
         "django.request": {"level": "ERROR"},
+        "bm25s": {"level": "WARNING"},
         "django-q": {"handlers": ["console"], "propagate": False, "level": "WARNING"},
     },
 }
