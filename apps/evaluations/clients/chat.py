@@ -147,21 +147,10 @@ class ChatClient:
                 answered = 200 <= status < 300
                 limit = self._patience.reply_bytes if answered else ERROR_BYTES
                 content = await _read(response, limit)
-        except aiohttp.ServerTimeoutError:
-            self._lost("no connection in time")
-        except TimeoutError:
-            seconds = self._patience.call_seconds
-            self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
         except aiohttp.ClientConnectorError as error:
             self._unconnected(error, calls)
-        except aiohttp.ClientResponseError as error:
-            raise self._setback(
-                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {error.message}"
-            ) from None
-        except aiohttp.ClientPayloadError:
-            self._lost("the answer broke off")
-        except (aiohttp.ClientError, OSError):
-            self._lost("the connection broke before an answer")
+        except (aiohttp.ClientError, OSError) as error:
+            self._unanswered(error, calls)
         if not answered:
             self._refused(status, headers, content, calls)
         if len(content) > limit:
@@ -200,6 +189,22 @@ class ChatClient:
             )
         self._fail("model_rejected", message, status=status, calls=calls)
 
+    def _unanswered(self, error: aiohttp.ClientError | OSError, calls: int) -> Never:
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            self._lost("no connection in time")
+        if isinstance(error, TimeoutError):
+            seconds = self._patience.call_seconds
+            self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
+        if isinstance(error, aiohttp.InvalidURL):  # an address like 127.1 or 017700000001
+            self._fail_address("does not spell its address as usual", calls)
+        if isinstance(error, aiohttp.ClientResponseError):
+            raise self._setback(
+                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {error.message}"
+            ) from None
+        if isinstance(error, aiohttp.ClientPayloadError):
+            self._lost("the answer broke off")
+        self._lost("the connection broke before an answer")
+
     def _unconnected(self, error: aiohttp.ClientConnectorError, calls: int) -> Never:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             self._fail(
@@ -208,17 +213,16 @@ class ChatClient:
                 calls=calls,
             )
         if isinstance(error.os_error, AddressRefused):
-            self._fail(
-                "model_address_refused",
-                f"{self._server} is not a public address, and private ones are not allowed"
-                " for this endpoint.",
-                calls=calls - 1,  # this one was never sent
-            )
+            self._fail_address("is not public, which this endpoint has to be", calls)
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             self._lost("its name does not resolve")
         if isinstance(error, aiohttp.ClientSSLError):
             self._lost("the TLS handshake failed")
         self._lost(os.strerror(error.errno).lower() if error.errno else "no connection")
+
+    def _fail_address(self, reason: str, calls: int) -> Never:
+        # This last call was never sent.
+        self._fail("model_address_refused", f"{self._server} {reason}.", calls=calls - 1)
 
     def _lost(self, reason: str) -> Never:
         raise self._setback(

@@ -1,0 +1,413 @@
+"""A model server on loopback that speaks chat completions, and misbehaves when the model asks.
+
+Run it (`python tests/model_server.py --port 0 --delay 0.05`; its port is the first line printed)
+or use `running()`. The name of the model says how a request is answered:
+
+    anything else          the last user message, or what --answer says
+    answer:TEXT            TEXT
+    empty, null, refusal   content "", content null, content null with a refusal
+    huge[:BYTES]           a completion of BYTES characters (9 MiB)
+    slow:SECONDS           the usual answer after SECONDS instead of --delay
+    hang                   nothing, for as long as the client waits
+    reset                  the connection is reset
+    truncate               half an answer, then the connection ends
+    endless                an answer that never ends
+    garbage                200 and no JSON;  not-http: not even HTTP
+    no-choices             200 and a completion without choices
+    fail-STATUS            that status;  status-STATUS is the same
+      ...-retry-after:S    with Retry-After: S, a number or `date:S` for an HTTP date in S seconds
+      ...-retry-after-ms:N with Retry-After-Ms: N
+    redirect               307 to another host
+    echo-key               401 whose message repeats the Authorization header
+    flaky:N[:HOW]          as HOW (fail-500) for the first N requests of each prompt, then well
+
+GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts}, by the last user
+message's text; POST /reset forgets all but what is in flight.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+HEAD_MAX = 64 * 1024
+STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
+REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}
+
+
+@dataclass
+class Behaviour:
+    """What the command line says about every answer."""
+
+    delay: float = 0.0
+    answer: str | None = None
+    api_key: str | None = None
+    count_prompts: bool = True
+
+
+@dataclass
+class Counts:
+    """What has been asked so far."""
+
+    total: int = 0
+    answered: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
+    models: Counter[str] = field(default_factory=Counter)
+    prompts: Counter[str] = field(default_factory=Counter)
+    flaky: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def reset(self) -> None:
+        self.total = self.answered = 0
+        self.max_in_flight = self.in_flight
+        for counter in (self.models, self.prompts, self.flaky):
+            counter.clear()
+
+    def as_json(self) -> bytes:
+        names = ("total", "answered", "in_flight", "max_in_flight", "models", "prompts")
+        return orjson.dumps({name: getattr(self, name) for name in names})
+
+
+def response(status: int, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    lines = "".join(f"\r\n{header}" for header in headers).encode()
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d%b\r\n\r\n%b" % (
+        status,
+        REASONS.get(status, b"Status"),
+        len(body) if length is None else length,
+        lines,
+        body,
+    )
+
+
+def error(status: int, message: str, *headers: str) -> bytes:
+    fault = {"message": message, "type": "server_error", "param": None, "code": None}
+    return response(status, orjson.dumps({"error": fault}), *headers)
+
+
+def text_of(message: Any) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+class Conversation(asyncio.Protocol):
+    """One connection: requests are answered in turn, each after its delay.
+
+    A protocol rather than aiohttp's server, so that the server is never what a benchmark measures.
+    """
+
+    def __init__(self, behaviour: Behaviour, counts: Counts) -> None:
+        self.behaviour = behaviour
+        self.counts = counts
+        self.loop = asyncio.get_running_loop()
+        self.buffer = b""
+        self.pending = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.counts.in_flight -= self.pending
+        self.pending = 0
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while self.buffer and not self.pending and not self.transport.is_closing():
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self.buffer) > HEAD_MAX:
+                    self.transport.abort()
+                return
+            request_line, *lines = self.buffer[:end].split(b"\r\n")
+            headers = {}
+            for line in lines:
+                name, _, value = line.partition(b":")
+                headers[name.strip().lower()] = value.strip()
+            length = int(headers.get(b"content-length", b"0"))
+            if len(self.buffer) < end + 4 + length:
+                return
+            body = self.buffer[end + 4 : end + 4 + length]
+            self.buffer = self.buffer[end + 4 + length :]
+            method, _, rest = request_line.partition(b" ")
+            self.serve(method + b" " + rest.partition(b" ")[0].partition(b"?")[0], headers, body)
+
+    def serve(self, route: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        if route == b"POST /v1/chat/completions":
+            self.complete(headers, body)
+        elif route == b"GET /v1/models":
+            model = {"id": "echo", "object": "model", "created": 0, "owned_by": "tests"}
+            self.transport.write(response(200, orjson.dumps({"object": "list", "data": [model]})))
+        elif route == b"GET /counts":
+            self.transport.write(response(200, self.counts.as_json()))
+        elif route == b"POST /reset":
+            self.counts.reset()
+            self.transport.write(response(200, b"{}"))
+        else:
+            self.transport.write(error(404, "no such route"))
+
+    def complete(self, headers: dict[bytes, bytes], body: bytes) -> None:
+        try:
+            request = orjson.loads(body)
+            messages = [message for message in request["messages"] if isinstance(message, dict)]
+            model = str(request["model"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            self.transport.write(error(400, "a JSON object with model and messages is required"))
+            return
+        users = [message for message in messages if message.get("role") == "user"]
+        prompt = text_of(users[-1]) if users else ""
+        counts = self.counts
+        counts.total += 1
+        counts.in_flight += 1
+        counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
+        counts.models[model] += 1
+        if self.behaviour.count_prompts:
+            counts.prompts[prompt] += 1
+        self.pending += 1
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        key = self.behaviour.api_key
+        if key is not None and authorization != f"Bearer {key}":
+            self.answer(error(401, "wrong key"))
+            return
+        delay = self.behaviour.delay
+        if model.startswith("slow:"):
+            delay = float(model.partition(":")[2])
+        if model.startswith("flaky:"):
+            _, times, *how = model.split(":", 2)
+            counts.flaky[model, prompt] += 1
+            good = counts.flaky[model, prompt] > int(times)
+            model = "echo" if good else "".join(how) or "fail-500"
+        if delay:
+            self.timer = self.loop.call_later(
+                delay, self.behave, model, messages, prompt, authorization
+            )
+        else:
+            self.behave(model, messages, prompt, authorization)
+
+    def behave(
+        self, model: str, messages: list[dict[str, Any]], prompt: str, authorization: str
+    ) -> None:
+        how, _, detail = model.partition(":")
+        if how in MISCHIEF:
+            MISCHIEF[how](self)
+        elif status := STATUS.match(model):
+            self.answer(refusal_of_service(int(status[1]), status[2], status[3]))
+        elif how == "echo-key":
+            self.answer(error(401, f"Incorrect API key provided: {authorization}"))
+        else:
+            message: dict[str, Any] = {"role": "assistant", "content": prompt, "refusal": None}
+            if how == "answer":
+                message["content"] = detail
+            elif how == "huge":
+                message["content"] = "x" * int(detail or 9 * 1024 * 1024)
+            elif how == "empty":
+                message["content"] = ""
+            elif how in ("null", "refusal"):
+                message["content"] = None
+            elif self.behaviour.answer is not None:
+                message["content"] = self.behaviour.answer
+            if how == "refusal":
+                message["refusal"] = "I cannot help with that."
+            self.answer(response(200, self.completion(model, messages, message)))
+
+    def completion(
+        self, model: str, messages: list[dict[str, Any]], message: dict[str, Any]
+    ) -> bytes:
+        asked = sum(len(text_of(each).split()) for each in messages)
+        said = len((message["content"] or "").split())
+        return orjson.dumps(
+            {
+                "id": f"chatcmpl-{self.counts.total}",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": model,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {
+                    "prompt_tokens": asked,
+                    "completion_tokens": said,
+                    "total_tokens": asked + said,
+                    "prompt_tokens_details": {"cached_tokens": 0},
+                },
+            }
+        )
+
+    def answer(self, raw: bytes) -> None:
+        self.pending -= 1
+        self.counts.in_flight -= 1
+        self.counts.answered += 1
+        self.transport.write(raw)
+        if self.buffer:
+            self.data_received(b"")
+
+    def reset(self) -> None:
+        linger = struct.pack("ii", 1, 0)  # for no seconds: what is left is dropped, loudly
+        self.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
+        self.transport.abort()
+
+    def hang(self) -> None:
+        """Answer nothing; the client's going ends it."""
+
+    def truncate(self) -> None:
+        self.answer(response(200, b'{"id": "chatcmpl-', length=4096))
+        self.transport.close()
+
+    def run_on(self) -> None:
+        self.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.keep_on()
+
+    def keep_on(self) -> None:
+        if self.transport.get_write_buffer_size() == 0:
+            self.transport.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        self.timer = self.loop.call_later(0.001, self.keep_on)
+
+
+MISCHIEF: dict[str, Callable[[Conversation], None]] = {
+    "hang": Conversation.hang,
+    "reset": Conversation.reset,
+    "truncate": Conversation.truncate,
+    "endless": Conversation.run_on,
+    "garbage": lambda self: self.answer(response(200, b"<html>Hello</html>")),
+    "not-http": lambda self: self.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+    "no-choices": lambda self: self.answer(response(200, b'{"choices": []}')),
+    "redirect": lambda self: self.answer(
+        response(307, b"", "Location: http://localhost:9/v1/chat/completions")
+    ),
+}
+
+
+def refusal_of_service(status: int, header: str | None, value: str | None) -> bytes:
+    message = f"answered {status} as asked"
+    if header is None:
+        return error(status, message)
+    value = value or ("1000" if header.endswith("ms") else "1")
+    if value.startswith("date:"):
+        value = formatdate(time.time() + float(value[5:]), usegmt=True)
+    return error(status, message, f"{header.title()}: {value}")
+
+
+@dataclass
+class ModelServer:
+    """A model server in another process, as its tests see it."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def counts(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/counts", timeout=10) as answer:
+            counts: dict[str, Any] = json.load(answer)
+            return counts
+
+    def reset(self) -> None:
+        request = urllib.request.Request(f"{self.url}/reset", data=b"", method="POST")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def start(*, port: int = 0, delay: float = 0.0, **options: str | bool) -> ModelServer:
+    """Start a server that ends with us, however we end; options: answer, api_key, totals_only."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--until-stdin-ends"]
+    command += ["--port", str(port), "--delay", str(delay)]
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        command += [option] if value is True else [f"{option}={value}"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the model server did not start: exit status {process.wait()}")
+    return ModelServer(port=int(line), process=process)
+
+
+@contextlib.contextmanager
+def running(*, port: int = 0, delay: float = 0.0, **options: str | bool) -> Iterator[ModelServer]:
+    server = start(port=port, delay=delay, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def serve(port: int, behaviour: Behaviour, *, until_stdin_ends: bool) -> None:
+    loop = asyncio.get_running_loop()
+    counts = Counts()
+    ended = asyncio.Event()
+    server = await loop.create_server(
+        lambda: Conversation(behaviour, counts), "127.0.0.1", port, backlog=1024
+    )
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    if until_stdin_ends:
+        stdin = sys.stdin.fileno()
+
+        def listen() -> None:
+            if not os.read(stdin, 1024):
+                ended.set()
+
+        loop.add_reader(stdin, listen)
+    await ended.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--answer", help="what every answer says, instead of the prompt")
+    parser.add_argument("--api-key", help="refuse requests that do not bear this key")
+    parser.add_argument("--totals-only", action="store_true", help="do not count by prompt")
+    parser.add_argument("--until-stdin-ends", action="store_true")
+    options = parser.parse_args()
+    behaviour = Behaviour(
+        delay=options.delay,
+        answer=options.answer,
+        api_key=options.api_key,
+        count_prompts=not options.totals_only,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(options.port, behaviour, until_stdin_ends=options.until_stdin_ends))
+
+
+if __name__ == "__main__":
+    main()
