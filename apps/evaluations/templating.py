@@ -114,7 +114,8 @@ def resolve(path_text: str, scope: Scope) -> Any:
 def render_content(content: Any, scope: Scope) -> Any:
     """Render a message's content: text, a content part, or a list of texts and parts.
 
-    Templates stand in a part's `text`, its `image_url` and its `input_audio.data`.
+    Templates stand in a part's `text`, its `image_url` or that one's `url`, and its
+    `input_audio.data`.
     Source: contracts/openai.md, sections 6 and 9.
     """
     return _map_texts(content, lambda text: compile_template(text).render(scope))
@@ -253,6 +254,9 @@ def _map_texts(content: Any, change: Callable[[str], str]) -> Any:
     for field in ("text", "image_url"):
         if isinstance(part.get(field), str):
             part[field] = change(part[field])
+    image = part.get("image_url")
+    if isinstance(image, dict) and isinstance(image.get("url"), str):
+        part["image_url"] = {**image, "url": change(image["url"])}
     audio = part.get("input_audio")
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):
         part["input_audio"] = {**audio, "data": change(audio["data"])}

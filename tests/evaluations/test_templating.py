@@ -224,6 +224,16 @@ def test_content_is_rendered_as_text_part_or_list():
     assert render_content(None, SCOPE) is None
 
 
+def test_a_picture_may_stand_in_the_part_or_one_level_below_as_chat_servers_have_it():
+    parts = [
+        {"type": "image_url", "image_url": {"url": "{{item.text}}", "detail": "{{item.text}}"}}
+    ]
+    assert render_content(parts, SCOPE) == [
+        {"type": "image_url", "image_url": {"url": "abc", "detail": "{{item.text}}"}}
+    ]
+    assert message_templates([{"role": "user", "content": parts}]) == ("{{item.text}}",)
+
+
 def test_messages_keep_what_is_not_content():
     messages = [{"role": "user", "type": "message", "content": "{{item.count}}"}]
     assert render_messages(messages, SCOPE) == [
