@@ -1,7 +1,7 @@
 """Mounts the faces: the dialects under their vendors' paths, the pages, the admin, the schemas."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from evalplatform import health
 
@@ -10,4 +10,6 @@ urlpatterns = [
     path("readyz", health.ready),
     path("metrics", health.metrics),
     path("admin/", admin.site.urls),
+    path("v1/", include("evalplatform.dialects.openai.urls")),
+    path("", include("evalplatform.dialects.schemas")),
 ]

@@ -1,0 +1,111 @@
+"""Testing criteria as the vendor writes them: one shape a grader type."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.datasets.models import NAME_LENGTH
+from apps.evaluations.graders.string_check import HOLDS
+from apps.evaluations.graders.text_similarity import METRICS
+from apps.evaluations.models import Criterion
+from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.templating import MAX_TEMPLATE_CHARS
+from evalplatform.dialects.openai.messages import Message, echoed
+from evalplatform.dialects.openai.words import REASONING_EFFORTS
+from evalplatform.dialects.strict import Choice, Const, Items, Number, Shape, Text, Whole
+
+SOURCE_CHARS = 256 * 1000
+CRITERIA = 1_000  # at most in one evaluation
+
+
+def template() -> Text:
+    return Text(allow_blank=True, max_length=MAX_TEMPLATE_CHARS)
+
+
+class Grader(Shape):
+    """What all of them have; the id is made here and is what results are joined on."""
+
+    id = serializers.CharField(read_only=True)
+    name = Text(max_length=NAME_LENGTH)
+
+
+class StringCheckGrader(Grader):
+    type = Const("string_check")
+    input = template()
+    reference = template()
+    operation = Choice(choices=[*HOLDS])
+
+
+class TextSimilarityGrader(Grader):
+    type = Const("text_similarity")
+    input = template()
+    reference = template()
+    evaluation_metric = Choice(choices=[*METRICS, "cosine"])
+    pass_threshold = Number()
+
+
+class PythonGrader(Grader):
+    type = Const("python")
+    source = Text(  # type: ignore[assignment]  # a field of ours, not DRF's attribute
+        max_length=SOURCE_CHARS
+    )
+    image_tag = Text(required=False, allow_null=True, max_length=100)
+    pass_threshold = Number(required=False, allow_null=True)
+
+
+class JudgeParams(Shape):
+    max_completions_tokens = Whole(min_value=1, required=False, allow_null=True)
+    reasoning_effort = Choice(choices=REASONING_EFFORTS, required=False, allow_null=True)
+    seed = Whole(required=False, allow_null=True)
+    temperature = Number(min_value=0, max_value=2, required=False, allow_null=True)
+    top_p = Number(min_value=0, max_value=1, required=False, allow_null=True)
+
+
+class LabelModelGrader(Grader):
+    type = Const("label_model")
+    model = Text(max_length=300)
+    input = Items(child=Message(), min_length=1)
+    labels = Items(child=Text(), min_length=1)
+    passing_labels = Items(child=Text(), min_length=1)
+    sampling_params = JudgeParams(required=False, allow_null=True)
+
+
+class ScoreModelGrader(Grader):
+    type = Const("score_model")
+    model = Text(max_length=300)
+    input = Items(child=Message(), min_length=1)
+    range = Items(child=Number(), min_length=2, max_length=2, required=False, allow_null=True)
+    sampling_params = JudgeParams(required=False, allow_null=True)
+    pass_threshold = Number(required=False, allow_null=True)
+
+
+GRADERS: dict[str, type[Shape]] = {
+    "label_model": LabelModelGrader,
+    "string_check": StringCheckGrader,
+    "text_similarity": TextSimilarityGrader,
+    "python": PythonGrader,
+    "score_model": ScoreModelGrader,
+}
+
+
+def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
+    """The core's criterion; its settings keep all that was sent, known or not."""
+    settings = {key: value for key, value in sent.items() if key not in {"type", "name", "id"}}
+    if isinstance(settings.get("input"), list):
+        settings["input"] = echoed(settings["input"])
+    return NewCriterion(sent["type"], sent["name"], settings)
+
+
+def criterion_shown(criterion: Criterion) -> dict[str, Any]:
+    """A criterion as it was sent, with its id and what the vendor adds to each."""
+    extras: dict[str, Any] = {"grdr_id": None, "inactive_at": None}
+    if criterion.kind == "label_model":
+        extras["sampling_params"] = None
+    return {
+        "type": criterion.kind,
+        "name": criterion.name,
+        **extras,
+        **criterion.read_settings(),
+        "id": criterion.key,
+    }

@@ -1,0 +1,180 @@
+"""Evals: what a good answer is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.datasets.formats import parse_json
+from apps.datasets.models import NAME_LENGTH
+from apps.evaluations.models import Evaluation
+from apps.evaluations.services.evaluations import (
+    create_evaluation,
+    delete_evaluation,
+    update_evaluation,
+)
+from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
+from evalplatform.dialects.openai.sample_schema import row_schema
+from evalplatform.dialects.openai.wire import (
+    EVAL_ID,
+    Metadata,
+    OpenAIViewSet,
+    Pages,
+    PrefixedId,
+    Query,
+    UnixTime,
+)
+from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text
+
+
+class CustomConfig(Shape):
+    type = Const("custom")
+    item_schema = AnyObject()
+    include_sample_schema = Flag(required=False)
+
+
+class LogsConfig(Shape):
+    type = Const("logs")
+    metadata = Metadata(required=False, allow_null=True)
+
+
+class StoredCompletionsConfig(Shape):
+    type = Const("stored_completions")
+    metadata = Metadata(required=False, allow_null=True)
+
+
+CONFIGS: dict[str, type[Shape]] = {
+    "custom": CustomConfig,
+    "logs": LogsConfig,
+    "stored_completions": StoredCompletionsConfig,
+}
+
+
+class EvalCreate(Shape):
+    closed = True
+
+    name = Text(max_length=NAME_LENGTH, required=False)
+    metadata = Metadata(required=False, allow_null=True)
+    data_source_config = OneOf(CONFIGS)
+    testing_criteria = Items(child=OneOf(GRADERS), min_length=1, max_length=CRITERIA)
+    share_with_openai = Flag(required=False, help_text="Sent by old clients; says nothing here.")
+
+
+class EvalUpdate(Shape):
+    closed = True
+
+    name = Text(max_length=NAME_LENGTH, required=False)
+    metadata = Metadata(required=False, allow_null=True)
+
+
+class ShownConfig(serializers.Serializer):
+    type = serializers.ChoiceField(choices=[*CONFIGS])
+    schema = AnyObject(help_text="JSON Schema of a row: its item and its sample.")
+    metadata = Metadata(required=False)
+
+
+class EvalSerializer(serializers.Serializer):
+    object = Const("eval", read_only=True)
+    id = PrefixedId("eval", read_only=True)
+    name = serializers.CharField(read_only=True)
+    created_at = UnixTime(read_only=True)
+    updated_at = UnixTime(read_only=True)
+    data_source_config = serializers.SerializerMethodField()
+    testing_criteria = serializers.SerializerMethodField()
+    metadata = Metadata(read_only=True)
+
+    @extend_schema_field(ShownConfig)
+    def get_data_source_config(self, evaluation: Evaluation) -> dict[str, Any]:
+        config = parse_json(evaluation.spec).get("data_source_config")
+        if config is not None:
+            return {**config, "schema": row_schema({"type": "object"}, has_sample=True)}
+        item = RawJSON(evaluation.item_schema)
+        schema = row_schema(item, has_sample=evaluation.has_sample)
+        return {"type": "custom", "schema": schema, "max_items": None}
+
+    @extend_schema_field(Items(child=OneOf(GRADERS)))
+    def get_testing_criteria(self, evaluation: Evaluation) -> list[dict[str, Any]]:
+        return [
+            criterion_shown(criterion)
+            for criterion in evaluation.criteria_of(evaluation.criteria_version)
+        ]
+
+
+class EvalDeleted(serializers.Serializer):
+    object = Const("eval.deleted")
+    deleted = serializers.BooleanField()
+    eval_id = PrefixedId("eval")
+
+
+class EvalQuery(Query):
+    order_by = serializers.ChoiceField(["created_at", "updated_at"], default="created_at")
+
+
+class EvalPages(Pages):
+    query = EvalQuery
+
+    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
+        return (asked["order_by"], "id")
+
+
+class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
+    noun = "eval"
+    id_field = EVAL_ID
+    queryset = Evaluation.objects.none()
+    serializer_class = EvalSerializer
+    pagination_class = EvalPages
+    lookup_url_kwarg = "eval_id"
+    paths = {"criteria": "testing_criteria", "item_schema": "data_source_config.item_schema"}
+
+    def all_rows(self) -> QuerySet[Evaluation]:
+        return Evaluation.objects.visible_to(self.actor).prefetch_related("criteria")
+
+    @extend_schema(request=EvalCreate, responses={201: EvalSerializer})
+    def create(self, request: Request) -> Response:
+        """Create an eval: a schema for rows, and the criteria that judge them."""
+        evaluation = create_evaluation(self.actor, **new_evaluation(self.body(EvalCreate)))
+        return Response(self.get_serializer(evaluation).data, 201)
+
+    @extend_schema(request=EvalUpdate, responses={200: EvalSerializer})
+    def update(self, request: Request, **ids: str) -> Response:
+        """Rename an eval, or replace its metadata as a whole."""
+        evaluation, body = self.get_object(), self.body(EvalUpdate)
+        if "metadata" in body:
+            body = {**body, "metadata": body["metadata"] or {}}
+        update_evaluation(self.actor, evaluation, **body)
+        return Response(self.get_serializer(evaluation).data)
+
+    @extend_schema(responses={200: EvalDeleted})
+    def destroy(self, request: Request, **ids: str) -> Response:
+        """Delete an eval with its runs; those that are going are stopped."""
+        evaluation = self.get_object()
+        delete_evaluation(self.actor, evaluation)
+        return Response(
+            {
+                "object": "eval.deleted",
+                "deleted": True,
+                "eval_id": EVAL_ID.to_representation(evaluation.pk),
+            }
+        )
+
+
+def new_evaluation(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the core is asked to create. What it has no place for is kept in the spec."""
+    config = body["data_source_config"]
+    asked = {
+        "name": body.get("name", ""),
+        "metadata": body.get("metadata"),
+        "criteria": [new_criterion(sent) for sent in body["testing_criteria"]],
+        "dialect": "openai",
+    }
+    if config["type"] == "custom":
+        has_sample = config.get("include_sample_schema", False)
+        return {**asked, "item_schema": config["item_schema"], "has_sample": has_sample}
+    kept = {"type": config["type"], "metadata": config.get("metadata") or {}}
+    return {**asked, "has_sample": True, "spec": {"data_source_config": kept}}

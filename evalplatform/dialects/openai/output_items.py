@@ -1,0 +1,251 @@
+"""Output items: what came of each row of a run."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from django.db.models import QuerySet
+from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.datasets.formats import parse_json
+from apps.evaluations.models import Criterion, Result, Run, Score
+from apps.evaluations.reports import Item, read_items
+from evalplatform.dialects.openai.messages import as_text
+from evalplatform.dialects.openai.wire import (
+    EVAL_ID,
+    ITEM_ID,
+    RUN_ID,
+    OpenAIViewSet,
+    Pages,
+    PrefixedId,
+    UnixTime,
+)
+from evalplatform.dialects.openai.words import ITEM_STATE, ITEM_STATUS
+from evalplatform.dialects.strict import AnyObject, Const
+
+SHOWN_COLUMNS = (
+    "row_index",
+    "repeat",
+    "state",
+    "sample",
+    "exchange",
+    "error_code",
+    "error_message",
+    "created_at",
+)
+NO_USAGE = {"total_tokens": 0, "completion_tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
+
+
+class Fault(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class SampleMessage(serializers.Serializer):
+    role = serializers.CharField()
+    content = serializers.CharField(allow_null=True)
+
+
+class Usage(serializers.Serializer):
+    total_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    prompt_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField()
+
+
+class Sample(serializers.Serializer):
+    input = SampleMessage(many=True)
+    output = SampleMessage(many=True)
+    finish_reason = serializers.CharField()
+    model = serializers.CharField()
+    usage = Usage()
+    error = Fault(allow_null=True)
+    temperature = serializers.FloatField()
+    top_p = serializers.FloatField()
+    seed = serializers.IntegerField(allow_null=True)
+    max_completion_tokens = serializers.IntegerField(allow_null=True)
+
+
+class CriterionResult(serializers.Serializer):
+    name = serializers.CharField(help_text="The criterion's id.")
+    score = serializers.FloatField()
+    passed = serializers.BooleanField()
+    sample = Sample(allow_null=True, help_text="What a judge was asked and said.")
+    error = Fault(required=False, help_text="Why there is no verdict.")
+
+
+class OutputItemSerializer(serializers.Serializer):
+    """What `items_shown` writes."""
+
+    object = Const("eval.run.output_item")
+    id = PrefixedId("outputitem")
+    run_id = PrefixedId("evalrun")
+    eval_id = PrefixedId("eval")
+    created_at = UnixTime()
+    status = serializers.ChoiceField(choices=["pass", "fail", "error"])
+    datasource_item_id = serializers.IntegerField(help_text="The row's index, from 0.")
+    datasource_item = AnyObject()
+    results = CriterionResult(many=True)
+    sample = Sample()
+
+
+class OutputItemFilters(FilterSet):  # type: ignore[misc]  # its package has no types
+    status = ChoiceFilter(choices=[(word, word) for word in ITEM_STATE], method="of_status")
+
+    def of_status(self, results: QuerySet[Result], name: str, status: str) -> QuerySet[Result]:
+        return results.filter(state=ITEM_STATE[status])
+
+
+class OutputItemPages(Pages):
+    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
+        # contract: openai section 3: in the order of the rows, not in that of completion
+        return ("row_index", "repeat")
+
+
+class OutputItemViewSet(OpenAIViewSet):
+    noun = "output item"
+    id_field = ITEM_ID
+    queryset = Result.objects.none()
+    serializer_class = OutputItemSerializer
+    pagination_class = OutputItemPages
+    filter_backends = [DjangoFilterBackend]
+    filterset_class = OutputItemFilters
+    lookup_url_kwarg = "item_id"
+
+    @cached_property
+    def run(self) -> Run:
+        evaluation = self.pk_in_path("eval_id", EVAL_ID, "eval")
+        pk = self.pk_in_path("run_id", RUN_ID, "run")
+        runs = Run.objects.visible_to(self.actor).present()
+        found = runs.filter(pk=pk, evaluation=evaluation).first()
+        if found is None:
+            raise self.missing("run", self.kwargs["run_id"])
+        return found
+
+    def all_rows(self) -> QuerySet[Result]:
+        return Result.objects.filter(run=self.run)
+
+    def get_queryset(self) -> QuerySet[Result]:
+        return self.all_rows().only(*SHOWN_COLUMNS)
+
+    def list(self, request: Request, **ids: str) -> Response:
+        """What came of the rows of a run, in their order."""
+        return self.get_paginated_response(items_shown(self.run, self.page()))
+
+    def retrieve(self, request: Request, **ids: str) -> Response:
+        """What came of one row."""
+        return Response(items_shown(self.run, [self.get_object()])[0])
+
+
+def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Results on the wire. Built by hand: a page of 100 must be quick."""
+    criteria = Criterion.objects.filter(
+        evaluation=run.evaluation_id, version=run.criteria_version
+    ).order_by("position")
+    keys = [(criterion.pk, criterion.key) for criterion in criteria.only("key")]
+    asked = run.read_target().get("params") or {}
+    run_id = RUN_ID.to_representation(run.pk)
+    eval_id = EVAL_ID.to_representation(run.evaluation_id)
+    return [
+        {
+            "object": "eval.run.output_item",
+            "id": ITEM_ID.to_representation(item.result.pk),
+            "run_id": run_id,
+            "eval_id": eval_id,
+            "created_at": int(item.result.created_at.timestamp()),
+            "status": ITEM_STATUS[item.result.state],
+            "datasource_item_id": item.result.row_index,
+            "datasource_item": item.item,
+            "results": _verdicts(item, keys),
+            "sample": sample_shown(
+                item.sample or {}, item.exchange, run.model, asked, _fault(item.result)
+            ),
+        }
+        for item in read_items(run, results)
+    ]
+
+
+def _verdicts(item: Item, keys: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
+    """One result a criterion, in their order; an answer that never came leaves all of them open."""
+    scores = {
+        score.criterion_id: score for score in item.scores if score.source == Score.Source.MACHINE
+    }
+    return [_verdict(key, scores.get(pk), item.result) for pk, key in keys]
+
+
+def _verdict(key: str, score: Score | None, result: Result) -> dict[str, Any]:
+    judged = {"name": key, "sample": _judgement(score) if score else None}
+    if score is None or score.value is None:
+        fault = score if score is not None and score.error_code else result
+        error = _fault(fault) or {"code": "not_judged", "message": "There is no verdict."}
+        return {**judged, "score": 0.0, "passed": False, "error": error}
+    # A criterion without a threshold has no verdict of its own; the vendor's every result has one.
+    passed = score.value > 0 if score.passed is None else score.passed
+    return {**judged, "score": score.value, "passed": passed}
+
+
+def _judgement(score: Score) -> dict[str, Any] | None:
+    """What a judge was asked and said."""
+    if not score.exchange:
+        return None
+    exchange = parse_json(score.exchange)
+    fault = exchange.get("error") or _fault(score)
+    return sample_shown(exchange, exchange, "", exchange.get("params") or {}, fault)
+
+
+def _fault(row: Score | Result) -> dict[str, str] | None:
+    return {"code": row.error_code, "message": row.error_message} if row.error_code else None
+
+
+def sample_shown(
+    sample: Mapping[str, Any],
+    exchange: Mapping[str, Any],
+    model: str,
+    params: Mapping[str, Any],
+    fault: dict[str, str] | None,
+) -> dict[str, Any]:
+    """An answer and how it was asked for; where there is none the same keys, with nothing."""
+    choices = sample.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else None
+    answered_by = sample.get("model")
+    return {
+        "input": [
+            {"role": message.get("role"), "content": as_text(message.get("content"))}
+            for message in exchange.get("input") or ()
+        ],
+        "output": _output(sample),
+        "finish_reason": reason if isinstance(reason, str) else "",
+        "model": answered_by if isinstance(answered_by, str) else model,
+        "usage": _usage(exchange.get("usage") or sample.get("usage")),
+        "error": fault,
+        "temperature": params.get("temperature", 1.0),
+        "top_p": params.get("top_p", 1.0),
+        "seed": params.get("seed"),
+        "max_completion_tokens": params.get("max_completion_tokens"),
+    }
+
+
+def _output(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    choices = sample.get("choices")
+    messages = [
+        choice["message"]
+        for choice in (choices if isinstance(choices, list) else ())
+        if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+    ]
+    if messages:
+        return messages
+    text = sample.get("output_text")
+    return [{"role": "assistant", "content": text}] if isinstance(text, str) else []
+
+
+def _usage(usage: Any) -> dict[str, int]:
+    if not isinstance(usage, dict):
+        return NO_USAGE
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    counts = {"cached_tokens": cached, **usage}
+    return {name: counts[name] if type(counts.get(name)) is int else 0 for name in NO_USAGE}

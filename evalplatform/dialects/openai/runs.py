@@ -1,0 +1,271 @@
+"""Runs: an eval over the rows of a data source."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import QuerySet
+from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.datasets.models import NAME_LENGTH
+from apps.errors import Invalid
+from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.reports import Counts, Summary, count_results, summarize
+from apps.evaluations.services.endpoints import UnknownModel
+from apps.evaluations.services.runs import cancel_run, delete_run, start_run
+from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.openai.sources import (
+    DATA_SOURCES,
+    data_source_shown,
+    inline_bytes,
+    inline_rows,
+    kept_echo,
+    rows_of,
+    target_of,
+)
+from evalplatform.dialects.openai.wire import (
+    EVAL_ID,
+    RUN_ID,
+    Metadata,
+    OpenAIViewSet,
+    PrefixedId,
+    UnixTime,
+)
+from evalplatform.dialects.openai.words import RUN_STATE, RUN_STATUS
+from evalplatform.dialects.strict import Const, OneOf, Shape, Text
+
+# A page of runs shows the rows that came along with them up to this many bytes in all; beyond,
+# `content` is empty there, and whole in the answer about one run.
+LISTED_INLINE_BYTES = 1024 * 1024
+
+
+class RunCreate(Shape):
+    closed = True
+
+    data_source = OneOf(DATA_SOURCES)
+    name = Text(max_length=NAME_LENGTH, required=False)
+    metadata = Metadata(required=False, allow_null=True)
+
+
+class ResultCounts(serializers.Serializer):
+    total = serializers.IntegerField()
+    errored = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    passed = serializers.IntegerField()
+
+
+class ModelUsage(serializers.Serializer):
+    model_name = serializers.CharField()
+    invocation_count = serializers.IntegerField()
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField()
+
+
+class CriterionResults(serializers.Serializer):
+    testing_criteria = serializers.CharField(help_text="The criterion's id.")
+    passed = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    errored = serializers.IntegerField()
+
+
+class RunError(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class EvalRunSerializer(serializers.Serializer):
+    """What `runs_shown` writes."""
+
+    object = Const("eval.run")
+    id = PrefixedId("evalrun")
+    eval_id = PrefixedId("eval")
+    status = serializers.ChoiceField(choices=[*RUN_STATE])
+    model = serializers.CharField(help_text="Empty where nothing is asked.")
+    name = serializers.CharField()
+    created_at = UnixTime()
+    report_url = serializers.URLField()
+    result_counts = ResultCounts()
+    per_model_usage = ModelUsage(many=True, allow_null=True)
+    per_testing_criteria_results = CriterionResults(many=True, allow_null=True)
+    data_source = OneOf(DATA_SOURCES)
+    error = RunError(allow_null=True)
+    metadata = Metadata()
+    shared_with_openai = serializers.BooleanField()
+
+
+class RunDeleted(serializers.Serializer):
+    object = Const("eval.run.deleted")
+    deleted = serializers.BooleanField()
+    run_id = PrefixedId("evalrun")
+
+
+class RunFilters(FilterSet):  # type: ignore[misc]  # its package has no types
+    status = ChoiceFilter(choices=[(word, word) for word in RUN_STATE], method="of_status")
+
+    def of_status(self, runs: QuerySet[Run], name: str, status: str) -> QuerySet[Run]:
+        return runs.filter(state=RUN_STATE[status])
+
+
+class RunViewSet(OpenAIViewSet):
+    noun = "run"
+    id_field = RUN_ID
+    queryset = Run.objects.none()
+    serializer_class = EvalRunSerializer
+    filter_backends = [DjangoFilterBackend]
+    filterset_class = RunFilters
+    lookup_url_kwarg = "run_id"
+    paths = {
+        "source": "data_source.source.content",
+        "messages": "data_source.input_messages.template",
+        "reference": "data_source.input_messages.item_reference",
+    }
+
+    def evaluation(self) -> Evaluation:
+        pk = self.pk_in_path("eval_id", EVAL_ID, "eval")
+        found = Evaluation.objects.visible_to(self.actor).present().filter(pk=pk).first()
+        if found is None:
+            raise self.missing("eval", self.kwargs["eval_id"])
+        return found
+
+    def all_rows(self) -> QuerySet[Run]:
+        pk = self.pk_in_path("eval_id", EVAL_ID, "eval")
+        return (
+            Run.objects.visible_to(self.actor).filter(evaluation=pk).select_related("source_file")
+        )
+
+    def list(self, request: Request, **ids: str) -> Response:
+        """The runs of an eval."""
+        self.evaluation()
+        runs = self.page()
+        with_rows = inline_bytes(runs) <= LISTED_INLINE_BYTES
+        return self.get_paginated_response(runs_shown(runs, request, with_rows=with_rows))
+
+    @extend_schema(request=RunCreate, responses={201: EvalRunSerializer})
+    def create(self, request: Request, **ids: str) -> Response:
+        """Start a run; its status tells how far it is."""
+        evaluation, body = self.evaluation(), self.body(RunCreate)
+        data_source = body["data_source"]
+        try:
+            run = start_run(
+                self.actor,
+                evaluation,
+                source=rows_of(self.actor, data_source["source"]),
+                target=target_of(data_source),
+                name=body.get("name", ""),
+                metadata=body.get("metadata"),
+                dialect="openai",
+                spec={"data_source": kept_echo(data_source)},
+            )
+        except UnknownModel as error:
+            # Else it is a criterion's judge, which the message names.
+            path = "data_source.model" if error.name == data_source.get("model") else ""
+            raise Invalid(str(error), path=path, code="model_not_found") from error
+        return self.answer(run, 201)
+
+    def retrieve(self, request: Request, **ids: str) -> Response:
+        """A run, with its counts so far."""
+        return self.answer(self.get_object())
+
+    @extend_schema(request=None, responses={200: EvalRunSerializer})
+    def cancel(self, request: Request, **ids: str) -> Response:
+        """Stop a run now; what is done stays."""
+        return self.answer(cancel_run(self.actor, self.get_object()))
+
+    @extend_schema(request=None, responses={200: EvalRunSerializer}, deprecated=True)
+    def cancel_by_short_path(self, request: Request, **ids: str) -> Response:
+        """Stop a run now: the path that older clients call."""
+        return self.cancel(request, **ids)
+
+    @extend_schema(responses={200: RunDeleted})
+    def destroy(self, request: Request, **ids: str) -> Response:
+        """Delete a run, which is stopped first where it is going."""
+        run = self.get_object()
+        delete_run(self.actor, run)
+        run_id = RUN_ID.to_representation(run.pk)
+        return Response({"object": "eval.run.deleted", "deleted": True, "run_id": run_id})
+
+    def answer(self, run: Run, status: int = 200) -> Response:
+        return Response(runs_shown([run], self.request)[0], status)
+
+
+def runs_shown(
+    runs: Sequence[Run], request: Request, *, with_rows: bool = True
+) -> list[dict[str, Any]]:
+    """Runs on the wire, in as few queries for many as for one.
+
+    Built by hand: clients poll this many times a second while a run is going.
+    """
+    rows = inline_rows(runs) if with_rows else {}
+    summaries = summarize(run for run in runs if run.is_final)
+    counts = count_results(run for run in runs if not run.is_final)
+    return [
+        {
+            "object": "eval.run",
+            "id": RUN_ID.to_representation(run.pk),
+            "eval_id": EVAL_ID.to_representation(run.evaluation_id),
+            "status": RUN_STATUS[run.state],
+            "model": run.model,
+            "name": run.name,
+            "created_at": int(run.created_at.timestamp()),
+            "report_url": request.build_absolute_uri(f"/app/runs/{run.pk}/"),
+            **_outcome(summaries.get(run.pk), counts.get(run.pk)),
+            "data_source": data_source_shown(run, rows),
+            "error": _error(run),
+            "metadata": RawJSON(run.metadata),
+            "shared_with_openai": False,
+        }
+        for run in runs
+    ]
+
+
+def _outcome(summary: Summary | None, counts: Counts | None) -> dict[str, Any]:
+    """What came of a run: of one that goes on its counts alone."""
+    if summary is None:
+        return {
+            "result_counts": _counts(counts or Counts()),
+            "per_model_usage": None,
+            "per_testing_criteria_results": None,
+        }
+    return {
+        "result_counts": _counts(summary.counts),
+        "per_model_usage": [
+            {
+                "model_name": usage.model,
+                "invocation_count": usage.calls,
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens,
+                "cached_tokens": usage.cached_tokens,
+            }
+            for usage in summary.usage
+        ],
+        "per_testing_criteria_results": [
+            {
+                "testing_criteria": line.criterion.key,
+                "passed": line.passed,
+                "failed": line.failed,
+                "errored": line.errored,
+            }
+            for line in summary.criteria
+        ],
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {
+        "total": counts.done,
+        "errored": counts.errored,
+        "failed": counts.failed,
+        "passed": counts.passed,
+    }
+
+
+def _error(run: Run) -> dict[str, str] | None:
+    if run.state != Run.State.FAILED:
+        return None
+    return {"code": run.error_code, "message": run.error_message}

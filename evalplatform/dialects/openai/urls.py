@@ -1,0 +1,34 @@
+"""The vendor's routes, below /v1; none ends in a slash."""
+
+from django.urls import path
+
+from evalplatform.dialects.openai.evals import EvalViewSet
+from evalplatform.dialects.openai.files import FileViewSet
+from evalplatform.dialects.openai.models import ModelViewSet
+from evalplatform.dialects.openai.output_items import OutputItemViewSet
+from evalplatform.dialects.openai.runs import RunViewSet
+
+EVAL = "evals/<str:eval_id>"
+RUN = f"{EVAL}/runs/<str:run_id>"
+ITEMS = f"{RUN}/output_items"
+FILE = "files/<str:file_id>"
+
+urlpatterns = [
+    path("evals", EvalViewSet.as_view({"post": "create", "get": "list"})),
+    path(EVAL, EvalViewSet.as_view({"get": "retrieve", "post": "update", "delete": "destroy"})),
+    path(f"{EVAL}/runs", RunViewSet.as_view({"post": "create", "get": "list"})),
+    path(
+        RUN,
+        RunViewSet.as_view(
+            {"get": "retrieve", "post": "cancel_by_short_path", "delete": "destroy"}
+        ),
+    ),
+    path(f"{RUN}/cancel", RunViewSet.as_view({"post": "cancel"})),
+    path(ITEMS, OutputItemViewSet.as_view({"get": "list"})),
+    path(f"{ITEMS}/<str:item_id>", OutputItemViewSet.as_view({"get": "retrieve"})),
+    path("files", FileViewSet.as_view({"post": "create", "get": "list"})),
+    path(FILE, FileViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
+    path(f"{FILE}/content", FileViewSet.as_view({"get": "content"})),
+    path("models", ModelViewSet.as_view({"get": "index"})),
+    path("models/<path:model>", ModelViewSet.as_view({"get": "retrieve"})),
+]

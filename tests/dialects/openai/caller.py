@@ -1,0 +1,103 @@
+"""A caller that speaks to /v1 with a key of its own account, and bodies that are in order."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from django.test import Client, override_settings
+
+from apps.accounts.models import Actor
+from apps.evaluations.engine.work import Worker
+from tests.factories import make_actor, make_key
+
+STRING_CHECK = {
+    "type": "string_check",
+    "name": "same",
+    "input": "{{ item.answer }}",
+    "reference": "{{ item.label }}",
+    "operation": "eq",
+}
+EVAL = {
+    "name": "Tickets",
+    "metadata": {"team": "support"},
+    "data_source_config": {
+        "type": "custom",
+        "item_schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string"}, "label": {"type": "string"}},
+        },
+        "include_sample_schema": True,
+    },
+    "testing_criteria": [STRING_CHECK],
+}
+ROWS = [
+    {"item": {"answer": "billing", "label": "billing"}},
+    {"item": {"answer": "fault", "label": "billing"}},
+    {"item": {"label": "closing"}},
+]
+
+
+def run_body(rows: Any = ROWS, **fields: Any) -> dict[str, Any]:
+    """A jsonl run over rows that come along."""
+    source = {"type": "file_content", "content": rows}
+    return {"data_source": {"type": "jsonl", "source": source}, **fields}
+
+
+def chat_body(model: str = "builtin/echo", **fields: Any) -> dict[str, Any]:
+    """A completions run over the same rows."""
+    message = {"role": "user", "content": "{{ item.label }}"}
+    return {
+        "data_source": {
+            "type": "completions",
+            "model": model,
+            "source": {"type": "file_content", "content": ROWS},
+            "input_messages": {"type": "template", "template": [message]},
+            **fields,
+        }
+    }
+
+
+class Caller:
+    """One account's key. Answers are (status, JSON)."""
+
+    def __init__(self, actor: Actor | None = None, **key: Any) -> None:
+        self.actor = actor or make_actor()
+        _, self.secret = make_key(self.actor, **key)
+        self.client = Client(headers={"authorization": f"Bearer {self.secret}"})
+
+    def get(self, path: str, **query: Any) -> tuple[int, Any]:
+        response = self.client.get(f"/v1{path}", query)
+        return response.status_code, response.json()
+
+    def post(self, path: str, body: Any = None) -> tuple[int, Any]:
+        return self.send(path, json.dumps({} if body is None else body).encode())
+
+    def send(self, path: str, body: bytes) -> tuple[int, Any]:
+        response = self.client.post(f"/v1{path}", body, content_type="application/json")
+        return response.status_code, response.json()
+
+    def delete(self, path: str) -> tuple[int, Any]:
+        response = self.client.delete(f"/v1{path}")
+        return response.status_code, response.json()
+
+    def upload(self, content: Any, **fields: Any) -> tuple[int, Any]:
+        response = self.client.post("/v1/files", {"purpose": "evals", "file": content, **fields})
+        return response.status_code, response.json()
+
+    def new_eval(self, **fields: Any) -> dict[str, Any]:
+        status, answer = self.post("/evals", {**deepcopy(EVAL), **fields})
+        assert status == 201, answer
+        return answer
+
+    def new_run(self, eval_id: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        status, answer = self.post(f"/evals/{eval_id}/runs", body or run_body())
+        assert status == 201, answer
+        return answer
+
+
+def work() -> None:
+    """Finish every run, in this process."""
+    with override_settings(ENGINE_LINGER_SECONDS=0.1, ENGINE_LOOK_SECONDS=0.05):
+        while Worker().run():
+            pass

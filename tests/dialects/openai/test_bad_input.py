@@ -1,0 +1,516 @@
+"""Every field of every body, walked from the schema: what is wrong is refused by its path."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import include, path
+from drf_spectacular.generators import SchemaGenerator
+
+from apps.datasets.models import File
+from apps.evaluations.models import Criterion, Evaluation, Run
+from tests.dialects.openai.caller import EVAL, ROWS, STRING_CHECK, Caller, chat_body, run_body
+
+Path = tuple[str | int, ...]
+MISSING = object()
+WRONG_TYPES: dict[str, list[Any]] = {
+    "string": [5, 0.5, True, [], {}],
+    "integer": ["1", 1.5, True, [], {}],
+    "number": ["1", True, [], {}],
+    "boolean": ["true", 1, [], {}],
+    "array": [5, "x", True, {}],
+    "object": [5, "x", True, []],
+}
+
+JUDGE_MESSAGES = [
+    {
+        "role": "developer",
+        "type": "message",
+        "content": [
+            {"type": "input_text", "text": "{{ item.answer }}"},
+            {"type": "input_image", "image_url": "{{ item.label }}", "detail": "low"},
+            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+            {"type": "output_text", "text": "so"},
+            "and so on",
+        ],
+    },
+    {"role": "user", "content": {"type": "input_text", "text": "{{ item.answer }}"}},
+    {"role": "user", "content": "{{ item.answer }}"},
+]
+TEXT_SIMILARITY = {
+    "type": "text_similarity",
+    "name": "near",
+    "input": "{{ item.answer }}",
+    "reference": "{{ item.label }}",
+    "evaluation_metric": "bleu",
+    "pass_threshold": 0.5,
+}
+PYTHON = {
+    "type": "python",
+    "name": "code",
+    "source": "def grade(sample, item): return 1",
+    "image_tag": "2025-05-08",
+    "pass_threshold": 0.5,
+}
+LABEL_MODEL = {
+    "type": "label_model",
+    "name": "label",
+    "model": "m",
+    "input": JUDGE_MESSAGES,
+    "labels": ["good", "bad"],
+    "passing_labels": ["good"],
+}
+SCORE_MODEL = {
+    "type": "score_model",
+    "name": "score",
+    "model": "m",
+    "input": JUDGE_MESSAGES,
+    "range": [0, 1],
+    "pass_threshold": 0.5,
+    "sampling_params": {
+        "max_completions_tokens": 10,
+        "reasoning_effort": "low",
+        "seed": 1,
+        "temperature": 0,
+        "top_p": 1,
+    },
+}
+FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+PARAMS = {
+    "reasoning_effort": "low",
+    "temperature": 0.5,
+    "top_p": 1,
+    "seed": 7,
+    "max_completion_tokens": 10,
+    "max_completions_tokens": 10,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "description": "d", "schema": {}, "strict": True},
+    },
+    "tools": [{"type": "function", "function": FUNCTION}],
+}
+BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("/v1/evals", "EvalCreateRequest"): [
+        {**EVAL, "share_with_openai": False},
+        {
+            **EVAL,
+            "testing_criteria": [
+                STRING_CHECK,
+                TEXT_SIMILARITY,
+                PYTHON,
+                LABEL_MODEL,
+                SCORE_MODEL,
+            ],
+        },
+        *(
+            {**EVAL, "data_source_config": {"type": kind, "metadata": {"usecase": "chat"}}}
+            for kind in ("logs", "stored_completions")
+        ),
+    ],
+    ("/v1/evals/{eval_id}", "EvalUpdateRequest"): [{"name": "New", "metadata": {"a": "b"}}],
+    ("/v1/evals/{eval_id}/runs", "RunCreateRequest"): [
+        run_body(
+            [*ROWS, {"item": {}, "sample": {"output_text": "x"}}], name="n", metadata={"a": "b"}
+        ),
+        {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-none"}}},
+        chat_body(sampling_params=PARAMS),
+        chat_body(sampling_params={"response_format": {"type": "text"}}),
+        chat_body(sampling_params={"response_format": {"type": "json_object"}}),
+        chat_body(input_messages={"type": "template", "template": JUDGE_MESSAGES}),
+        chat_body(input_messages={"type": "item_reference", "item_reference": "item.label"}),
+        chat_body(source={"type": "file_id", "id": "file-none"}),
+    ],
+}
+
+
+def schema_of_the_wire() -> dict[str, Any]:
+    routes = [path("v1/", include("evalplatform.dialects.openai.urls"))]
+    return SchemaGenerator(patterns=routes).get_schema(request=None, public=True)
+
+
+SCHEMA = schema_of_the_wire()
+
+
+def named(schema: dict[str, Any]) -> str:
+    return schema.get("$ref", "").rpartition("/")[2]
+
+
+def alternative(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+    """Of a schema that leaves a choice, what a value of this type and `type` must be."""
+    if "allOf" in schema:
+        return schema["allOf"][0]
+    if "discriminator" in schema:
+        return {"$ref": schema["discriminator"]["mapping"][value["type"]]}
+    kinds = {"string": str, "array": list, None: dict}
+    return next(one for one in schema["oneOf"] if isinstance(value, kinds[one.get("type")]))
+
+
+def resolved(schema: dict[str, Any], value: Any) -> dict[str, Any]:
+    """The schema that the value must meet, and what was said of it on the way there."""
+    said = {
+        "nullable": schema.get("nullable", False),
+        "is_union": "oneOf" in schema and "discriminator" not in schema,
+    }
+    while "type" not in schema:
+        if name := named(schema):
+            schema = SCHEMA["components"]["schemas"][name]
+        else:
+            schema = alternative(schema, value)
+    return {**schema, **{key: True for key, is_so in said.items() if is_so}}
+
+
+def shapes_of(schema: dict[str, Any], value: Any) -> Iterator[str]:
+    """The names of the shapes that the value and everything in it has."""
+    while "type" not in schema:
+        if name := named(schema):
+            yield name
+            schema = SCHEMA["components"]["schemas"][name]
+        else:
+            schema = alternative(schema, value)
+    for element in value if schema["type"] == "array" else ():
+        yield from shapes_of(schema["items"], element)
+    for name, inner in schema.get("properties", {}).items():
+        if name in value:
+            yield from shapes_of(inner, value[name])
+
+
+def faults(schema: dict[str, Any], value: Any, at: Path = ()) -> Iterator[tuple[Path, Any, Path]]:
+    """(where to put, what, the path to be named) for all that the schema forbids in this value."""
+    schema = resolved(schema, value)
+    kind = schema["type"]
+    wrong = [5, True] if schema.get("is_union") else WRONG_TYPES[kind]
+    if at:
+        yield from ((at, one, at) for one in wrong)
+        if not schema.get("nullable"):
+            yield at, None, at
+    yield from _limits(schema, value, at)
+    if kind == "array":
+        for index, element in enumerate(value):
+            yield from faults(schema["items"], element, (*at, index))
+    for name in schema.get("required", ()):
+        yield (*at, name), MISSING, (*at, name)
+    for name, inner in schema.get("properties", {}).items():
+        if name in value:
+            yield from faults(inner, value[name], (*at, name))
+
+
+def _limits(schema: dict[str, Any], value: Any, at: Path) -> Iterator[tuple[Path, Any, Path]]:
+    if "enum" in schema:
+        yield at, "no such word", at
+    if "maxLength" in schema:
+        yield at, "x" * (schema["maxLength"] + 1), at
+    if schema.get("minLength"):
+        yield at, "", at
+    if "maximum" in schema:
+        yield at, schema["maximum"] + 1, at
+    if "minimum" in schema:
+        yield at, schema["minimum"] - 1, at
+    if "maxItems" in schema:
+        yield at, [value[0]] * (schema["maxItems"] + 1), at
+    if schema.get("minItems"):
+        yield at, value[: schema["minItems"] - 1], at
+    if "maxProperties" in schema:
+        pairs = {f"key{number}": "v" for number in range(schema["maxProperties"] + 1)}
+        yield at, pairs, at
+    extra = schema.get("additionalProperties")
+    if extra and "type" in extra:
+        yield (*at, "odd"), 5, (*at, "odd")
+        yield (*at, "odd"), "x" * (extra["maxLength"] + 1), (*at, "odd")
+
+
+def with_fault(body: Any, at: Path, what: Any) -> Any:
+    changed = json.loads(json.dumps(body))  # not deepcopy, which keeps what is shared shared
+    node = changed
+    for step in at[:-1]:
+        node = node[step]
+    if what is MISSING:
+        del node[at[-1]]
+    else:
+        node[at[-1]] = what
+    return changed
+
+
+def written(path: Path) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def stored() -> list[int]:
+    return [model.objects.count() for model in (Evaluation, Criterion, Run, File)]
+
+
+def request_shape(operation: dict[str, Any], media_type: str = "application/json") -> Any:
+    return operation.get("requestBody", {}).get("content", {}).get(media_type, {}).get("schema")
+
+
+def test_there_are_bodies_for_every_shape_that_is_posted():
+    shapes = {
+        (where, named(shape))
+        for where, operations in SCHEMA["paths"].items()
+        for operation in operations.values()
+        if (shape := request_shape(operation))
+    }
+    assert shapes == set(BODIES)
+
+
+def test_the_bodies_have_every_shape_of_the_schema():
+    reached = {
+        name
+        for (_, shape), bodies in BODIES.items()
+        for body in bodies
+        for name in shapes_of({"$ref": f"#/components/schemas/{shape}"}, body)
+    }
+    shapes = {name for name in SCHEMA["components"]["schemas"] if name.endswith("Request")}
+    assert shapes - reached == {"FileUploadRequest"}  # a form, which has a test of its own
+
+
+CASES = [
+    pytest.param(where, shape, body, id=f"{shape}-{number}")
+    for (where, shape), bodies in BODIES.items()
+    for number, body in enumerate(bodies)
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("where", "shape", "body"), CASES)
+def test_a_fault_anywhere_in_a_body_is_refused_by_its_path(where: str, shape: str, body: Any):
+    caller = Caller()
+    route = where.removeprefix("/v1").format(eval_id=caller.new_eval()["id"])
+    before = stored()
+    tried = 0
+    for at, what, place in faults({"$ref": f"#/components/schemas/{shape}"}, body):
+        status, answer = caller.post(route, with_fault(body, at, what))
+        assert (status, answer["error"]["param"]) == (400, written(place)), (at, what, answer)
+        assert answer["error"].keys() == {"message", "type", "param", "code"}
+        assert answer["error"]["type"] == "invalid_request_error"
+        assert answer["error"]["code"]
+        tried += 1
+    assert tried > 5
+    assert stored() == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"5", b"true"])
+@pytest.mark.parametrize("route", ["/evals", "/evals/{eval_id}", "/evals/{eval_id}/runs"])
+def test_a_body_that_is_no_object_is_refused(route: str, body: bytes):
+    caller = Caller()
+    route = route.format(eval_id=caller.new_eval()["id"])
+    before = stored()
+    status, answer = caller.send(route, body)
+    assert (status, answer["error"]["param"], answer["error"]["code"]) == (
+        400,
+        None,
+        "invalid_type",
+    )
+    assert stored() == before
+
+
+HOSTILE = {
+    "no JSON": (b"{", ""),
+    "blank": (b"  ", ""),
+    "not UTF-8": (b'{"name": "\xff"}', ""),
+    "NUL": (rb'{"name": "a\u0000b"}', "name"),
+    "a NUL in a key": (rb'{"metadata": {"a\u0000": "b"}}', ""),
+    "lone surrogate": (rb'{"metadata": {"a": "\ud800"}}', "metadata.a"),
+    "NaN": (
+        b'{"testing_criteria": [{"pass_threshold": NaN}]}',
+        "testing_criteria[0].pass_threshold",
+    ),
+    "Infinity": (b'{"name": [-Infinity]}', "name[0]"),
+    "too large": (b'{"name": 1e400}', "name"),
+    "too deep": (b'{"name": ' + b"[" * 500 + b"]" * 500 + b"}", ""),
+    "far too deep": (b"[" * 200_000, ""),
+    "a very long number": (b'{"name": ' + b"9" * 5_000 + b"}", ""),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_no_database_keeps_is_refused_by_its_path(what: str):
+    caller = Caller()
+    eval_id = caller.new_eval()["id"]
+    before = stored()
+    body, place = HOSTILE[what]
+    for route in ("/evals", f"/evals/{eval_id}", f"/evals/{eval_id}/runs"):
+        status, answer = caller.send(route, body)
+        assert (status, answer["error"]["param"]) == (400, place or None), answer
+    assert stored() == before
+
+
+@pytest.mark.django_db
+def test_an_unknown_field_of_a_body_is_refused_and_one_deeper_down_is_kept():
+    caller = Caller()
+    status, answer = caller.post("/evals", {**EVAL, "nmae": "x"})
+    assert (status, answer["error"]["code"]) == (400, "unknown_parameter")
+    assert answer["error"]["param"] == "nmae"
+    criterion = {**STRING_CHECK, "shade": {"of": "grey"}}
+    kept = caller.new_eval(testing_criteria=[criterion])["testing_criteria"][0]
+    assert kept["shade"] == {"of": "grey"}
+
+
+@pytest.mark.django_db
+def test_what_only_the_core_knows_to_be_wrong_is_refused_by_the_wires_path():
+    caller = Caller()
+    config = EVAL["data_source_config"]
+    refused = {
+        "testing_criteria[0].evaluation_metric": {
+            "testing_criteria": [{**TEXT_SIMILARITY, "evaluation_metric": "cosine"}]
+        },
+        "testing_criteria[1].input": {
+            "testing_criteria": [STRING_CHECK, {**STRING_CHECK, "input": "{{ row.answer }}"}]
+        },
+        "testing_criteria[0].reference": {
+            "data_source_config": {**config, "include_sample_schema": False},
+            "testing_criteria": [{**STRING_CHECK, "reference": "{{ sample.output_text }}"}],
+        },
+        "data_source_config.item_schema": {
+            "data_source_config": {**config, "item_schema": {"type": "string"}}
+        },
+    }
+    before = stored()
+    for place, fields in refused.items():
+        status, answer = caller.post("/evals", {**EVAL, **fields})
+        assert (status, answer["error"]["param"]) == (400, place), answer
+    assert stored() == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": 5},
+        {"pattern": "("},
+        {"properties": {"a": {"pattern": "(?<name"}}},
+        {"$ref": "http://127.0.0.1:9/schema.json"},
+        {"$ref": "#/nowhere"},
+        {"$schema": "http://example.com/mine"},
+        {"type": ["string", "null"]},
+        {"required": "a"},
+    ],
+)
+def test_a_schema_that_is_none_is_refused(schema: dict[str, Any]):
+    caller = Caller()
+    config = {**EVAL["data_source_config"], "item_schema": schema}
+    status, answer = caller.post("/evals", {**EVAL, "data_source_config": config})
+    assert (status, answer["error"]["param"]) == (400, "data_source_config.item_schema"), answer
+
+
+@pytest.mark.django_db
+def test_a_run_that_cannot_be_is_refused_by_what_is_wrong_with_it():
+    caller = Caller()
+    eval_id = caller.new_eval()["id"]
+    closed = caller.new_eval(
+        data_source_config={
+            "type": "custom",
+            "item_schema": {
+                "type": "object",
+                "properties": {"answer": {}, "label": {}},
+                "additionalProperties": False,
+            },
+        }
+    )["id"]
+    prompt = {"type": "template", "template": [{"role": "user", "content": "{{ item.nothing }}"}]}
+    nobody = Caller()
+    _, foreign = nobody.upload(SimpleUploadedFile("a.jsonl", b'{"item": {}}\n'))
+    _, gone = caller.upload(SimpleUploadedFile("a.jsonl", b'{"item": {}}\n'))
+    caller.delete(f"/files/{gone['id']}")
+    refused = [
+        (
+            eval_id,
+            run_body([*ROWS, {"item": {"answer": 5}}]),
+            "data_source.source.content[3]",
+            "invalid_value",
+        ),
+        (eval_id, chat_body("gpt-none"), "data_source.model", "model_not_found"),
+        (
+            closed,
+            chat_body(input_messages=prompt),
+            "data_source.input_messages.template",
+            "invalid_value",
+        ),
+        (
+            closed,
+            chat_body(input_messages={"type": "item_reference", "item_reference": "item.nothing"}),
+            "data_source.input_messages.item_reference",
+            "invalid_value",
+        ),
+        *(
+            (
+                eval_id,
+                {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": file_id}}},
+                "data_source.source.id",
+                "invalid_value",
+            )
+            for file_id in (
+                foreign["id"],
+                gone["id"],
+                "file-" + "0" * 22,
+                "nonsense",
+                "file-" + "z" * 22,
+            )
+        ),
+    ]
+    before = stored()
+    for where, body, place, code in refused:
+        status, answer = caller.post(f"/evals/{where}/runs", body)
+        assert (status, answer["error"]["param"]) == (400, place), answer
+        assert answer["error"]["code"] == code
+    assert stored() == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("route", ["/evals", "/evals/{eval_id}/runs", "/files"])
+def test_a_list_refuses_what_it_cannot_be_asked(route: str):
+    caller = Caller()
+    route = route.format(eval_id=caller.new_eval()["id"])
+    asked = [
+        ("limit", "0", "integer_below_min_value"),
+        ("limit", "-1", "integer_below_min_value"),
+        ("limit", "10001", "integer_above_max_value"),
+        ("limit", "ten", "invalid_type"),
+        ("limit", "9" * 3_000, "invalid_type"),
+        ("order", "up", "invalid_value"),
+        ("after", "eval_" + "0" * 32, "invalid_value"),
+        ("after", "\0", "invalid_value"),
+    ]
+    asked += [("order_by", "name", "invalid_value")] if route == "/evals" else []
+    asked += [("status", "done", "invalid_value")] if route.endswith("runs") else []
+    asked += [("purpose", "fun", "invalid_value")] if route == "/files" else []
+    for name, value, code in asked:
+        status, answer = caller.get(route, **{name: value})
+        assert (status, answer["error"]["param"]) == (400, name), answer
+        assert answer["error"]["code"] == code or value.startswith("999")
+
+
+@pytest.mark.django_db
+def test_a_form_is_refused_by_the_field_that_is_wrong():
+    caller = Caller()
+    shape = SCHEMA["components"]["schemas"]["FileUploadRequest"]
+    seconds, anchor = "expires_after[seconds]", "expires_after[anchor]"
+    refused = [
+        *((name, {name: None}) for name in shape["required"]),
+        ("file", {"file": "no file"}),
+        ("purpose", {"purpose": "fun"}),
+        (anchor, {anchor: "deleted_at", seconds: "3600"}),
+        (seconds, {anchor: "created_at", seconds: "3599"}),
+        (seconds, {anchor: "created_at", seconds: "2592001"}),
+        (seconds, {anchor: "created_at", seconds: "soon"}),
+        (seconds, {anchor: "created_at"}),
+        (anchor, {seconds: "3600"}),
+    ]
+    assert {name for name, _ in refused} == set(shape["properties"])
+    for place, changes in refused:
+        form: dict[str, Any] = {
+            "purpose": "evals",
+            "file": SimpleUploadedFile("a.jsonl", b'{"item": {}}\n'),
+            **changes,
+        }
+        given = {name: value for name, value in form.items() if value is not None}
+        response = caller.client.post("/v1/files", given)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, place)
+    response = caller.client.post("/v1/files", "{}", content_type="application/json")
+    assert response.status_code == 400
+    assert json.loads(response.content)["error"]["param"] is None
+    assert File.objects.count() == 0
