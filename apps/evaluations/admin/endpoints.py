@@ -1,0 +1,160 @@
+"""The admin of model servers and the models they serve."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import BooleanField, ExpressionWrapper, Prefetch, Q, QuerySet
+from django.http import HttpRequest
+
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
+from apps.accounts.roles import Action
+from apps.evaluations.admin.shown import preview
+from apps.evaluations.models import ModelEndpoint, ServedModel
+from apps.evaluations.services.endpoints import add_endpoint
+
+
+class EndpointForm(forms.ModelForm):
+    """Two fields are none of the model's: no form ever holds the key that is kept, and the service
+    takes URLs that Django does not, `http://vllm:8000/v1`.
+    """
+
+    url = forms.CharField(
+        label="Base URL",
+        max_length=2000,
+        help_text=ModelEndpoint._meta.get_field("base_url").help_text,
+    )
+    new_key = forms.CharField(
+        label="API key",
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+        help_text="Kept encrypted and never shown again. Leave empty to keep the one there is.",
+    )
+
+    class Meta:
+        model = ModelEndpoint
+        fields = ("account", "concurrency", "allow_private")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            # Another URL would be another endpoint.
+            del self.fields["url"]
+
+
+class ServedModelForm(forms.ModelForm):
+    class Meta:
+        model = ServedModel
+        fields = ("name", "upstream_name", "kind")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            # Another name would be another model.
+            self.fields["name"].disabled = True
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        is_chat = given.get("kind") == ServedModel.Kind.CHAT
+        if given.get("upstream_name") and not is_chat:
+            self.add_error("upstream_name", "Only a chat model can have another name there.")
+        return given
+
+
+class ServedModelInline(admin.TabularInline):
+    model = ServedModel
+    form = ServedModelForm
+    fields = ("name", "upstream_name", "kind")
+    extra = 1
+    can_delete = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, Action.READ, obj and obj.account)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, Action.MANAGE, obj and obj.account)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(ModelEndpoint)
+class ModelEndpointAdmin(OwnedAdmin):
+    """Model servers. Their keys go in and never out: neither list nor page reads them."""
+
+    adds = changes = True
+    change_action = Action.MANAGE
+    form = EndpointForm
+    list_display = (
+        "base_url",
+        "account",
+        "model_names",
+        "concurrency",
+        "allow_private",
+        "has_key",
+        "disabled_at",
+    )
+    list_filter = (AccountFilter, "allow_private")
+    search_fields = ("base_url",)
+    inlines = (ServedModelInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        has_key = ExpressionWrapper(~Q(api_key=""), output_field=BooleanField())
+        names = Prefetch("models", ServedModel.objects.order_by("name"))
+        endpoints = super().get_queryset(request).select_related("account")
+        return endpoints.annotate(has_key=has_key).defer("api_key").prefetch_related(names)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        limits = ("concurrency", "allow_private")
+        if obj is None:
+            return ("account", "url", "new_key", *limits)
+        new_key = ("new_key",) if self.has_change_permission(request, obj) else ()
+        return ("account", "base_url", *new_key, *limits, "has_key", "disabled_at", "created_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fixed = ("account", "base_url", "has_key", "disabled_at", "created_at")
+        return fixed if obj else ()
+
+    @admin.display(description="models")
+    def model_names(self, endpoint: ModelEndpoint) -> str:
+        return preview(", ".join(model.name for model in endpoint.models.all()))
+
+    @admin.display(description="key", boolean=True)
+    def has_key(self, endpoint: Any) -> bool:
+        return endpoint.has_key
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Nothing yet: a server and its models are one call of the service, made below."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        for formset in formsets:
+            formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
+        rows = [row.cleaned_data for formset in formsets for row in formset if row.has_changed()]
+        endpoint = form.instance
+        made = add_endpoint(
+            actor_in(request, endpoint.account),
+            base_url=form.cleaned_data.get("url") or endpoint.base_url,
+            api_key=form.cleaned_data["new_key"] or None,
+            concurrency=form.cleaned_data["concurrency"],
+            allow_private=form.cleaned_data["allow_private"],
+            **_models_in(rows),
+        )
+        become(endpoint, made)
+
+
+def _models_in(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of the inline as the service takes them."""
+    models: list[str] = []
+    embedding_models: list[str] = []
+    aliases: dict[str, str] = {}
+    for row in rows:
+        if row["upstream_name"]:
+            aliases[row["name"]] = row["upstream_name"]
+        else:
+            kept = models if row["kind"] == ServedModel.Kind.CHAT else embedding_models
+            kept.append(row["name"])
+    return {"models": models, "embedding_models": embedding_models, "aliases": aliases}

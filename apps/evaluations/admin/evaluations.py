@@ -1,0 +1,97 @@
+"""The admin of evaluations with their criteria."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.accounts.owned_admin import AccountFilter, actor_in, may
+from apps.accounts.roles import Action
+from apps.evaluations.admin.shown import FoundById, pretty
+from apps.evaluations.models import Criterion, Evaluation
+from apps.evaluations.services.evaluations import delete_evaluation
+
+
+class CriterionInline(admin.TabularInline):
+    model = Criterion
+    fields = readonly_fields = ("version", "position", "kind", "name", "key", "settings_shown")
+    ordering = ("-version", "position")
+    extra = max_num = 0
+    can_delete = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, Action.READ, obj and obj.account)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_change_permission = has_delete_permission = has_add_permission
+
+    @admin.display(description="settings")
+    def settings_shown(self, criterion: Criterion) -> SafeString | str:
+        return pretty(criterion.settings)
+
+
+@admin.register(Evaluation)
+class EvaluationAdmin(FoundById):
+    deletes = True
+    list_display = (
+        "name",
+        "account",
+        "call_name",
+        "dialect",
+        "runs_link",
+        "created_by",
+        "created_at",
+    )
+    list_select_related = ("account", "created_by")
+    list_filter = (AccountFilter, "has_sample", ("created_at", admin.DateFieldListFilter))
+    search_fields = ("name", "call_name")
+    ordering = ("-id",)
+    inlines = (CriterionInline,)
+    fields = (
+        "name",
+        "account",
+        "id",
+        "call_name",
+        "runs_link",
+        "dialect",
+        "criteria_version",
+        "has_sample",
+        "item_schema_shown",
+        "metadata_shown",
+        "spec_shown",
+        "created_by",
+        "created_at",
+        "updated_at",
+        "archived_at",
+    )
+    readonly_fields = ("runs_link", "item_schema_shown", "metadata_shown", "spec_shown")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        rows: Any = super().get_queryset(request)
+        return rows.present().select_related("account", "created_by")
+
+    def remove(self, request: HttpRequest, obj: Evaluation) -> None:
+        delete_evaluation(actor_in(request, obj.account), obj)
+
+    @admin.display(description="runs")
+    def runs_link(self, evaluation: Evaluation) -> SafeString:
+        url = reverse("admin:evaluations_run_changelist")
+        return format_html('<a href="{}?evaluation={}">its runs</a>', url, evaluation.pk)
+
+    @admin.display(description="item schema")
+    def item_schema_shown(self, evaluation: Evaluation) -> SafeString | str:
+        return pretty(evaluation.item_schema)
+
+    @admin.display(description="metadata")
+    def metadata_shown(self, evaluation: Evaluation) -> SafeString | str:
+        return pretty(evaluation.metadata)
+
+    @admin.display(description="spec")
+    def spec_shown(self, evaluation: Evaluation) -> SafeString | str:
+        return pretty(evaluation.spec)

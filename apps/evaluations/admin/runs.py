@@ -1,0 +1,279 @@
+"""The admin of runs: how far they are, how they went, cancel and retry."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.accounts.models import Actor
+from apps.accounts.owned_admin import AccountFilter, actor_in, may
+from apps.errors import StateError
+from apps.evaluations.admin.shown import (
+    NOTHING,
+    FoundById,
+    as_uuid,
+    is_list,
+    pretty,
+    rate_text,
+    table,
+)
+from apps.evaluations.models import Run
+from apps.evaluations.reports import Counts, Summary, count_results, summary
+from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
+from apps.evaluations.statistics import rate
+
+NEWEST = 1_000
+
+
+class DialectFilter(admin.SimpleListFilter):
+    """The dialects of the newest runs: all there ever were would take a walk over the table."""
+
+    title = parameter_name = "dialect"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        runs = model_admin.get_queryset(request).order_by("-pk")
+        dialects = sorted(set(runs.values_list("dialect", flat=True)[:NEWEST]))
+        return [(dialect, dialect) for dialect in dialects if dialect]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(dialect=self.value()) if self.value() else queryset
+
+
+class EvaluationFilter(admin.SimpleListFilter):
+    """The evaluation that a link named; there may be too many to offer."""
+
+    title = parameter_name = "evaluation"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        chosen = as_uuid(request.GET.get("evaluation", ""))
+        return [(str(chosen), "the chosen one")] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        chosen = as_uuid(self.value() or "")
+        return queryset.filter(evaluation=chosen) if chosen else queryset
+
+
+class RunList(ChangeList):
+    """Counts the results of all runs of its page by one query."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        runs: Any = list(self.result_list)
+        counts = count_results(runs)
+        for run in runs:
+            run.counts = counts[run.pk]
+        self.result_list = runs
+
+
+@admin.register(Run)
+class RunAdmin(FoundById):
+    deletes = True
+    list_display = (
+        "name",
+        "model",
+        "evaluation",
+        "account",
+        "state",
+        "counts_shown",
+        "rate_shown",
+        "created_at",
+        "links",
+    )
+    list_filter = (
+        AccountFilter,
+        "state",
+        DialectFilter,
+        ("created_at", admin.DateFieldListFilter),
+        EvaluationFilter,
+    )
+    search_fields = ("name", "model", "evaluation__name")
+    ordering = ("-id",)
+    actions = ("cancel", "retry")
+    outcome = (
+        "name",
+        "links",
+        "account",
+        "evaluation",
+        "model",
+        "state",
+        "error_shown",
+        "counts_shown",
+        "rate_shown",
+        "criteria_shown",
+        "usage_shown",
+    )
+    start = (
+        "id",
+        "dialect",
+        "criteria_version",
+        "source_shown",
+        "row_count",
+        "repeats",
+        "endpoint",
+        "target_shown",
+        "on_error",
+        "on_empty",
+        "metadata_shown",
+        "spec_shown",
+        "retry_of",
+    )
+    fieldsets = (
+        (None, {"fields": outcome}),
+        ("How it was started", {"fields": start}),
+        ("When", {"fields": ("created_by", "created_at", "started_at", "finished_at")}),
+    )
+    readonly_fields = (
+        "links",
+        "error_shown",
+        "counts_shown",
+        "rate_shown",
+        "criteria_shown",
+        "usage_shown",
+        "source_shown",
+        "target_shown",
+        "metadata_shown",
+        "spec_shown",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        rows: Any = super().get_queryset(request)
+        runs = rows.present().select_related("evaluation", "account")
+        if is_list(request):
+            return runs
+        return runs.select_related(
+            "created_by", "endpoint", "retry_of", "source_file", "source_version__dataset"
+        ).defer("endpoint__api_key")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RunList
+
+    def has_edit_permission(self, request: HttpRequest) -> bool:
+        return may(request, self.change_action)
+
+    def remove(self, request: HttpRequest, obj: Run) -> None:
+        delete_run(actor_in(request, obj.account), obj)
+
+    @admin.action(description="Cancel: what is done stays", permissions=["edit"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._each(request, queryset, cancel_run, "canceled")
+
+    @admin.action(description="Retry what is errored, in a new run", permissions=["edit"])
+    def retry(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._each(request, queryset, retry_errored, "a new run retries what is errored in it")
+
+    def _each(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet,
+        service: Callable[[Actor, Run], Run],
+        done: str,
+    ) -> None:
+        """Call a service for each run by itself, and say of each what came of it."""
+        for run in self.each_allowed(request, queryset):
+            try:
+                service(actor_in(request, run.account), run)
+            except StateError as error:
+                self.message_user(request, f"{run.name}: {error}", messages.ERROR)
+            else:
+                self.message_user(request, f"{run.name}: {done}.", messages.SUCCESS)
+
+    @admin.display(description="more")
+    def links(self, run: Run) -> SafeString:
+        results = reverse("admin:evaluations_result_changelist")
+        return format_html(
+            '<a href="{}?run={}">results</a>, <a href="/app/runs/{}/">page</a>',
+            results,
+            run.pk,
+            run.pk,
+        )
+
+    @admin.display(description="results")
+    def counts_shown(self, run: Run) -> str:
+        counts = _counts(run)
+        words = (
+            (counts.passed, "passed"),
+            (counts.failed, "failed"),
+            (counts.errored, "errored"),
+            (counts.unjudged, "not judged"),
+        )
+        text = ", ".join(f"{count:,} {word}" for count, word in words if count) or "none"
+        return f"{text} of {run.total_count:,}" if run.total_count else text
+
+    @admin.display(description="rate (95 % interval)")
+    def rate_shown(self, run: Run) -> str:
+        counts = _counts(run)
+        return rate_text(rate(counts.passed, counts.passed + counts.failed))
+
+    @admin.display(description="error")
+    def error_shown(self, run: Run) -> str:
+        return f"{run.error_code}: {run.error_message}" if run.error_code else NOTHING
+
+    @admin.display(description="criteria")
+    def criteria_shown(self, run: Run) -> SafeString:
+        return table(
+            ("criterion", "kind", "rate (95 % interval)", "errored", "mean score"),
+            (
+                (
+                    line.criterion.name,
+                    line.criterion.kind,
+                    rate_text(rate(line.passed, line.passed + line.failed)),
+                    f"{line.errored:,}",
+                    f"{line.total / line.scored:.4g}" if line.scored else NOTHING,
+                )
+                for line in _summary(run).criteria
+            ),
+        )
+
+    @admin.display(description="usage")
+    def usage_shown(self, run: Run) -> SafeString:
+        return table(
+            ("model", "calls", "tokens in", "of them cached", "tokens out"),
+            (
+                (
+                    usage.model,
+                    f"{usage.calls:,}",
+                    f"{usage.prompt_tokens:,}",
+                    f"{usage.cached_tokens:,}",
+                    f"{usage.completion_tokens:,}",
+                )
+                for usage in _summary(run).usage
+            ),
+        )
+
+    @admin.display(description="source")
+    def source_shown(self, run: Run) -> str:
+        if run.source_version is not None:
+            return f"dataset {run.source_version}"
+        if run.source_file is None:
+            return NOTHING
+        file = run.source_file
+        return "rows in the request" if file.is_inline else f"file {file.filename}"
+
+    @admin.display(description="target")
+    def target_shown(self, run: Run) -> SafeString | str:
+        return pretty(run.target)
+
+    @admin.display(description="metadata")
+    def metadata_shown(self, run: Run) -> SafeString | str:
+        return pretty(run.metadata)
+
+    @admin.display(description="spec")
+    def spec_shown(self, run: Run) -> SafeString | str:
+        return pretty(run.spec)
+
+
+def _summary(run: Any) -> Summary:
+    """Read once for all that one page shows of it."""
+    if not hasattr(run, "summary"):
+        run.summary = summary(run)
+    return run.summary
+
+
+def _counts(run: Any) -> Counts:
+    return run.counts if hasattr(run, "counts") else _summary(run).counts

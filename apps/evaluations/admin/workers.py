@@ -1,0 +1,48 @@
+"""The admin's view of who works: tasks and machines that were seen alive."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from apps.accounts.owned_admin import CappedPaginator
+from apps.evaluations.models import MachineBeat, WorkerBeat
+
+
+class SeenAdmin(admin.ModelAdmin):
+    """Rows of no account, for superusers to look at."""
+
+    show_full_result_count = False
+    paginator = CappedPaginator
+    title: str
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_change_permission = has_delete_permission = has_add_permission
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": self.title, **(extra_context or {})})
+
+    @admin.display(description="alive", boolean=True)
+    def is_alive(self, beat: Any) -> bool:
+        return beat.seen_until > timezone.now()
+
+
+@admin.register(WorkerBeat)
+class WorkerBeatAdmin(SeenAdmin):
+    title = "Workers seen at work"
+    list_display = ("host", "pid", "is_alive", "started_at", "seen_until")
+
+
+@admin.register(MachineBeat)
+class MachineBeatAdmin(SeenAdmin):
+    title = "Machines that keep workers ready"
+    list_display = ("host", "workers", "is_alive", "seen_until")
