@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from apps.datasets.retrieval import Bm25Index
-from apps.evaluations.clients.base import Reply, Usage
+from apps.evaluations.clients.base import CallFailed, Reply, Usage
 
 Example = tuple[str, str]  # a text and its label
 
@@ -41,6 +41,9 @@ class BuiltIn:
             usage=Usage(),
             calls=1,
         )
+
+    async def embed(self, request: dict[str, Any]) -> Reply:
+        raise CallFailed("model_rejected", "A built-in model makes no embeddings.")
 
     async def close(self) -> None:
         return None

@@ -5,6 +5,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Never
 
 import aiohttp
@@ -53,7 +54,7 @@ class ChatClient:
         stopped: Callable[[], bool] = _never,
     ) -> None:
         base = check_url(base_url)
-        self._url = (base / "chat" / "completions").with_query(base.query)
+        self._base = base
         self._server = str(base.origin())
         self._key = (api_key or "").strip()
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
@@ -65,7 +66,14 @@ class ChatClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, request: dict[str, Any]) -> Reply:
-        """Send `request` and return the reply; raises CallFailed, or Stopped."""
+        """Send a chat request and return the reply; raises CallFailed, or Stopped."""
+        return await self._call(CHAT, request)
+
+    async def embed(self, request: dict[str, Any]) -> Reply:
+        """Send an embeddings request and return the reply; raises CallFailed, or Stopped."""
+        return await self._call(EMBEDDINGS, request)
+
+    async def _call(self, service: "Service", request: dict[str, Any]) -> Reply:
         try:
             body = orjson.dumps(request)
         except orjson.JSONEncodeError as error:
@@ -79,7 +87,7 @@ class ChatClient:
                 self._go_on()
                 course.calls += 1
                 try:
-                    return await self._ask(body, course.calls)
+                    return await self._ask(service, body, course.calls)
                 except Setback as setback:
                     pause = course.pause(setback, time.monotonic())
                     if pause is None:
@@ -137,12 +145,13 @@ class ChatClient:
             trust_env=False,
         )
 
-    async def _ask(self, body: bytes, calls: int) -> Reply:
+    async def _ask(self, service: "Service", body: bytes, calls: int) -> Reply:
         if self._session is None:
             self._session = self._open_session()
+        url = self._base.joinpath(*service.path).with_query(self._base.query)
         data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
         try:
-            async with self._session.post(self._url, data=data, allow_redirects=False) as response:
+            async with self._session.post(url, data=data, allow_redirects=False) as response:
                 status, headers = response.status, response.headers
                 answered = 200 <= status < 300
                 limit = self._patience.reply_bytes if answered else ERROR_BYTES
@@ -160,18 +169,18 @@ class ChatClient:
                 status=status,
                 calls=calls,
             )
-        return self._reply(status, content, calls)
+        return self._reply(service, status, content, calls)
 
-    def _reply(self, status: int, content: bytes, calls: int) -> Reply:
+    def _reply(self, service: "Service", status: int, content: bytes, calls: int) -> Reply:
         try:
             body = parse_json(content)
         except BadJSON as error:
             fault = f"The reply is not JSON: {error}"
         else:
-            if _is_completion(body):
+            if service.fits(body):
                 return Reply(body=body, usage=Usage.of(body), calls=calls)
-            fault = _error_text(body) or "it has no choice with a message"
-            fault = f"The reply is not a chat completion: {fault}"
+            fault = _error_text(body) or service.lacks
+            fault = f"The reply is not {service.reply}: {fault}"
         raise self._setback(Kind.INVALID, "model_reply_invalid", fault, status=status)
 
     def _refused(
@@ -276,6 +285,38 @@ def _is_completion(body: Any) -> bool:
             for choice in choices
         )
     )
+
+
+def _is_embedding(body: Any) -> bool:
+    data = body.get("data") if isinstance(body, dict) else None
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(isinstance(one, dict) and _is_vector(one.get("embedding")) for one in data)
+    )
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(x) in {int, float} for x in value)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Something that an endpoint does: where, and what its reply must be."""
+
+    path: tuple[str, ...]
+    fits: Callable[[Any], bool]
+    reply: str
+    lacks: str
+
+
+CHAT = Service(
+    ("chat", "completions"),
+    _is_completion,
+    "a chat completion",
+    "it has no choice with a message",
+)
+EMBEDDINGS = Service(("embeddings",), _is_embedding, "a list of embeddings", "it has no vectors")
 
 
 def _upstream_message(content: bytes) -> str:

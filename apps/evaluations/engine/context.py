@@ -1,6 +1,6 @@
 """What a worker needs of a run to work on its shards, built once for each run it meets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,36 +18,81 @@ from apps.evaluations.models import ModelEndpoint, Run
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
 
+# How to reach a model, as services.endpoints.find_model says; JSON values only.
+Address = Mapping[str, Any]
+
 
 class Unworkable(Exception):
     """The run cannot be worked on at all; the message says why."""
+
+
+class Models:
+    """The models that somebody asks: read from the tables first, opened in the event loop later.
+
+    Raises Unworkable for an endpoint that is gone or disabled.
+    """
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self.endpoints: dict[UUID, ModelEndpoint] = {}
+        self._built_in: dict[str, Client] = {}
+        self._clients: dict[UUID, ChatClient] = {}
+        for address in addresses:
+            if "builtin" in address:
+                self._built_in[address["model"]] = _built_in(address)
+            elif (pk := UUID(address["endpoint"])) not in self.endpoints:
+                self.endpoints[pk] = _endpoint(pk, address["model"])
+
+    def open(
+        self, lane_of: Callable[[UUID], Lane], turn: object, stopped: Callable[[], bool]
+    ) -> None:
+        for pk, endpoint in self.endpoints.items():
+            self._clients[pk] = ChatClient(
+                endpoint.base_url,
+                endpoint.api_key,
+                Turn(lane_of(pk), turn),
+                allow_private=endpoint.allow_private,
+                stopped=stopped,
+            )
+
+    def judge(self, address: Address) -> Judge:
+        return Judge(self.client(address), address.get("upstream") or address["model"])
+
+    def client(self, address: Address) -> Client:
+        if "builtin" in address:
+            return self._built_in[address["model"]]
+        return self._clients[UUID(address["endpoint"])]
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
 
 
 @dataclass
 class RunContext:
     """A run as a worker holds it: how it is answered and judged, and whether it was called off.
 
-    target_data, judge_data: addresses of models, as services.endpoints.find_model gives them.
+    addresses: the run's target as it is stored, with `judges` and `embedder` beside it.
     """
 
     run: Run
     criteria: list[tuple[UUID, Grader]]
-    target_data: dict[str, Any]
-    judge_data: Mapping[str, dict[str, Any]]
-    endpoints: Mapping[UUID, ModelEndpoint]
-    built_in: Mapping[str, Client]
+    addresses: dict[str, Any]
+    models: Models
     target: Target = field(default_factory=RecordedTarget)
     is_connected: bool = False
     is_stopped: bool = False
 
     def __post_init__(self) -> None:
         self.bench = Bench(self.criteria)
-        self._clients: dict[UUID, ChatClient] = {}
+
+    @property
+    def endpoints(self) -> Iterable[UUID]:
+        return self.models.endpoints
 
     @property
     def asks(self) -> bool:
         """Is each item a wait of its own, or can rows be graded in one go?"""
-        return self.target_data["kind"] != RecordedTarget.kind or self.bench.waits
+        return self.addresses["kind"] != RecordedTarget.kind or self.bench.waits
 
     def connect(
         self,
@@ -57,46 +102,40 @@ class RunContext:
     ) -> None:
         """Open target and judges; in the event loop, since clients belong to one."""
         self.is_connected = True
-        for pk, endpoint in self.endpoints.items():
-            self._clients[pk] = ChatClient(
-                endpoint.base_url,
-                endpoint.api_key,
-                Turn(lane_of(pk), self.run.pk),
-                allow_private=endpoint.allow_private,
-                stopped=lambda: self.is_stopped or is_stopping(),
-            )
-        self.bench.judges = {
-            name: Judge(self._client(address), upstream_of(address))
-            for name, address in self.judge_data.items()
-        }
-        self.bench.batchers = {
-            pk: Batcher(grader, run_batch)
-            for pk, grader in self.criteria
-            if isinstance(grader, BatchGrader)
-        }
-        data = self.target_data
+        self.models.open(lane_of, self.run.pk, lambda: self.is_stopped or is_stopping())
+        equip(self.bench, self.models, self.addresses, run_batch)
+        data = self.addresses
         if data["kind"] == ChatTarget.kind:
             self.target = ChatTarget(
-                client=self._client(data),
+                client=self.models.client(data),
                 model=data["model"],
-                upstream=upstream_of(data),
+                upstream=data.get("upstream") or data["model"],
                 messages=data.get("messages"),
                 reference=data.get("reference"),
                 params=data.get("params") or {},
             )
 
-    def _client(self, address: Mapping[str, Any]) -> Client:
-        if "builtin" in address:
-            return self.built_in[address["model"]]
-        return self._clients[UUID(address["endpoint"])]
-
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.close()
+        await self.models.close()
 
 
-def upstream_of(address: Mapping[str, Any]) -> str:
-    return address.get("upstream") or address["model"]
+def equip(
+    bench: Bench, models: Models, addresses: Mapping[str, Any], run_batch: Callable[..., Any]
+) -> None:
+    """Give a bench the opened models that its judges name, and batchers for its batch graders."""
+    bench.judges = {name: models.judge(one) for name, one in addresses.get("judges", {}).items()}
+    if "embedder" in addresses:
+        bench.embedder = models.judge(addresses["embedder"])
+    bench.batchers = {
+        pk: Batcher(grader, run_batch)
+        for pk, grader in bench.criteria
+        if isinstance(grader, BatchGrader)
+    }
+
+
+def judging_addresses(addresses: Mapping[str, Any]) -> list[Address]:
+    embedder = [addresses["embedder"]] if "embedder" in addresses else []
+    return [*addresses.get("judges", {}).values(), *embedder]
 
 
 def open_context(run: Run) -> RunContext:
@@ -109,17 +148,10 @@ def open_context(run: Run) -> RunContext:
             raise Unworkable(f"The criterion {criterion.name!r}: {error}") from error
         criteria.append((criterion.pk, grader))
     target = run.read_target()
-    judges = target.get("judges", {})
-    addresses = [*judges.values()]
+    asked = judging_addresses(target)
     if target["kind"] != RecordedTarget.kind:
-        addresses.append(target)
-    built_in = {one["model"]: _built_in(one) for one in addresses if "builtin" in one}
-    endpoints: dict[UUID, ModelEndpoint] = {}
-    for address in addresses:
-        if "builtin" not in address:
-            pk = UUID(address["endpoint"])
-            endpoints[pk] = endpoints.get(pk) or _endpoint(pk, address["model"])
-    return RunContext(run, criteria, target, judges, endpoints, built_in)
+        asked.append(target)
+    return RunContext(run, criteria, target, Models(asked))
 
 
 def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
@@ -129,7 +161,7 @@ def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
     return endpoint
 
 
-def _built_in(address: Mapping[str, Any]) -> Client:
+def _built_in(address: Address) -> Client:
     kind = BUILT_IN[address["builtin"]]
     if not issubclass(kind, Majority):
         return kind()

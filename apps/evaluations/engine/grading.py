@@ -45,6 +45,7 @@ class Asker:
 
     judges: dict[str, Judge]
     ways: dict[str, int]
+    embedder: Judge | None = None
     spent: list[Spent] = field(default_factory=list)
     exchange: dict[str, Any] | None = None
 
@@ -65,6 +66,23 @@ class Asker:
             "usage": reply.usage.as_dict(),
         }
         return reply.body
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        assert self.embedder is not None
+        model = self.embedder.upstream
+        try:
+            reply = await self.embedder.client.embed({"model": model, "input": texts})
+        except CallFailed as failure:
+            self.spent.append(Spent(model, failure.calls, Usage()))
+            raise
+        self.spent.append(Spent(model, reply.calls, reply.usage))
+        vectors = sorted(reply.body["data"], key=lambda one: one.get("index", 0))
+        if len(vectors) != len(texts):
+            raise CallFailed(
+                "model_reply_invalid",
+                f"{len(texts)} texts were sent, and {len(vectors)} vectors came back.",
+            )
+        return [one["embedding"] for one in vectors]
 
 
 def _params(request: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +138,7 @@ class Bench:
     criteria: Sequence[tuple[UUID, Grader]]
     judges: dict[str, Judge] = field(default_factory=dict)
     batchers: dict[UUID, Batcher] = field(default_factory=dict)
+    embedder: Judge | None = None
     ways: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -150,7 +169,7 @@ class Bench:
         self, pk: UUID, grader: Grader, sample: Sample, spent: list[Spent]
     ) -> Judged:
         if isinstance(grader, JudgeGrader):
-            asker = Asker(self.judges, self.ways)
+            asker = Asker(self.judges, self.ways, self.embedder)
             mark = await grader.judge(sample, asker)
             spent.extend(asker.spent)
             return Judged(pk, mark, dump_json(asker.exchange) if asker.exchange else None)

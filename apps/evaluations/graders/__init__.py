@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
+from apps.evaluations.graders.cosine import CosineSimilarity
 from apps.evaluations.graders.label_model import LabelModel
 from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
@@ -20,4 +21,6 @@ def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
     if grader is None:
         known = ", ".join(GRADERS)
         raise InvalidSetting("type", f"type must be one of {known}, not {quoted(kind)}.")
+    if grader is TextSimilarity and settings.get("evaluation_metric") == CosineSimilarity.metric:
+        grader = CosineSimilarity
     return grader.from_settings(settings)

@@ -151,9 +151,12 @@ class Ask(Protocol):
     async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
         """The chat.completion that answers a request. Raises CallFailed, or Stopped."""
 
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """A vector for each text, by the account's embedding model. Raises as `chat` does."""
+
 
 class JudgeGrader(Grader):
-    """A grader that asks the model it names."""
+    """A grader that asks the model it names, or the account's embedding model: then "" here."""
 
     needs = "judge"
 

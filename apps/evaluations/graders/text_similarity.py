@@ -90,7 +90,7 @@ class TextSimilarity(PlainGrader):
     Both texts empty: fuzzy_match is 1, all others 0. One empty: 0. Texts whose lengths in
     characters multiply to more than LARGEST_TABLE are errored by fuzzy_match and rouge_l, which
     would hold up all other work for seconds.
-    cosine is a known name but measures embeddings, and none are configured here: it is refused.
+    cosine measures embeddings: see `cosine.CosineSimilarity`, which such settings build.
     Source: OpenAI graders, text_similarity.
     """
 
@@ -102,14 +102,8 @@ class TextSimilarity(PlainGrader):
     pass_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluation_metric == "cosine":
-            raise InvalidSetting(
-                "evaluation_metric",
-                'evaluation_metric "cosine" compares embeddings, and no embedding model is '
-                "configured.",
-            )
         if self.evaluation_metric not in METRICS:
-            known, given = ", ".join(METRICS), quoted(self.evaluation_metric)
+            known, given = ", ".join([*METRICS, "cosine"]), quoted(self.evaluation_metric)
             raise InvalidSetting(
                 "evaluation_metric", f"evaluation_metric must be one of {known}, not {given}."
             )

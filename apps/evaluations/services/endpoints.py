@@ -1,6 +1,6 @@
 """Register model servers, and find which one answers to a model's name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,9 +14,11 @@ from apps.accounts.services import record
 from apps.datasets.services import examples_of, find_version
 from apps.errors import Invalid
 from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
+from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
 
 BUILT_IN_PREFIX = "builtin/"
+EMBEDDING = "embedding"  # stands for the account's embedding model where none is named
 
 
 class UnknownModel(ObjectDoesNotExist):
@@ -28,6 +30,7 @@ class UnknownModel(ObjectDoesNotExist):
             + (reason or "register it with `manage.py add_endpoint` or in the admin.")
         )
         self.name = name
+        self.place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,55 @@ def find_model(account_id: UUID, name: str) -> FoundModel:
     )
     if served is None:
         raise UnknownModel(name)
+    return _served(served)
+
+
+def find_embedder(account_id: UUID) -> FoundModel:
+    """The account's embedding model, of several the first by name. Raises UnknownModel."""
+    served = (
+        ServedModel.objects.filter(
+            account_id=account_id, kind=ServedModel.Kind.EMBEDDING, endpoint__disabled_at=None
+        )
+        .select_related("endpoint")
+        .order_by("name")
+        .first()
+    )
+    if served is None:
+        raise UnknownModel(
+            EMBEDDING,
+            "register an embedding model with `manage.py add_endpoint --embedding-model`.",
+        )
+    return _served(served)
+
+
+def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
+    """The addresses that judges need: `judges` by model name, and `embedder`; each where asked.
+
+    Raises UnknownModel with `place`, which of the graders names the model.
+    """
+    found: dict[str, Any] = {}
+    for place, grader in enumerate(graders):
+        if not isinstance(grader, JudgeGrader):
+            continue
+        try:
+            if grader.model:
+                judge = find_model(account_id, grader.model)
+                found.setdefault("judges", {})[grader.model] = judge.address
+            else:
+                found["embedder"] = find_embedder(account_id).address
+        except UnknownModel as error:
+            error.place = place
+            raise
+    return found
+
+
+def _served(served: ServedModel) -> FoundModel:
     address = {
-        "model": name,
-        "upstream": served.upstream_name or name,
+        "model": served.name,
+        "upstream": served.upstream_name or served.name,
         "endpoint": str(served.endpoint_id),
     }
-    return FoundModel(name, served.endpoint, address)
+    return FoundModel(served.name, served.endpoint, address)
 
 
 def _built_in(account_id: UUID, name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,9 +15,10 @@ from apps.datasets.formats import dump_json
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid
 from apps.evaluations.graders import build_grader
-from apps.evaluations.graders.base import InvalidSetting
+from apps.evaluations.graders.base import Grader, InvalidSetting
 from apps.evaluations.item_schemas import BadSchema, check_item_schema
 from apps.evaluations.models import Criterion, Evaluation, Run
+from apps.evaluations.services.endpoints import EMBEDDING, UnknownModel, find_judges
 from apps.evaluations.services.runs import cancel_runs
 from apps.evaluations.templating import unknown_variables
 from apps.ids import new_id
@@ -53,7 +54,8 @@ def create_evaluation(
         schema_text = check_item_schema(schema)
     except BadSchema as error:
         raise Invalid(str(error), path="item_schema") from error
-    check_criteria(criteria, schema, has_sample=has_sample)
+    graders = check_criteria(criteria, schema, has_sample=has_sample)
+    check_judges(account.pk, graders)
     if len(name) > NAME_LENGTH:
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
     with transaction.atomic():
@@ -72,8 +74,22 @@ def create_evaluation(
     return evaluation
 
 
-def check_criteria(criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool) -> None:
-    """Raises Invalid at the first criterion that could not judge an item of this schema."""
+def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
+    """Raises Invalid for a judge whose model the account does not reach."""
+    try:
+        find_judges(account_id, graders)
+    except UnknownModel as error:
+        field = "model" if error.name != EMBEDDING else "evaluation_metric"
+        raise Invalid(
+            str(error), path=f"criteria[{error.place}].{field}", code="model_not_found"
+        ) from error
+
+
+def check_criteria(
+    criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool
+) -> list[Grader]:
+    """The graders of the criteria; Invalid at the first that could not judge such an item."""
+    graders = []
     for index, criterion in enumerate(criteria):
         path = f"criteria[{index}]"
         try:
@@ -86,6 +102,8 @@ def check_criteria(criteria: Sequence[NewCriterion], item_schema: Any, *, has_sa
                     f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
                     path=_place_of(template, criterion.settings, path),
                 )
+        graders.append(grader)
+    return graders
 
 
 def _place_of(template: str, settings: Mapping[str, Any], path: str) -> str:

@@ -17,10 +17,9 @@ from apps.errors import Invalid, StateError
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
 from apps.evaluations.graders import build_grader
-from apps.evaluations.graders.base import JudgeGrader
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Evaluation, Result, Run
-from apps.evaluations.services.endpoints import find_model
+from apps.evaluations.services.endpoints import find_judges, find_model
 from apps.evaluations.tasks import ring_on_commit
 from apps.evaluations.templating import message_templates, unknown_variables
 
@@ -86,8 +85,7 @@ def start_run(
         }
     else:
         kept = {"kind": "recorded"}
-    if judges := judges_of(evaluation):
-        kept["judges"] = judges
+    kept |= judges_of(evaluation)
     run = Run(
         account=evaluation.account,
         evaluation=evaluation,
@@ -117,14 +115,11 @@ def start_run(
     return run
 
 
-def judges_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """The addresses of the models that judge, by name. Raises UnknownModel."""
-    judges: dict[str, dict[str, Any]] = {}
-    for criterion in evaluation.criteria.filter(version=evaluation.criteria_version):
-        grader = build_grader(criterion.kind, criterion.read_settings())
-        if isinstance(grader, JudgeGrader):
-            judges[grader.model] = find_model(evaluation.account_id, grader.model).address
-    return judges
+def judges_of(evaluation: Evaluation) -> dict[str, Any]:
+    """How the evaluation's judges reach their models. Raises UnknownModel."""
+    criteria = evaluation.criteria.filter(version=evaluation.criteria_version)
+    graders = [build_grader(one.kind, one.read_settings()) for one in criteria]
+    return find_judges(evaluation.account_id, graders)
 
 
 def check_prompt(evaluation: Evaluation, target: Chat) -> None:

@@ -89,7 +89,7 @@ def test_messages_of_a_judge_come_back_with_their_type_and_their_content_as_sent
     judge = {
         "type": "label_model",
         "name": "judge",
-        "model": "some-model",
+        "model": "builtin/echo",
         "input": messages,
         "labels": ["good", "bad"],
         "passing_labels": ["good"],
