@@ -243,7 +243,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
     "loggers": {
         "django.request": {"level": "ERROR"},
-        "bm25s": {"level": "WARNING"},
+        # It sets its own level, to DEBUG, when it is imported.
+        "bm25s": {"propagate": False},
         "django-q": {"handlers": ["console"], "propagate": False, "level": "WARNING"},
     },
 }
