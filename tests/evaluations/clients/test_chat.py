@@ -159,11 +159,24 @@ def test_the_base_url_may_end_in_a_slash(server, base):
     assert content(ask(server.url + base)) == "hello"
 
 
-def test_a_query_of_the_base_url_is_kept(raw_server):
-    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as base_url:
-        client = ChatClient(f"{base_url}?api-version=2", None, Unlimited())
+def test_a_query_of_the_base_url_is_kept():
+    async def complete():
+        asked = []
 
-        assert str(client._url) == f"{base_url}/chat/completions?api-version=2"
+        async def listen(reader, writer):
+            with contextlib.closing(writer):
+                asked.append(await reader.readline())
+                writer.write(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")
+                await writer.drain()
+
+        server = await asyncio.start_server(listen, "127.0.0.1", 0)
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1?api-version=2"
+        async with server, client_of(base_url) as client:
+            with pytest.raises(CallFailed):
+                await client.complete(request())
+        return asked
+
+    assert asyncio.run(complete()) == [b"POST /v1/chat/completions?api-version=2 HTTP/1.1\r\n"]
 
 
 def test_the_key_is_sent_and_a_wrong_one_is_rejected_without_another_try():
