@@ -87,6 +87,7 @@ CODES = {
     "blank": "invalid_value",
     "empty": "invalid_value",
     "null_characters_not_allowed": "invalid_value",
+    "max_string_length": "integer_above_max_value",
     "max_value": "integer_above_max_value",
     "min_value": "integer_below_min_value",
     "max_length": "string_above_max_length",

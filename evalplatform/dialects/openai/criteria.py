@@ -88,11 +88,14 @@ GRADERS: dict[str, type[Shape]] = {
     "score_model": ScoreModelGrader,
 }
 
+# Their `input` is messages.
+JUDGES = ("label_model", "score_model")
+
 
 def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
     """The core's criterion; its settings keep all that was sent, known or not."""
     settings = {key: value for key, value in sent.items() if key not in {"type", "name", "id"}}
-    if isinstance(settings.get("input"), list):
+    if sent["type"] in JUDGES:
         settings["input"] = echoed(settings["input"])
     return NewCriterion(sent["type"], sent["name"], settings)
 

@@ -20,14 +20,13 @@ from apps.evaluations.services.evaluations import (
 )
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
+from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.sample_schema import row_schema
 from evalplatform.dialects.openai.wire import (
     EVAL_ID,
     Metadata,
     OpenAIViewSet,
-    Pages,
     PrefixedId,
-    Query,
     UnixTime,
 )
 from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text

@@ -20,12 +20,11 @@ from rest_framework.response import Response
 from apps.datasets.files import delete_file, read_file, store_file
 from apps.datasets.models import File
 from apps.errors import LimitError
+from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.wire import (
     FILE_ID,
     FileId,
     OpenAIViewSet,
-    Pages,
-    Query,
     UnixTime,
 )
 from evalplatform.dialects.openai.words import PURPOSES

@@ -14,12 +14,12 @@ from apps.datasets.formats import parse_json
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.reports import Item, read_items
 from evalplatform.dialects.openai.messages import as_text
+from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.wire import (
     EVAL_ID,
     ITEM_ID,
     RUN_ID,
     OpenAIViewSet,
-    Pages,
     PrefixedId,
     UnixTime,
 )

@@ -208,12 +208,15 @@ def chat_params(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a data source to give it back; rows are in their file already."""
-    echo = {**(COMPLETIONS_EXTRAS if sent["type"] == "completions" else {}), **sent}
+    echo = dict(sent)
     if sent["source"]["type"] == "file_content":
         echo["source"] = {**sent["source"], "content": []}
-    prompt = sent.get("input_messages")
-    if prompt and prompt["type"] == "template":
-        echo["input_messages"] = {**prompt, "template": echoed(prompt["template"])}
+    # Elsewhere input_messages would be a field that nobody knows, of any shape.
+    if sent["type"] == "completions":
+        prompt = sent["input_messages"]
+        if prompt["type"] == "template":
+            echo["input_messages"] = {**prompt, "template": echoed(prompt["template"])}
+        echo = {**COMPLETIONS_EXTRAS, **echo}
     return echo
 
 

@@ -1,7 +1,6 @@
-"""The vendor's manners: the key, the error envelope, ids, times, metadata and pages."""
+"""The vendor's manners: the key, the error envelope, ids, times, metadata and headers."""
 
 import re
-from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, ClassVar
 from uuid import UUID
@@ -18,12 +17,10 @@ from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.exceptions import ValidationError as FieldError
-from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.services import actor_for_key
-from apps.errors import Invalid
 from apps.evaluations.graders.base import quoted
 from evalplatform.dialects.base import (
     BrowserSession,
@@ -31,9 +28,9 @@ from evalplatform.dialects.base import (
     Kind,
     Problem,
     RawJSON,
-    beyond,
     request_id_of,
 )
+from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.strict import AnyObject, Text
 
 HEADERS = {"openai-version": "2020-10-01"}
@@ -231,92 +228,6 @@ class MetadataSchema(OpenApiSerializerFieldExtension):
             "additionalProperties": {"type": "string", "maxLength": Metadata.VALUE_LENGTH},
             "maxProperties": Metadata.PAIRS,
         }
-
-
-# --- pages ---------------------------------------------------------------------------------------
-
-
-class Query(serializers.Serializer):
-    """What a list can be asked; a resource of other habits has a subclass of it."""
-
-    after = serializers.CharField(required=False, allow_blank=True)
-    limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
-    order = serializers.ChoiceField(["asc", "desc"], default="asc")
-
-
-class Pages(BasePagination):
-    """Pages by keyset behind the object named by `after`; asc and desc are exact mirrors."""
-
-    query: type[Query] = Query
-    has_more = False
-
-    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
-        """Two fields, unique together, by which rows are ordered."""
-        return ("created_at", "id")
-
-    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        query = self.query(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        asked = query.validated_data
-        fields, descending = self.fields(asked), asked["order"] == "desc"
-        if after := asked.get("after"):
-            place = self._place_of(after, fields, view)
-            queryset = queryset.filter(beyond(fields, place, descending=descending))
-        sign = "-" if descending else ""
-        # One row more than the page tells whether there is another, without a count.
-        rows = list(
-            queryset.order_by(*(f"{sign}{field}" for field in fields))[: asked["limit"] + 1]
-        )
-        self.has_more = len(rows) > asked["limit"]
-        return rows[: asked["limit"]]
-
-    def _place_of(self, after: str, fields: tuple[str, str], view: Any) -> tuple[Any, Any]:
-        try:
-            pk = view.id_field.to_internal_value(after)
-        except FieldError:
-            pk = None
-        # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
-        place = view.all_rows().filter(pk=pk).values_list(*fields).first() if pk else None
-        if place is None:
-            raise Invalid(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
-        return place
-
-    def get_paginated_response(self, data: Sequence[Mapping[str, Any]]) -> Response:
-        return Response(
-            {
-                "object": "list",
-                "data": data,
-                "first_id": data[0]["id"] if data else None,
-                "last_id": data[-1]["id"] if data else None,
-                "has_more": self.has_more,
-            }
-        )
-
-    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        id_schema = {"type": "string", "nullable": True}
-        properties = {
-            "object": {"type": "string", "enum": ["list"]},
-            "data": schema,
-            "first_id": id_schema,
-            "last_id": id_schema,
-            "has_more": {"type": "boolean"},
-        }
-        return {"type": "object", "required": [*properties], "properties": properties}
-
-    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "in": "query", "required": False, "schema": _query_schema(field)}
-            for name, field in self.query().fields.items()
-        ]
-
-
-def _query_schema(field: serializers.Field) -> dict[str, Any]:
-    if isinstance(field, serializers.IntegerField):
-        limits = {"minimum": field.min_value, "maximum": field.max_value}
-        return {"type": "integer", "default": field.default, **limits}
-    if isinstance(field, serializers.ChoiceField):
-        return {"type": "string", "enum": [*field.choices], "default": field.default}
-    return {"type": "string"}
 
 
 # --- the viewset ---------------------------------------------------------------------------------

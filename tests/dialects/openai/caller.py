@@ -8,7 +8,9 @@ from typing import Any
 from django.test import Client, override_settings
 
 from apps.accounts.models import Actor
+from apps.datasets.models import File
 from apps.evaluations.engine.work import Worker
+from apps.evaluations.models import Criterion, Evaluation, Run
 from tests.factories import make_actor, make_key
 
 STRING_CHECK = {
@@ -17,6 +19,14 @@ STRING_CHECK = {
     "input": "{{ item.answer }}",
     "reference": "{{ item.label }}",
     "operation": "eq",
+}
+TEXT_SIMILARITY = {
+    "type": "text_similarity",
+    "name": "near",
+    "input": "{{ item.answer }}",
+    "reference": "{{ item.label }}",
+    "evaluation_metric": "bleu",
+    "pass_threshold": 0.5,
 }
 EVAL = {
     "name": "Tickets",
@@ -101,3 +111,8 @@ def work() -> None:
     with override_settings(ENGINE_LINGER_SECONDS=0.1, ENGINE_LOOK_SECONDS=0.05):
         while Worker().run():
             pass
+
+
+def stored() -> list[int]:
+    """How many rows there are; what is refused leaves them as they are."""
+    return [model.objects.count() for model in (Evaluation, Criterion, Run, File)]

@@ -132,6 +132,19 @@ def test_a_prompt_reaches_the_core_in_the_words_of_chat_servers():
 
 
 @pytest.mark.django_db
+def test_a_field_that_another_type_knows_may_hold_anything():
+    caller = Caller()
+    odd = {"type": "template", "odd": None}
+    body = run_body()
+    body["data_source"] |= {"input_messages": odd, "model": 5, "sampling_params": []}
+    shown = caller.new_run(caller.new_eval()["id"], body)["data_source"]
+    assert shown == body["data_source"]
+    criterion = {**STRING_CHECK, "labels": 5, "source": [], "range": "x"}
+    (shown,) = caller.new_eval(testing_criteria=[criterion])["testing_criteria"]
+    assert shown.items() >= criterion.items()
+
+
+@pytest.mark.django_db
 def test_a_file_may_be_a_source_whatever_becomes_of_it_later():
     caller = Caller()
     _, file = caller.upload(SimpleUploadedFile("rows.jsonl", JSONL))

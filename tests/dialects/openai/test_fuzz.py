@@ -1,0 +1,52 @@
+"""What no person would send: no request of whatever form is answered in a way the schema lacks."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from django.urls import include, path
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from evalplatform.wsgi import application
+from tests.dialects.openai.caller import Caller
+
+ROUTES = [path("v1/", include("evalplatform.dialects.openai.urls"))]
+schema = schemathesis.openapi.from_dict(
+    SchemaGenerator(patterns=ROUTES).get_schema(request=None, public=True)
+)
+schema.app = application
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+)
+METHODS = {"GET", "POST", "DELETE"}
+
+
+@pytest.fixture
+def caller(transactional_db: None) -> tuple[Caller, dict[str, str]]:
+    """A caller, and ids that are there, for paths that would else be unknown."""
+    caller = Caller()
+    eval_id = caller.new_eval()["id"]
+    return caller, {"eval_id": eval_id, "run_id": caller.new_run(eval_id)["id"]}
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_one_that_the_schema_tells_of(case: Any, caller: Any):
+    speaker, ids = caller
+    if case.method not in METHODS:
+        return  # what a method that is not there answers has a test of its own
+    if case.method != "DELETE":
+        case.path_parameters |= {name: ids[name] for name in ids if name in case.path_parameters}
+    headers = {"authorization": f"Bearer {speaker.secret}"}
+    case.validate_response(case.call(headers=headers), checks=CHECKS)
