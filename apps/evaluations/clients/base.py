@@ -1,6 +1,6 @@
 """What every model client has in common: what it answers, how it fails, and whom it waits for."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
@@ -101,6 +101,8 @@ class Client(Protocol):
     """Whoever answers a chat completion request, over the network or not."""
 
     async def complete(self, request: dict[str, Any]) -> Reply: ...
+
+    def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]: ...
 
     async def embed(self, request: dict[str, Any]) -> Reply: ...
 

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from apps.datasets.retrieval import Bm25Index
 from apps.evaluations.clients.base import CallFailed, Reply, Usage
+from apps.evaluations.clients.streams import chunks_of
 
 Example = tuple[str, str]  # a text and its label
 
@@ -44,6 +45,10 @@ class BuiltIn:
 
     async def embed(self, request: dict[str, Any]) -> Reply:
         raise CallFailed("model_rejected", "A built-in model makes no embeddings.")
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        for chunk in chunks_of((await self.complete(request)).body):
+            yield chunk
 
     async def close(self) -> None:
         return None

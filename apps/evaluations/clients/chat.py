@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Never
 
@@ -22,11 +22,13 @@ from apps.evaluations.clients.retries import (
     Setback,
     asked_pause,
 )
+from apps.evaluations.clients.streams import END, EventTooLong, chunks_of, read_events
 
 MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
 LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
 STOP_CHECK_SECONDS = 0.25
+EVENT_STREAM = "text/event-stream"
 REPEATABLE_STATUSES = {408: "model_timeout", 429: "model_rate_limited"}  # and 5xx
 
 
@@ -54,7 +56,10 @@ class ChatClient:
         stopped: Callable[[], bool] = _never,
     ) -> None:
         base = check_url(base_url)
-        self._base = base
+        self._urls = {
+            service: base.joinpath(*service.path).with_query(base.query)
+            for service in (CHAT, EMBEDDINGS)
+        }
         self._server = str(base.origin())
         self._key = (api_key or "").strip()
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
@@ -109,6 +114,55 @@ class ChatClient:
             if has_place:
                 self._limiter.release()
 
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Send `request` once and yield the answer's chunks as they come; raises CallFailed.
+
+        A server that answers in one piece after all is taken to have sent it as chunks.
+        """
+        body = orjson.dumps({**request, "stream": True})
+        await self._limiter.acquire()
+        try:
+            async with self._post(CHAT, body) as response:
+                if not 200 <= response.status < 300:
+                    content = await _read(response, ERROR_BYTES)
+                    self._refused(response.status, response.headers, content, 1)
+                if response.content_type != EVENT_STREAM:
+                    content = await _read(response, self._patience.reply_bytes)
+                    for chunk in chunks_of(self._reply(CHAT, response.status, content, 1).body):
+                        yield chunk
+                    return
+                pieces = response.content.iter_any()
+                async for data in read_events(pieces, self._patience.reply_bytes):
+                    if data == END:
+                        return
+                    yield self._chunk(data)
+        except Setback as setback:
+            self._fail(setback.code, setback.message, status=setback.status, calls=1)
+        except EventTooLong:
+            self._fail("model_reply_too_large", "The reply is one event without end.", calls=1)
+        except (aiohttp.ClientError, OSError) as error:
+            self._broken(error)
+        finally:
+            self._limiter.release()
+
+    def _chunk(self, data: bytes) -> dict[str, Any]:
+        try:
+            chunk = parse_json(data)
+        except BadJSON as error:
+            self._fail("model_reply_invalid", f"A piece of the reply is not JSON: {error}", calls=1)
+        if not isinstance(chunk, dict) or "error" in chunk:
+            message = _error_text(chunk) or "no reason given"
+            self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
+        return chunk
+
+    def _broken(self, error: aiohttp.ClientError | OSError) -> Never:
+        try:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                self._unconnected(error, 1)
+            self._unanswered(error, 1)
+        except Setback as setback:
+            self._fail(setback.code, setback.message, status=setback.status, calls=1)
+
     async def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""
         if self._session is not None:
@@ -145,13 +199,22 @@ class ChatClient:
             trust_env=False,
         )
 
-    async def _ask(self, service: "Service", body: bytes, calls: int) -> Reply:
+    def _post(self, service: "Service", body: bytes) -> Any:
+        """The answer to a request, once it begins; to be used with `async with`."""
         if self._session is None:
             self._session = self._open_session()
         url = self._base.joinpath(*service.path).with_query(self._base.query)
         data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
+        return self._session.post(url, data=data, allow_redirects=False)
+
+    async def _ask(self, service: "Service", body: bytes, calls: int) -> Reply:
+        if self._session is None:
+            self._session = self._open_session()
+        data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
         try:
-            async with self._session.post(url, data=data, allow_redirects=False) as response:
+            async with self._session.post(
+                self._urls[service], data=data, allow_redirects=False
+            ) as response:
                 status, headers = response.status, response.headers
                 answered = 200 <= status < 300
                 limit = self._patience.reply_bytes if answered else ERROR_BYTES

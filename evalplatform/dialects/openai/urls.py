@@ -4,6 +4,7 @@ from django.urls import path
 
 from evalplatform.dialects.openai.evals import EvalViewSet
 from evalplatform.dialects.openai.files import FileViewSet
+from evalplatform.dialects.openai.graders import GraderViewSet
 from evalplatform.dialects.openai.models import ModelViewSet
 from evalplatform.dialects.openai.output_items import OutputItemViewSet
 from evalplatform.dialects.openai.runs import RunViewSet
@@ -26,6 +27,8 @@ urlpatterns = [
     path(f"{RUN}/cancel", RunViewSet.as_view({"post": "cancel"})),
     path(ITEMS, OutputItemViewSet.as_view({"get": "list"})),
     path(f"{ITEMS}/<str:item_id>", OutputItemViewSet.as_view({"get": "retrieve"})),
+    path("fine_tuning/alpha/graders/run", GraderViewSet.as_view({"post": "run"})),
+    path("fine_tuning/alpha/graders/validate", GraderViewSet.as_view({"post": "validate"})),
     path("files", FileViewSet.as_view({"post": "create", "get": "list"})),
     path(FILE, FileViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
     path(f"{FILE}/content", FileViewSet.as_view({"get": "content"})),

@@ -1,0 +1,108 @@
+"""Answers that come in pieces: read them off the wire, put them together, take one apart; pure."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+END = b"[DONE]"
+# Joined over the pieces of an answer; of everything else in them the last word counts.
+TEXTS = ("content", "refusal", "reasoning", "reasoning_content")
+
+
+class EventTooLong(Exception):
+    """A server sends one event without end."""
+
+
+async def read_events(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """The data of each event of a stream, the closing one included.
+
+    Chat servers write an event's data in one line. Raises EventTooLong beyond `limit` bytes.
+    Source: the WHATWG's HTML standard, section 9.2.6.
+    """
+    held = b""
+    async for piece in pieces:
+        *lines, held = (held + piece).split(b"\n")
+        if len(held) > limit:
+            raise EventTooLong
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if held.startswith(b"data:"):
+        yield held[5:].strip()
+
+
+def chunks_of(completion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A whole chat completion as the chunks that a server would have sent of it."""
+    head = {
+        "id": completion.get("id"),
+        "object": "chat.completion.chunk",
+        "created": completion.get("created"),
+        "model": completion.get("model"),
+    }
+    for place, choice in enumerate(completion["choices"]):
+        index, delta = choice.get("index", place), dict(choice["message"])
+        if calls := delta.get("tool_calls"):
+            delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
+        said = {"index": index, "delta": delta, "finish_reason": None}
+        ended = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        yield {**head, "choices": [said]}
+        yield {**head, "choices": [ended]}
+
+
+class Assembly:
+    """Puts chunks together to the chat completion that they are pieces of."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self.size = 0  # characters so far
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        self._head.update(
+            {name: value for name, value in chunk.items() if name != "choices" and value}
+        )
+        for choice in chunk.get("choices") or ():
+            if isinstance(choice, Mapping):
+                self._add_choice(choice)
+
+    def completion(self) -> dict[str, Any] | None:
+        """The whole answer; None when no piece of a choice came."""
+        if not self._choices:
+            return None
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        return {**self._head, "object": "chat.completion", "choices": choices}
+
+    def _add_choice(self, piece: Mapping[str, Any]) -> None:
+        index = piece.get("index")
+        index = index if isinstance(index, int) else 0
+        message = {"role": "assistant", "content": None, "refusal": None}
+        empty = {"index": index, "message": message, "finish_reason": None}
+        choice = self._choices.setdefault(index, empty)
+        if piece.get("finish_reason"):
+            choice["finish_reason"] = piece["finish_reason"]
+        delta = piece.get("delta")
+        for name, value in delta.items() if isinstance(delta, Mapping) else ():
+            if value is None:
+                continue
+            if name in TEXTS and isinstance(value, str):
+                self.size += len(value)
+                choice["message"][name] = (choice["message"].get(name) or "") + value
+            elif name == "tool_calls" and isinstance(value, list):
+                self._add_calls(choice["message"].setdefault("tool_calls", []), value)
+            else:
+                choice["message"][name] = value
+
+    def _add_calls(self, calls: list[dict[str, Any]], pieces: list[Any]) -> None:
+        for piece in pieces:
+            if not isinstance(piece, Mapping):
+                continue
+            index = piece.get("index", len(calls))
+            # A call is named by its index; one that skips some is the next.
+            if not (isinstance(index, int) and 0 <= index < len(calls)):
+                index = len(calls)
+                calls.append({"function": {"name": "", "arguments": ""}})
+            call, function = calls[index], piece.get("function")
+            call.update({n: v for n, v in piece.items() if n not in {"index", "function"} and v})
+            for name, value in function.items() if isinstance(function, Mapping) else ():
+                if isinstance(value, str):
+                    self.size += len(value)
+                    call["function"][name] = call["function"].get(name, "") + value

@@ -1,0 +1,178 @@
+"""Graders on their own: checked, and tried on one sample."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.datasets.formats import BadJSON, parse_json
+from apps.evaluations.graders.base import Mark
+from apps.evaluations.models import Criterion
+from apps.evaluations.services.previews import Trial, check_grader, try_grader
+from evalplatform.dialects.openai.wire import OpenAIViewSet
+from evalplatform.dialects.strict import AnyObject, Shape, Text
+
+MAX_SAMPLE_CHARS = 16 * 1024 * 1024
+DEFAULT_NAME = "grader"
+# A mark's error code -> the flags it raises, and the flag that tells the details.
+FLAGS = {
+    "invalid_variable_error": ("invalid_variable_error", ""),
+    "python_grader_runtime_error": (
+        "python_grader_runtime_error",
+        "python_grader_runtime_error_details",
+    ),
+    "python_grader_server_error": (
+        "python_grader_server_error",
+        "python_grader_server_error_type",
+    ),
+    "sandbox_unavailable": ("python_grader_server_error", "python_grader_server_error_type"),
+    "model_grader_server_error": (
+        "model_grader_server_error",
+        "model_grader_server_error_details",
+    ),
+    "model_grader_refusal_error": ("model_grader_refusal_error", ""),
+    "model_grader_parse_error": ("model_grader_parse_error", ""),
+}
+BOOLEANS = (
+    "formula_parse_error",
+    "sample_parse_error",
+    "truncated_observation_error",
+    "unresponsive_reward_error",
+    "invalid_variable_error",
+    "other_error",
+    "python_grader_server_error",
+    "python_grader_runtime_error",
+    "model_grader_server_error",
+    "model_grader_refusal_error",
+    "model_grader_parse_error",
+    "model_grader_exceeded_max_tokens_error",
+)
+DETAILS = (
+    "python_grader_server_error_type",
+    "python_grader_runtime_error_details",
+    "model_grader_server_error_details",
+)
+
+
+class GraderValidateRequest(Shape):
+    grader = AnyObject(help_text="Any grader; name may be left out.")
+
+
+class GraderRunRequest(Shape):
+    grader = AnyObject(help_text="Any grader; name may be left out.")
+    model_sample = Text(allow_blank=True, max_length=MAX_SAMPLE_CHARS)
+    item = AnyObject(required=False, allow_null=True)
+
+
+class GraderValidated(serializers.Serializer):
+    grader = AnyObject()
+
+
+class GraderRan(serializers.Serializer):
+    reward = serializers.FloatField()
+    metadata = AnyObject()
+    sub_rewards = AnyObject()
+    model_grader_token_usage_per_model = AnyObject()
+
+
+class GraderViewSet(OpenAIViewSet):
+    noun = "grader"
+    pagination_class = None
+    queryset = Criterion.objects.none()
+    # What the core says of a grader is said of the body's `grader`.
+    paths = {
+        name: f"grader.{name}"
+        for name in (
+            "type", "name", "input", "reference", "operation", "evaluation_metric", "model",
+            "labels", "passing_labels", "range", "sampling_params", "pass_threshold", "source",
+            "image_tag", "graders", "calculate_output",
+        )
+    }  # fmt: skip
+
+    @extend_schema(request=GraderValidateRequest, responses={200: GraderValidated})
+    def validate(self, request: Request) -> Response:
+        """Check a grader, and give it back with its name."""
+        sent = _named(self.body(GraderValidateRequest)["grader"])
+        check_grader(self.actor, sent)
+        return Response({"grader": sent})
+
+    @extend_schema(request=GraderRunRequest, responses={200: GraderRan})
+    def run(self, request: Request) -> Response:
+        """Try a grader on one sample; what goes wrong with the grader is told by flags."""
+        body = self.body(GraderRunRequest)
+        sent = _named(body["grader"])
+        trial = try_grader(
+            self.actor,
+            settings=sent,
+            sample=_sample(body["model_sample"]),
+            item=body.get("item") or {},
+        )
+        return Response(_shown(sent, trial))
+
+
+def _named(grader: Mapping[str, Any]) -> dict[str, Any]:
+    # contract: openai section 14: the guide's own example leaves the name out
+    return {**grader, "name": grader.get("name") or DEFAULT_NAME}
+
+
+def _sample(text: str) -> dict[str, Any]:
+    sample: dict[str, Any] = {"output_text": text}
+    try:
+        sample["output_json"] = parse_json(text)
+    except BadJSON:
+        return sample
+    return sample
+
+
+def _shown(grader: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+    is_multi = grader["type"] == "multi"
+    scores = {name: mark.value or 0.0 for name, mark in trial.parts.items()}
+    usage = _usage(trial)
+    models = list(usage)
+    return {
+        "reward": trial.reward,
+        "metadata": {
+            "name": grader["name"],
+            "type": grader["type"],
+            "errors": _flags(trial.parts.values(), trial.fault),
+            "execution_time": round(trial.seconds, 6),
+            "scores": scores if is_multi else {},
+            "token_usage": _summed(usage.values()) if usage else None,
+            "sampled_model_name": models[0] if models else None,
+        },
+        "sub_rewards": scores if is_multi else {},
+        "model_grader_token_usage_per_model": usage,
+    }
+
+
+def _flags(marks: Iterable[Mark], fault: str) -> dict[str, Any]:
+    flags: dict[str, Any] = {**dict.fromkeys(BOOLEANS, False), **dict.fromkeys(DETAILS)}
+    flags["formula_parse_error"] = bool(fault)
+    for mark in marks:
+        if mark.error is None:
+            continue
+        flag, details = FLAGS.get(mark.error.code, ("other_error", ""))
+        flags[flag] = True
+        if details:
+            flags[details] = mark.error.message
+    return flags
+
+
+def _usage(trial: Trial) -> dict[str, dict[str, int]]:
+    usage: dict[str, dict[str, int]] = {}
+    for spent in trial.spent:
+        held = usage.setdefault(spent.model, dict.fromkeys(spent.usage.as_dict(), 0))
+        for name, count in spent.usage.as_dict().items():
+            held[name] += count
+    return usage
+
+
+def _summed(usages: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for usage in usages:
+        for name, count in usage.items():
+            total[name] = total.get(name, 0) + count
+    return total
