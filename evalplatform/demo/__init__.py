@@ -1,1 +1,1 @@
-"""A first evaluation, end to end: real tickets, two built-in models, the OpenAI wire."""
+"""The demo: what `manage.py demo` prepares, what it does as a client, and what it says of it."""

@@ -1,161 +1,131 @@
-"""`manage.py demo`: serve, and show a first evaluation of real tickets over the OpenAI wire."""
+"""`manage.py demo`: serve, and show a real evaluation from upload to comparison."""
 
+import ipaddress
 import os
-import secrets
+import shlex
 import signal
-from collections.abc import Callable
-from pathlib import Path
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import connection
 
-from apps.accounts.models import ApiKey, Membership
-from apps.accounts.roles import Role
-from apps.accounts.services import (
-    actor_of,
-    hash_of,
-    issue_key,
-    open_account,
-    record,
-    user_by_email,
-)
-from apps.datasets.formats import Row
-from apps.datasets.models import Dataset
-from apps.datasets.transfers import import_cases
-from evalplatform import environment as env
-from evalplatform.demo import triage
-from evalplatform.demo.wire import Wire, WireError
+from evalplatform.demo import tour
+from evalplatform.demo.client import Client, Refused
+from evalplatform.demo.prepare import ACCOUNT, DATASET, Access, prepare, tickets
+from evalplatform.management.base import CoreCommand
 from evalplatform.management.commands import up
-from evalplatform.management.commands.up import reachable
 
-ACCOUNT = "demo"
-EMAIL = "admin@example.com"
+BAR_WIDTH = 30
+LINE_SECONDS = 2.0
+VENDOR_URL = "https://api.openai.com/v1"
 
 
-class Command(up.Command):
+class Command(CoreCommand, up.Command):
     help = (
-        "Serve, make a demo account with an administrator and a key, and evaluate two built-in "
-        "models on support tickets. Doing it again is harmless: only new runs are added."
+        "Migrate, serve as `up` does, and meanwhile evaluate two built-in models on support "
+        "tickets over HTTP. Stays up until Ctrl-C; running it again is harmless."
     )
-
-    fault = ""
+    access: Access
+    failure = ""
+    shown: tuple[str, int] = ("", 0)
+    shown_at = 0.0
 
     def handle(self, **options: Any) -> None:
         super().handle(**options)
-        if self.fault:
-            raise CommandError(f"The demo could not go on: {self.fault}")
+        if self.failure:
+            raise CommandError(self.failure)
 
     def prepare_database(self) -> None:
+        self.say("Preparing the database and the demo's account")
         super().prepare_database()
-        self.password = kept(settings.DATA_DIR / "demo_password.txt", new_password)
-        self.key = provide_account(self.password)
-        learn_tickets()
+        self.access = prepare()
 
     def announce(self, **options: Any) -> None:
-        super().announce(**options)
-        host = reachable(options["host"])
-        base_url = f"http://{host}:{options['port']}"
+        """Called once the server answers, in a thread of its own."""
         try:
-            self.demonstrate(base_url)
-        except (WireError, OSError) as error:
-            self.fault = str(error)
-            os.kill(os.getpid(), signal.SIGTERM)
-        finally:
-            connection.close()
+            self.show(up.reachable(options["host"]), options["port"])
+        except Refused as error:
+            self.give_up(str(error))
+        except BaseException:
+            self.give_up("The demo broke off.")
+            raise
 
-    def demonstrate(self, base_url: str) -> None:
-        wire = Wire(f"{base_url}/v1", self.key)
-        self.say("\nEvaluating two built-in models on 100 support tickets:")
-        file = wire.upload("support_tickets.jsonl", triage.tested_rows())
-        eval_id = triage.evaluation(wire)
-        progress = triage.Progress(self.write, is_terminal=self.stdout.isatty())
-        runs = [triage.run(wire, eval_id, file["id"], model, progress) for model in triage.MODELS]
+    def give_up(self, reason: str) -> None:
+        self.failure = reason
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def show(self, host: str, port: int) -> None:
+        learned, asked = tickets()
+        self.say(
+            f"Asking {len(tour.MODELS)} built-in models to sort {len(asked)} support tickets; "
+            f"they know {len(learned)} others (dataset {DATASET})"
+        )
+        outcomes = tour.go(Client(host, port, self.access.key), asked, self.progress)
         self.say("")
-        for line in triage.table(runs):
+        for line in tour.table(outcomes):
             self.say(line)
         self.say("")
-        self.say(triage.comparison(wire, eval_id, runs))
-        for line in self.closing(base_url, runs[-1]["report_url"]):
+        self.say(tour.sentence(*outcomes))
+        root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        for line in self.where_to_look(root, outcomes[-1].run["report_url"]):
             self.say(line)
 
-    def closing(self, base_url: str, report_url: str) -> list[str]:
-        """Where to look, how to go on, how to stop."""
+    def progress(self, model: str, done: int, total: int) -> None:
+        if (model, done) == self.shown:
+            return
+        self.shown, now = (model, done), time.monotonic()
+        if self.stdout.isatty():
+            full = BAR_WIDTH * done // total
+            bar = f"[{'#' * full}{'.' * (BAR_WIDTH - full)}]"
+            ending = "\n" if done == total else ""
+            self.stdout.write(f"\r{bar} {done:>3} of {total}  {model}", ending=ending)
+            self.stdout.flush()
+        elif done == total or now - self.shown_at > LINE_SECONDS:
+            self.say(f"{done:>3} of {total}  {model}")
+            self.shown_at = now
+
+    def where_to_look(self, root: str, report_url: str) -> list[str]:
+        access = self.access
+        password = f"password {access.password}" if access.password else "the password you gave it"
         lines = [
             "",
-            f"Every verdict:  {report_url}",
-            f"Administration: {base_url}/admin/   {EMAIL}   {self.password}",
-            f"API reference:  {base_url}/docs/",
-            "",
-            "The openai client, pointed here:",
+            "Look at it:",
+            f"  {report_url}  every verdict of the last run",
+            f"  {root}/admin/  everything else, as {access.email}, {password}",
+            f"  {root}/docs/  the API, to read and to try",
+            "Use it from Python, with the unmodified openai package:",
             "  from openai import OpenAI",
-            f'  client = OpenAI(base_url="{base_url}/v1", api_key="{self.key}")',
-            "  print([run.name for run in client.evals.list()])",
-            "",
+            f'  client = OpenAI(base_url="{root}/v1", api_key="{access.key}")',
+            "  print([(made.id, made.name) for made in client.evals.list()])",
         ]
-        if command := own_model_command():
-            lines += ["To evaluate the model that your environment names:", f"  {command}", ""]
-        return [*lines, "Ctrl-C stops it."]
-
-    def write(self, text: str) -> None:
-        self.stdout.write(text, ending="")
-        self.stdout.flush()
+        if command := add_endpoint_command(os.environ):
+            lines += ["Add your model, which then goes by its name in `model`:", f"  {command}"]
+        return [*lines, "", "Ctrl-C stops it."]
 
 
-def own_model_command() -> str:
-    """How to register the server that OPENAI_BASE_URL or OPENAI_API_KEY speaks of; else empty."""
-    base_url, has_key = env.text("OPENAI_BASE_URL"), bool(env.text("OPENAI_API_KEY"))
-    if not base_url and not has_key:
+def add_endpoint_command(environment: Any) -> str:
+    """How to register the model that the vendor's variables speak of; empty when none is set."""
+    base_url = environment.get("OPENAI_BASE_URL", "")
+    key = environment.get("OPENAI_API_KEY", "")
+    if not (base_url or key):
         return ""
-    words = [".venv/bin/python manage.py add_endpoint --account", ACCOUNT]
-    words += ["--base-url", base_url or "https://api.openai.com/v1"]
-    words += ["--api-key-env OPENAI_API_KEY"] if has_key else []
-    return " ".join([*words, "MODEL"])
-
-
-def new_password() -> str:
-    return secrets.token_urlsafe(12)
-
-
-def kept(path: Path, make: Callable[[], str]) -> str:
-    """A secret that is made once and kept where only its owner reads it."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(make(), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
-
-
-def provide_account(password: str) -> str:
-    """Make the demo's account and administrator where they are missing; a key of theirs."""
-    user = user_by_email(EMAIL)
-    if not user.is_staff:
-        user.is_staff = user.is_superuser = True
-        user.set_password(password)
-        user.save()
-        record(None, "user.make_administrator", user)
-    member = Membership.objects.filter(user=user, account__name=ACCOUNT).first()
-    account = member.account if member else open_account(user, name=ACCOUNT)
-    path = settings.DATA_DIR / "demo_key.txt"
-    if path.exists():
-        known = path.read_text(encoding="utf-8").strip()
-        if ApiKey.objects.usable().filter(secret_hash=hash_of(known)).exists():
-            return known
-        path.unlink()
-    return kept(path, lambda: issue_key(account, user, role=Role.ADMIN, name="demo")[1])
-
-
-def learn_tickets() -> None:
-    """Import the tickets that the built-in models learn from, once."""
-    actor = actor_of(ACCOUNT)
-    if Dataset.objects.visible_to(actor).present().filter(name=triage.DATASET).exists():
-        return
-    rows = [Row(line, ticket) for line, ticket in enumerate(triage.tickets(), 1)]
-    import_cases(
-        actor,
-        into=triage.DATASET,
-        rows=rows[: triage.LEARNED],
-        flat=True,
-        label_field="category",
-        text_field="text",
+    base_url = base_url or VENDOR_URL
+    model = environment.get("OPENAI_MODEL") or (
+        "gpt-4o-mini" if base_url == VENDOR_URL else "MODEL"
     )
+    words = [".venv/bin/python", "manage.py", "add_endpoint", "--account", ACCOUNT]
+    words += ["--base-url", base_url]
+    words += ["--api-key-env", "OPENAI_API_KEY"] if key else []
+    words += ["--allow-private"] if is_private(base_url) else []
+    data_dir = environment.get("DATA_DIR", "")
+    return (f"DATA_DIR={shlex.quote(data_dir)} " if data_dir else "") + shlex.join([*words, model])
+
+
+def is_private(url: str) -> bool:
+    """Does the URL name this machine or a private address, as far as its text tells?"""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or "." not in host
