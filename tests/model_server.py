@@ -20,6 +20,10 @@ or use `running()`. The name of the model says how a request is answered:
     redirect               307 to another host
     echo-key               401 whose message repeats the Authorization header
     flaky:N[:HOW]          as HOW (fail-500) for the first N requests of each prompt, then well
+    breaks-off             the usual answer; of one that is streamed, half
+    whole                  the usual answer in one piece, although it was to be streamed
+
+A request with `stream` gets the usual answers word by word, as server-sent events.
 
 GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts}, by the last user
 message's text; POST /reset forgets all but what is in flight.
@@ -122,6 +126,7 @@ class Conversation(asyncio.Protocol):
         self.buffer = b""
         self.pending = 0
         self.timer: asyncio.TimerHandle | None = None
+        self.streams = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -186,6 +191,7 @@ class Conversation(asyncio.Protocol):
         if self.behaviour.count_prompts:
             counts.prompts[prompt] += 1
         self.pending += 1
+        self.streams = bool(request.get("stream"))
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         key = self.behaviour.api_key
         if key is not None and authorization != f"Bearer {key}":
@@ -230,7 +236,34 @@ class Conversation(asyncio.Protocol):
                 message["content"] = self.behaviour.answer
             if how == "refusal":
                 message["refusal"] = "I cannot help with that."
-            self.answer(response(200, self.completion(model, messages, message)))
+            self.send(how, self.completion(model, messages, message))
+
+    def send(self, how: str, completion: bytes) -> None:
+        if how == "whole" or not self.streams:
+            self.answer(response(200, completion))
+        else:
+            self.stream(orjson.loads(completion), breaks_off=how == "breaks-off")
+
+    def stream(self, completion: dict[str, Any], *, breaks_off: bool) -> None:
+        """The completion word by word, as server-sent events."""
+        choice = completion["choices"][0]
+        words = re.findall(r"\s*\S+\s*", choice["message"]["content"] or "")
+        head = {name: completion[name] for name in ("id", "created", "model")}
+        head["object"] = "chat.completion.chunk"
+        deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
+        chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+        events = [{**head, "choices": [chunk]} for chunk in chunks]
+        events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        events.append({**head, "choices": [], "usage": completion["usage"]})
+        body = b": words follow\n\n"
+        body += b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
+        if breaks_off:
+            body = body[: len(body) // 2]
+        else:
+            body += b"data: [DONE]\n\n"
+        opening = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+        self.answer(opening + b"Connection: close\r\n\r\n" + body)
+        self.transport.close()
 
     def completion(
         self, model: str, messages: list[dict[str, Any]], message: dict[str, Any]

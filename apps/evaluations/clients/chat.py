@@ -203,18 +203,12 @@ class ChatClient:
         """The answer to a request, once it begins; to be used with `async with`."""
         if self._session is None:
             self._session = self._open_session()
-        url = self._base.joinpath(*service.path).with_query(self._base.query)
         data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
-        return self._session.post(url, data=data, allow_redirects=False)
+        return self._session.post(self._urls[service], data=data, allow_redirects=False)
 
     async def _ask(self, service: "Service", body: bytes, calls: int) -> Reply:
-        if self._session is None:
-            self._session = self._open_session()
-        data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
         try:
-            async with self._session.post(
-                self._urls[service], data=data, allow_redirects=False
-            ) as response:
+            async with self._post(service, body) as response:
                 status, headers = response.status, response.headers
                 answered = 200 <= status < 300
                 limit = self._patience.reply_bytes if answered else ERROR_BYTES

@@ -64,17 +64,21 @@ class Assembly:
             if isinstance(choice, Mapping):
                 self._add_choice(choice)
 
-    def completion(self) -> dict[str, Any] | None:
-        """The whole answer; None when no piece of a choice came."""
-        if not self._choices:
-            return None
+    @property
+    def is_complete(self) -> bool:
+        """Has every choice that was begun come to its end?"""
+        return bool(self._choices) and all(
+            choice["finish_reason"] for choice in self._choices.values()
+        )
+
+    def completion(self) -> dict[str, Any]:
         choices = [self._choices[index] for index in sorted(self._choices)]
         return {**self._head, "object": "chat.completion", "choices": choices}
 
     def _add_choice(self, piece: Mapping[str, Any]) -> None:
         index = piece.get("index")
         index = index if isinstance(index, int) else 0
-        message = {"role": "assistant", "content": None, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
         empty = {"index": index, "message": message, "finish_reason": None}
         choice = self._choices.setdefault(index, empty)
         if piece.get("finish_reason"):

@@ -1,10 +1,12 @@
 """The tables of evaluations: what is asked, of which model, and what came of it."""
 
+from apps.evaluations.models.completions import CompletionTag, StoredCompletion
 from apps.evaluations.models.endpoints import EndpointSlot, ModelEndpoint, ServedModel
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.evaluations.models.runs import MachineBeat, Result, Run, Score, Shard, WorkerBeat
 
 __all__ = [
+    "CompletionTag",
     "Criterion",
     "EndpointSlot",
     "Evaluation",
@@ -15,5 +17,6 @@ __all__ = [
     "Score",
     "ServedModel",
     "Shard",
+    "StoredCompletion",
     "WorkerBeat",
 ]

@@ -1,0 +1,194 @@
+"""Keep what models answered, and make the rows of a run of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.files import store_file
+from apps.datasets.formats import dump_json, write_jsonl
+from apps.datasets.models import File
+from apps.evaluations.engine.targets import complete_sample
+from apps.evaluations.models import CompletionTag, StoredCompletion
+from apps.ids import new_id
+
+SNAPSHOT_PURPOSE = "snapshot"
+ROWS_AT_ONCE = 200
+# A snapshot that no run came to use, or whose run is gone, is purged after this.
+SNAPSHOT_LIFE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept of a question beside its answer; see StoredCompletion."""
+
+    kind: str
+    messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any]
+    instructions: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+@transaction.atomic
+def store_completion(
+    actor: Actor,
+    keep: Keep,
+    *,
+    model: str,
+    completion: Mapping[str, Any],
+    pk: UUID | None = None,
+    created_at: datetime | None = None,
+) -> StoredCompletion:
+    """Keep an answer and what it was asked by."""
+    kept = StoredCompletion.objects.create(
+        pk=pk or new_id(),
+        created_at=created_at or timezone.now(),
+        account=actor.require(Action.EDIT),
+        kind=keep.kind,
+        model=model,
+        instructions=keep.instructions,
+        messages=dump_json(keep.messages),
+        params=dump_json(keep.params),
+        completion=dump_json(completion),
+        metadata=dump_json(keep.metadata),
+        spec=dump_json(keep.spec),
+        created_by=actor.user,
+    )
+    _tag(kept, keep.metadata)
+    return kept
+
+
+@transaction.atomic
+def update_completion(
+    actor: Actor, kept: StoredCompletion, *, metadata: Mapping[str, str]
+) -> StoredCompletion:
+    """Replace the metadata as a whole."""
+    actor.require(Action.EDIT, kept.account)
+    before, kept.metadata = kept.metadata, dump_json(metadata)
+    kept.save(update_fields=["metadata"])
+    kept.tags.all().delete()
+    _tag(kept, metadata)
+    record(
+        actor,
+        "completion.update",
+        kept,
+        before={"metadata": before},
+        after={"metadata": kept.metadata},
+    )
+    return kept
+
+
+def _tag(kept: StoredCompletion, metadata: Mapping[str, str]) -> None:
+    CompletionTag.objects.bulk_create(
+        CompletionTag(account_id=kept.account_id, completion=kept, key=key, value=value)
+        for key, value in metadata.items()
+    )
+
+
+@transaction.atomic
+def delete_completion(actor: Actor, kept: StoredCompletion) -> None:
+    """Hide a completion; runs made from it keep its row."""
+    actor.require(Action.EDIT, kept.account)
+    gone = StoredCompletion.objects.filter(pk=kept.pk, deleted_at=None)
+    if gone.update(deleted_at=timezone.now()):
+        record(actor, "completion.delete", kept, before={"model": kept.model})
+
+
+# --- as rows of a run ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stored completions become the rows of a run; what is None or empty selects all.
+
+    metadata: pairs that each must be there. created_after, created_before: inclusive. instructions:
+    a text to find in them, whatever its case. fits: whether these parameters are wanted.
+    """
+
+    kind: str
+    metadata: Sequence[tuple[str, str]] = ()
+    model: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    instructions: str | None = None
+    fits: Callable[[Mapping[str, Any]], bool] | None = None
+    limit: int | None = None
+
+
+def take_snapshot(actor: Actor, selection: Selection, *, with_answers: bool) -> File:
+    """The selected completions, the oldest first, as a file of rows that a run can use.
+
+    item.input holds the messages, and where it was kept instructions what was said before them;
+    with_answers: `sample` is the stored answer.
+    """
+    rows = (
+        _row(kept, with_answers) for kept in islice(_selected(actor, selection), selection.limit)
+    )
+    return store_file(
+        actor,
+        filename="stored-completions.jsonl",
+        purpose=SNAPSHOT_PURPOSE,
+        chunks=write_jsonl(rows),
+        expires_at=timezone.now() + SNAPSHOT_LIFE,
+        is_inline=True,
+    )
+
+
+def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
+    """In pages, not by one cursor: rows are written meanwhile, on the same connection."""
+    account = actor.require(Action.READ)
+    before = min(filter(None, (selection.created_before, timezone.now())))
+    found = (
+        StoredCompletion.objects.filter(
+            account=account, kind=selection.kind, created_at__lte=before
+        )
+        .present()
+        .with_metadata(selection.metadata)
+        .order_by("created_at", "id")
+    )
+    if selection.model is not None:
+        found = found.filter(model=selection.model)
+    if selection.created_after is not None:
+        found = found.filter(created_at__gte=selection.created_after)
+    if selection.instructions:
+        found = found.filter(instructions__icontains=selection.instructions)
+    page = list(found[:ROWS_AT_ONCE])
+    while page:
+        for kept in page:
+            if selection.fits is None or selection.fits(kept.read_params()):
+                yield kept
+        last = page[-1]
+        beyond = Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, id__gt=last.pk)
+        page = list(
+            found.filter(beyond, created_at__gte=last.created_at)[:ROWS_AT_ONCE]
+            if len(page) == ROWS_AT_ONCE
+            else ()
+        )
+
+
+def _row(kept: StoredCompletion, with_answer: bool) -> dict[str, Any]:
+    item: dict[str, Any] = {"input": kept.read_messages()}
+    if kept.instructions:
+        item["instructions"] = kept.instructions
+    if not with_answer:
+        return {"item": item}
+    params, completion = kept.read_params(), kept.read_completion()
+    sample = {
+        "model": completion.get("model") or kept.model,
+        "choices": completion["choices"],
+        "usage": completion.get("usage"),
+    }
+    if tools := params.get("tools"):
+        sample["input_tools"] = tools
+    wants_json = (params.get("response_format") or {}).get("type", "text") != "text"
+    return {"item": item, "sample": complete_sample(sample, wants_json=wants_json)}

@@ -1,0 +1,139 @@
+"""Ask a model for somebody who waits for the answer, and who may want it kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from threading import BoundedSemaphore
+from typing import Any, Self, TypeVar
+
+from django.db import close_old_connections
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.evaluations.clients import CallFailed, ChatClient, Client, Patience, Unlimited
+from apps.evaluations.clients.streams import Assembly
+from apps.evaluations.engine.context import Models
+from apps.evaluations.services.completions import Keep, store_completion
+from apps.evaluations.services.endpoints import FoundModel, find_model
+from apps.ids import new_id
+
+T = TypeVar("T")
+Chunk = dict[str, Any]
+
+# Who waits retries by themselves, and sooner than we could tell them why to wait.
+ONE_TRY = Patience(
+    connecting_seconds=0, answered_tries=1, invalid_tries=1, call_seconds=600, connect_seconds=10
+)
+# Calls in flight of one web process, which has twice as many threads: pages are answered as well.
+PLACES = 32
+_places = BoundedSemaphore(PLACES)
+
+
+class LiveCall:
+    """A chat request on its way: `answer()` waits for it all, iterating gives it in chunks.
+
+    model: as callers name it. request: the messages and parameters, sent on as they are. keep:
+    what to store with a complete answer, None for nothing. id, created_at: the answer's.
+    A call is made once, and closed by who does not iterate to the end.
+    Raises UnknownModel; the answers raise CallFailed.
+    """
+
+    def __init__(
+        self, actor: Actor, *, model: str, request: Mapping[str, Any], keep: Keep | None = None
+    ) -> None:
+        account = actor.require(Action.EDIT)
+        found = find_model(account.pk, model)
+        self.id, self.created_at = new_id(), timezone.now()
+        self.model = model
+        self._actor, self._keep = actor, keep
+        self._request = {**request, "model": found.address.get("upstream", model)}
+        self._client = _connect(found)
+        self._runner: asyncio.Runner | None = None
+        self._assembly = Assembly()
+
+    def answer(self) -> dict[str, Any]:
+        """The chat completion, stored where it is to be kept."""
+        with self._open():
+            completion = self._wait(self._client.complete(self._request)).body
+        self._store(completion)
+        return completion
+
+    def begin(self) -> Iterator[Chunk]:
+        """The answer's chunks, once the first has come; they end when the whole is stored."""
+        self._open()
+        try:
+            chunks = self._client.stream(self._request)
+            first = self._wait(_next(chunks))
+        except BaseException:
+            self.close()
+            raise
+        return self._going(first, chunks)
+
+    def _going(self, chunk: Chunk | None, chunks: AsyncIterator[Chunk]) -> Iterator[Chunk]:
+        with self:
+            while chunk is not None:
+                self._assembly.add(chunk)
+                if self._assembly.size > ONE_TRY.reply_bytes:
+                    raise CallFailed("model_reply_too_large", "The reply grows without end.")
+                yield chunk
+                chunk = self._wait(_next(chunks))
+        if not self._assembly.is_complete:
+            raise CallFailed("model_unreachable", "The answer broke off.")
+        self._store(self._assembly.completion())
+
+    def _store(self, completion: dict[str, Any]) -> None:
+        if self._keep is not None:
+            store_completion(
+                self._actor,
+                self._keep,
+                model=self.model,
+                completion=completion,
+                pk=self.id,
+                created_at=self.created_at,
+            )
+
+    def _open(self) -> Self:
+        if not _places.acquire(blocking=False):
+            raise CallFailed(
+                "model_rate_limited", f"{PLACES} requests wait for models already.", status=429
+            )
+        self._runner = asyncio.Runner()
+        # A connection of the pool is not held while somebody waits for a model.
+        close_old_connections()
+        return self
+
+    def _wait(self, answer: Coroutine[Any, Any, T]) -> T:
+        assert self._runner is not None
+        return self._runner.run(answer)
+
+    def close(self) -> None:
+        """Hang up, whatever has come so far."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            try:
+                runner.run(self._client.close())
+                runner.close()
+            finally:
+                _places.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    return await anext(chunks, None)
+
+
+def _connect(found: FoundModel) -> Client:
+    if found.endpoint is None:
+        return Models([found.address]).client(found.address)
+    return ChatClient(
+        found.endpoint.base_url,
+        found.endpoint.api_key,
+        Unlimited(),
+        allow_private=found.endpoint.allow_private,
+        patience=ONE_TRY,
+    )
