@@ -38,36 +38,39 @@ lint: $(VENV)/dev.stamp
 # The vendors' clients that need an interpreter of their own.
 clients: $(VENV)/clients.stamp
 
-$(BIN)/python:
+# $(call venv,FOLDER) makes an empty environment, $(call install,FOLDER,FILE) fills it.
 ifdef UV
-	uv venv --quiet --clear --python $(PYTHON) $(VENV)
+venv = uv venv --quiet --clear --python $(PYTHON) $(1)
+install = uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2)
 else
-	$(PYTHON) -m venv $(VENV)
+# Some systems split off what brings pip along; then the system's own pip does it from outside.
+venv = $(PYTHON) -m venv $(1) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(1)
+install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; \
+	then pip="$(1)/bin/python -m pip"; else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
+	$$pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
 endif
+
+$(BIN)/python:
+	@$(call venv,$(VENV))
 
 $(VENV)/base.stamp: requirements/base.txt | $(BIN)/python
-ifdef UV
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes -r requirements/base.txt
-else
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
-endif
-	touch $@
+	@echo "Installing requirements/base.txt into $(VENV)"
+	@$(call install,$(VENV),requirements/base.txt)
+	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
-ifdef UV
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes -r requirements/dev.txt
-else
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-endif
-	touch $@ $(VENV)/base.stamp
+	@echo "Installing requirements/dev.txt into $(VENV)"
+	@$(call install,$(VENV),requirements/dev.txt)
+	@touch $@ $(VENV)/base.stamp
 
+# Without npm, or where it reaches nothing, the test of the Node client is skipped.
 $(VENV)/clients.stamp: requirements/openai-1x.txt | $(BIN)/python
-	$(PYTHON) -m venv --clear $(VENV)/clients/openai-1x
-	$(VENV)/clients/openai-1x/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --require-hashes -r requirements/openai-1x.txt
-	if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock \
-	  --prefix $(VENV)/clients/node openai@6.49.0; fi
-	touch $@
+	@echo "Installing the vendors' clients into $(VENV)/clients"
+	@$(call venv,$(VENV)/clients/openai-1x)
+	@$(call install,$(VENV)/clients/openai-1x,requirements/openai-1x.txt)
+	@if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock \
+	  --prefix $(VENV)/clients/node openai@6.49.0 || echo "no client for Node"; fi
+	@touch $@
 
 # Needs uv. The files name no package index, so they work behind any.
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -78,4 +81,4 @@ lock:
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
