@@ -154,7 +154,7 @@ class RunViewSet(OpenAIViewSet):
             run = start_run(
                 self.actor,
                 evaluation,
-                source=rows_of(self.actor, data_source["source"]),
+                source=rows_of(self.actor, evaluation, data_source),
                 target=target_of(data_source),
                 name=body.get("name", ""),
                 metadata=body.get("metadata"),
@@ -201,8 +201,10 @@ def runs_shown(
     Built by hand: clients poll this many times a second while a run is going.
     """
     rows = inline_rows(runs) if with_rows else {}
-    summaries = summarize(run for run in runs if run.is_final)
-    counts = count_results(run for run in runs if not run.is_final)
+    over = [run for run in runs if run.is_final]
+    going = [run for run in runs if not run.is_final]
+    summaries = summarize(over) if over else {}
+    counts = count_results(going) if going else {}
     return [
         {
             "object": "eval.run",

@@ -122,6 +122,12 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
         chat_body(input_messages={"type": "item_reference", "item_reference": "item.label"}),
         chat_body(source={"type": "file_id", "id": "file-none"}),
     ],
+    ("/v1/fine_tuning/alpha/graders/validate", "GraderValidateRequestRequest"): [
+        {"grader": STRING_CHECK},
+    ],
+    ("/v1/fine_tuning/alpha/graders/run", "GraderRunRequestRequest"): [
+        {"grader": STRING_CHECK, "model_sample": "x", "item": {"answer": "x", "label": "y"}},
+    ],
 }
 
 
