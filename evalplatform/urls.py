@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from evalplatform import health
 
@@ -9,6 +10,8 @@ urlpatterns = [
     path("healthz", health.alive),
     path("readyz", health.ready),
     path("metrics", health.metrics),
+    path("", RedirectView.as_view(pattern_name="web:home")),
+    path("app/", include("evalplatform.web.urls")),
     path("admin/", admin.site.urls),
     path("v1/", include("evalplatform.dialects.openai.urls")),
     path("", include("evalplatform.dialects.schemas")),

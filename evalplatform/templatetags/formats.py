@@ -1,0 +1,106 @@
+"""Template filters by which pages show numbers, times and ids."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django import template
+from django.utils.html import format_html
+
+register = template.Library()
+
+NOTHING = "–"
+NO_BREAK = "\N{NARROW NO-BREAK SPACE}"
+
+
+@register.filter
+def integer(value: int | None) -> str:
+    """12345 as 12,345."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """A share of 1 with one decimal: 0.8734 as 87.3%; what is all or nothing without.
+
+    What only rounds to all or nothing says so: 0.9998 is >99.9%.
+    """
+    if value is None:
+        return NOTHING
+    if value in {0, 1}:
+        return f"{value:.0%}"
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= value < 1:
+        return ">99.9%"
+    return f"{value:.1%}"
+
+
+@register.filter
+def score(value: float | None) -> str:
+    """Three significant digits, and no more zeros than it takes: 0.0123, 1, 12.3, 1,230."""
+    if value is None:
+        return NOTHING
+    rounded = float(f"{value:.3g}")
+    if rounded == 0:
+        return "0"
+    if not 1e-4 <= abs(rounded) < 1e6:
+        return f"{rounded:.2e}"
+    text = f"{rounded:,.7f}"
+    return text.rstrip("0").rstrip(".")
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """A span of time in the two units that matter: 340 ms, 4.2 s, 2 min 5 s, 3 h 10 min."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f}{NO_BREAK}ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}{NO_BREAK}s"
+    whole = round(seconds)
+    for size, unit, part, part_unit in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // part
+            first = f"{whole // size}{NO_BREAK}{unit}"
+            return f"{first} {rest}{NO_BREAK}{part_unit}" if rest else first
+    return f"{whole}{NO_BREAK}s"
+
+
+@register.filter
+def moment(value: datetime | None) -> str:
+    """A time to the minute, in UTC, that a pointer shows to the second."""
+    if value is None:
+        return NOTHING
+    utc = value.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        utc.isoformat(timespec="milliseconds"),
+        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
+        f"{utc:%Y-%m-%d %H:%M}",
+    )
+
+
+@register.filter
+def short_id(value: UUID | str) -> str:
+    """The last eight digits of an id: the first ones only tell when it was made."""
+    return str(value)[-8:]
+
+
+@register.filter
+def plural(count: int | None, words: str) -> str:
+    """The word that goes with a count: {{ n|plural:"row,rows" }}."""
+    one, many = words.split(",")
+    return one if count == 1 else many
+
+
+@register.filter
+def first_line(value: Any, length: int = 120) -> str:
+    """The text on one line and cut to a length, so that a table keeps its shape."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"

@@ -1,0 +1,353 @@
+"""The results of a run: a table that can be narrowed down, and one with all its verdicts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, prefetch_related_objects
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from apps.accounts.models import Actor
+from apps.datasets.formats import parse_json
+from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
+from apps.evaluations.models import Criterion, Result, Run, Score
+from apps.evaluations.reports import Item, Summary, read_items, summary
+from evalplatform.web import items
+from evalplatform.web.access import in_account_of, in_any_account, signed_in
+from evalplatform.web.paging import (
+    AFTER,
+    BEFORE,
+    LARGEST,
+    Finder,
+    Order,
+    Place,
+    finder,
+    page_of,
+)
+
+ORDER = Order(Result, ("row_index", "repeat"))
+STATE, CRITERION, ROW = "state", "criterion", "row"
+TALLIED: dict[str, int] = {
+    Result.State.PASSED: PASSED,
+    Result.State.FAILED: FAILED,
+    Result.State.ERRORED: ERRORED,
+}
+# How the scores behind a word look; a criterion's verdict is that of the machine.
+VERDICTS: dict[str, Q] = {
+    Result.State.PASSED: Q(passed=True),
+    Result.State.FAILED: Q(passed=False),
+    Result.State.ERRORED: Q(value=None),
+}
+TABLE_FIELDS = ("result", "criterion", "source", "value", "passed", "error_code", "error_message")
+
+
+@dataclass(frozen=True)
+class ResultFilter:
+    """What the results are narrowed down to: a state, of the whole result or by one criterion.
+
+    number: the criterion's place from 1 on, as the query string has it.
+    """
+
+    run: Run
+    state: str = ""
+    number: int = 0
+    criterion: Criterion | None = None
+
+    @classmethod
+    def of(cls, run: Run, criteria: Sequence[Criterion], query: QueryDict) -> "ResultFilter":
+        state = query.get(STATE, "")
+        if state not in Result.State.values:
+            state = ""
+        places = {str(number): number for number in range(1, len(criteria) + 1)}
+        number = places.get(query.get(CRITERION, ""))
+        if number is None or state not in {"", *VERDICTS}:
+            return cls(run, state)
+        return cls(run, state, number, criteria[number - 1])
+
+    @property
+    def words(self) -> str:
+        """The filter as it reads after "those", empty without one."""
+        if not self.state:
+            return ""
+        word = Result.State(self.state).label.lower()
+        return f"{word} by {self.criterion.name}" if self.criterion else word
+
+    @property
+    def without_criterion(self) -> str:
+        return replace(self, number=0, criterion=None).query
+
+    @property
+    def query(self) -> str:
+        """The query string that leads back to this filter."""
+        return self.with_state(self.state)
+
+    def with_state(self, state: str) -> str:
+        words = {STATE: state, CRITERION: self.number or ""}
+        return f"?{urlencode({name: value for name, value in words.items() if value})}"
+
+    def finder(self) -> Finder[Result]:
+        rows = Result.objects.filter(run=self.run)
+        if self.criterion is not None and self.state:
+            return self._find_by_criterion
+        return finder(rows.filter(state=self.state) if self.state else rows, ORDER)
+
+    def _find_by_criterion(
+        self, place: Place | None, *, backwards: bool, limit: int
+    ) -> list[Result]:
+        """Look only into shards whose sums say that there is something to find.
+
+        A rare verdict would otherwise be looked for in the scores of the whole run.
+        """
+        verdict = Score.objects.filter(
+            VERDICTS[self.state],
+            result=OuterRef("pk"),
+            criterion=self.criterion,
+            source=Score.Source.MACHINE,
+        )
+        rows = Result.objects.filter(Exists(verdict), run=self.run)
+        found: list[Result] = []
+        for start, stop in self._spans(place, backwards):
+            find = finder(rows.filter(row_index__gte=start, row_index__lt=stop), ORDER)
+            found += find(place, backwards=backwards, limit=limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+    def _spans(self, place: Place | None, backwards: bool) -> Iterator[tuple[int, int]]:
+        """The rows of each shard beyond a place that holds such verdicts, nearest first."""
+        assert self.criterion is not None
+        shards = self.run.shards.order_by("-first_row" if backwards else "first_row")
+        if place is not None and backwards:
+            shards = shards.filter(first_row__lte=place[0])
+        elif place is not None:
+            shards = shards.filter(first_row__gt=place[0] - F("row_count"))
+        for first_row, row_count, text in shards.values_list("first_row", "row_count", "tally"):
+            sums = Tally.load(text).criteria.get(self.criterion.pk.hex)
+            if sums and sums[TALLIED[self.state]]:
+                yield first_row, first_row + row_count
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A way to narrow the table down, and how many results it leaves."""
+
+    label: str
+    count: int
+    query: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a criterion said about a result. state: a Result.State, or missing while it is due."""
+
+    criterion: Criterion
+    state: str
+    value: float | None = None
+    score: Score | None = None
+
+    @property
+    def label(self) -> str:
+        # A score that passes nothing and fails nothing is a judgement all the same.
+        is_score = self.state == Result.State.UNJUDGED and self.value is not None
+        return "Scored" if is_score else Result.State(self.state).label
+
+    @property
+    def shows_value(self) -> bool:
+        """Is the value more than the word?"""
+        return self.value is not None and (
+            self.state == Result.State.UNJUDGED or self.value not in {0.0, 1.0}
+        )
+
+
+@dataclass(frozen=True)
+class ResultLine:
+    result: Result
+    url: str
+    line: items.Line
+    verdicts: Sequence[Verdict]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A verdict with all that it rests on."""
+
+    verdict: Verdict
+    settings: Sequence[items.Field]
+    asked: Sequence[items.Message]
+    replied: Sequence[items.Part]
+    usage: dict[str, Any]
+
+    @property
+    def has_filled(self) -> bool:
+        return any(field.filled is not None for field in self.settings)
+
+
+@signed_in
+@require_safe
+def results_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
+    """The table of results, which a page asks for again while the run is going."""
+    context = results_context(request, summary(run_of(actor, run_id)))
+    return render(request, "web/_results.html", context)
+
+
+def run_of(actor: Actor, run_id: UUID) -> Run:
+    """The run, in whichever of the actor's accounts it is. Raises Http404."""
+    runs = Run.objects.visible_to(in_any_account(actor)).present()
+    related = (
+        "account",
+        "evaluation",
+        "source_file",
+        "source_version__dataset",
+        "created_by",
+        "retry_of",
+    )
+    return get_object_or_404(runs.select_related(*related), pk=run_id)
+
+
+def results_context(request: HttpRequest, report: Summary) -> dict[str, Any]:
+    run = report.run
+    criteria = [line.criterion for line in report.criteria]
+    narrowed = ResultFilter.of(run, criteria, request.GET)
+    query = _place_in(request.GET)
+    page = page_of(narrowed.finder(), ORDER, query)
+    lines = _lines(run, page.rows, criteria, narrowed)
+    return {
+        "results": page,
+        "lines": lines,
+        "shows_expected": any(line.line.expected for line in lines),
+        "criteria": criteria,
+        "tabs": list(_tabs(report, narrowed)),
+        "filter": narrowed,
+        "has_repeats": run.repeats > 1,
+        "results_url": f"{reverse('web:results_live', args=[run.pk])}?{query.urlencode()}",
+        "is_live": not run.is_final,
+        "run": run,
+    }
+
+
+def _place_in(query: QueryDict) -> QueryDict:
+    """The query with the row to go to, if it names one, turned into a place."""
+    changed = query.copy()
+    wanted = changed.pop(ROW, [""])[-1].strip().replace(",", "")
+    is_row = wanted.isdecimal() and len(wanted) < 19
+    if is_row and int(wanted) > 0 and AFTER not in query and BEFORE not in query:
+        changed[AFTER] = ORDER.write((int(wanted) - 1, LARGEST))
+    return changed
+
+
+def _tabs(report: Summary, narrowed: ResultFilter) -> Iterator[Tab]:
+    counts: Any = report.counts
+    criterion = next((one for one in report.criteria if one.criterion == narrowed.criterion), None)
+    yield Tab("All", counts.done, narrowed.with_state(""), not narrowed.state)
+    for state in Result.State:
+        if criterion is not None and state not in VERDICTS:
+            continue
+        count = getattr(criterion or counts, state.value)
+        # Most runs judge every result: the word would only be in the way.
+        if count or state != Result.State.UNJUDGED:
+            yield Tab(state.label, count, narrowed.with_state(state), narrowed.state == state)
+
+
+def _lines(
+    run: Run, results: Sequence[Result], criteria: Sequence[Criterion], narrowed: ResultFilter
+) -> list[ResultLine]:
+    scores = Score.objects.filter(source=Score.Source.MACHINE).only(*TABLE_FIELDS)
+    prefetch_related_objects(results, Prefetch("scores", scores))
+    settings = [criterion.read_settings() for criterion in criteria]
+    return [
+        ResultLine(
+            result=item.result,
+            url=reverse("web:result", args=[run.pk, item.result.pk]) + narrowed.query,
+            line=items.line_of(item, settings),
+            verdicts=verdicts_of(item, criteria),
+        )
+        for item in read_items(run, results)
+    ]
+
+
+def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[Verdict]:
+    machine = {
+        score.criterion_id: score for score in item.scores if score.source == Score.Source.MACHINE
+    }
+    return [_verdict(criterion, machine.get(criterion.pk)) for criterion in criteria]
+
+
+def _verdict(criterion: Criterion, score: Score | None) -> Verdict:
+    if score is None:
+        return Verdict(criterion, "missing")
+    if score.is_errored:
+        state = Result.State.ERRORED
+    elif score.passed is None:
+        state = Result.State.UNJUDGED
+    else:
+        state = Result.State.PASSED if score.passed else Result.State.FAILED
+    return Verdict(criterion, state.value, score.value, score)
+
+
+@signed_in
+@require_safe
+def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) -> HttpResponse:
+    """One result, between its neighbours in the filter that it was found in."""
+    run = run_of(actor, run_id)
+    in_account_of(request, actor, run)
+    found = read_items(run, Result.objects.filter(run=run, pk=result_id))
+    if not found:
+        raise Http404("There is no such result in this run.")
+    item = found[0]
+    criteria = list(
+        Criterion.objects.filter(evaluation=run.evaluation, version=run.criteria_version)
+    )
+    narrowed = ResultFilter.of(run, criteria, request.GET)
+    context = {
+        "run": run,
+        "item": item,
+        "result": item.result,
+        "long_fields": [
+            field for field in items.fields_of(item.item) if items.has_lines(field.part)
+        ],
+        "expected": items.expected_of(item, [one.read_settings() for one in criteria]),
+        "answered_by": run.model and ((item.sample or {}).get("model") or run.model),
+        "item_json": items.part_of(item.item),
+        "asked": items.messages_of(item.exchange.get("input")),
+        "answer": items.answer_parts(item),
+        "sample_json": items.part_of(item.sample) if item.sample is not None else None,
+        "explained": [_explained(one, item) for one in verdicts_of(item, criteria)],
+        "usage": item.exchange.get("usage") or {},
+        "filter": narrowed,
+        "previous": _neighbour(run, item.result, narrowed, backwards=True),
+        "next": _neighbour(run, item.result, narrowed, backwards=False),
+        "list_url": _list_url(run, item.result, narrowed),
+    }
+    return render(request, "web/result.html", context)
+
+
+def _explained(verdict: Verdict, item: Item) -> Explained:
+    kept = verdict.score.exchange if verdict.score else None
+    exchange = parse_json(kept) if kept else {}
+    replied = items.messages_of([choice.get("message") for choice in exchange.get("choices") or ()])
+    return Explained(
+        verdict=verdict,
+        settings=items.settings_of(verdict.criterion.read_settings(), item),
+        asked=items.messages_of(exchange.get("input")),
+        replied=[part for message in replied for part in message.parts],
+        usage=exchange.get("usage") or {},
+    )
+
+
+def _neighbour(run: Run, result: Result, narrowed: ResultFilter, *, backwards: bool) -> str:
+    find = narrowed.finder()
+    found = find(ORDER.place_of(result), backwards=backwards, limit=1)
+    return reverse("web:result", args=[run.pk, found[0].pk]) + narrowed.query if found else ""
+
+
+def _list_url(run: Run, result: Result, narrowed: ResultFilter) -> str:
+    """Back to the table, at this row."""
+    words = urlencode({ROW: result.row_index})
+    joint = "&" if len(narrowed.query) > 1 else ""
+    return f"{reverse('web:run', args=[run.pk])}{narrowed.query}{joint}{words}#results"

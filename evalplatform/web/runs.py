@@ -1,0 +1,233 @@
+"""The list of runs, a run's page, and what can be done with a run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.datasets.formats import parse_json
+from apps.errors import StateError
+from apps.evaluations.models import Evaluation, Result, Run
+from apps.evaluations.reports import summarize, summary
+from apps.evaluations.services.runs import cancel_run, retry_errored
+from evalplatform.web import items
+from evalplatform.web.access import ACCOUNT, in_account_of, signed_in
+from evalplatform.web.charts import RunView, view_of
+from evalplatform.web.paging import (
+    Page,
+    finder,
+    newest_first,
+    page_of,
+    with_query,
+)
+from evalplatform.web.results import ORDER as BY_ROW
+from evalplatform.web.results import results_context, run_of
+
+GOING = "going"
+STATES = [
+    ("", "Any state"),
+    (GOING, "Queued or running"),
+    *((state.value, state.label) for state in Run.State if state in Run.FINAL),
+]
+EVALUATIONS_OFFERED = 50
+# An id at the end of what was typed, with or without its dashes and a caller's prefix.
+ID = re.compile(r"([0-9a-f]{32})$")
+ORDER = newest_first(Run)
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """What the list of runs is narrowed down to."""
+
+    state: str = ""
+    text: str = ""
+    evaluation: UUID | None = None
+
+    @classmethod
+    def of(cls, query: QueryDict) -> "RunFilter":
+        state = query.get("state", "")
+        text = query.get("q", "").replace("\0", "").strip()
+        return cls(state if state in dict(STATES) else "", text, uuid_of(query.get("evaluation")))
+
+    def __bool__(self) -> bool:
+        return bool(self.state or self.text or self.evaluation)
+
+    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        if self.state == GOING:
+            runs = runs.filter(state__in=(Run.State.QUEUED, Run.State.RUNNING))
+        elif self.state:
+            runs = runs.filter(state=self.state)
+        if self.evaluation:
+            runs = runs.filter(evaluation=self.evaluation)
+        if self.text:
+            wanted = (
+                Q(name__icontains=self.text)
+                | Q(model__icontains=self.text)
+                | Q(evaluation__name__icontains=self.text)
+            )
+            if found := ID.search(self.text.lower().replace("-", "")):
+                pk = UUID(found[1])
+                wanted |= Q(pk=pk) | Q(evaluation=pk)
+            runs = runs.filter(wanted)
+        return runs
+
+
+@dataclass(frozen=True)
+class FirstError:
+    """Why the first of the errored results is errored; often it is why all of them are."""
+
+    result: Result
+    code: str
+    message: str
+
+
+def uuid_of(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+@signed_in
+@require_safe
+def runs(request: HttpRequest, actor: Actor) -> HttpResponse:
+    evaluations = Evaluation.objects.visible_to(actor).present()
+    narrowed = RunFilter.of(request.GET)
+    offered = list(newest_first(Evaluation).apply(evaluations)[:EVALUATIONS_OFFERED])
+    chosen = narrowed.evaluation
+    if chosen and all(one.pk != chosen for one in offered):
+        offered += evaluations.filter(pk=chosen)
+    context = {
+        "filter": narrowed,
+        "states": STATES,
+        "evaluations": offered,
+        **runs_context(request, actor, narrowed),
+    }
+    return render(request, "web/runs.html", context)
+
+
+@signed_in
+@require_safe
+def runs_live(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """The lines of the list, which the page asks for again and again."""
+    context = runs_context(request, actor, RunFilter.of(request.GET))
+    return render(request, "web/_runs.html", context)
+
+
+def runs_context(request: HttpRequest, actor: Actor, narrowed: RunFilter) -> dict[str, Any]:
+    query = request.GET.copy()
+    query.pop(ACCOUNT, None)
+    if narrowed.evaluation:
+        query["evaluation"] = str(narrowed.evaluation)
+    visible = Run.objects.visible_to(actor).present().select_related("evaluation")
+    page: Page[Run] = page_of(finder(narrowed.apply(visible), ORDER), ORDER, query)
+    views = views_of(page.rows)
+    account = str(actor.account.pk) if actor.account else ""
+    return {
+        "page": page,
+        "views": views,
+        "is_narrowed": bool(narrowed),
+        # Another tab may select another account: this list goes on showing its own.
+        "live_url": reverse("web:runs_live") + with_query(query, **{ACCOUNT: account}),
+        "is_live": any(not run.is_final for run in page.rows),
+        "is_fresh": page.is_first,
+        "clear_url": reverse("web:runs"),
+        "api_url": request.build_absolute_uri("/v1"),
+    }
+
+
+def views_of(runs: Sequence[Run]) -> list[RunView]:
+    if not runs:
+        return []
+    now = timezone.now()
+    summaries = summarize(runs)
+    return [view_of(summaries[run.pk], now) for run in runs]
+
+
+@signed_in
+@require_safe
+def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
+    found = run_of(actor, run_id)
+    actor = in_account_of(request, actor, found)
+    context = run_context(actor, found)
+    context |= results_context(request, context["view"].summary)
+    return render(request, "web/run.html", context)
+
+
+@signed_in
+@require_safe
+def run_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
+    """What of a run's page changes while it is going, but for the results."""
+    return render(request, "web/_run.html", run_context(actor, run_of(actor, run_id)))
+
+
+def run_context(actor: Actor, run: Run) -> dict[str, Any]:
+    view = view_of(summary(run), timezone.now())
+    may_edit = actor.may(Action.EDIT, run.account)
+    counts = view.summary.counts
+    is_incomplete = counts.errored > 0 or counts.done < run.total_count
+    source, target = run.retry_of, run.read_target()
+    return {
+        "run": run,
+        "view": view,
+        "is_live": not run.is_final,
+        "live_url": reverse("web:run_live", args=[run.pk]),
+        "may_cancel": may_edit and not run.is_final,
+        "may_retry": may_edit and run.is_final and is_incomplete,
+        "retried_from": source if source and source.deleted_at is None else None,
+        "may_edit": may_edit,
+        "first_error": _first_error(run) if counts.errored else None,
+        "has_means": view.has_means,
+        "metadata": items.fields_of(parse_json(run.metadata)),
+        "asked": items.messages_of(target.get("messages")),
+        "params": items.fields_of(target.get("params") or {}),
+        "retries": run.retries.present().order_by("created_at", "id")[:5],
+    }
+
+
+def _first_error(run: Run) -> FirstError | None:
+    """What the first errored result says of itself, or else the score that made it errored."""
+    result = BY_ROW.apply(Result.objects.filter(run=run, state=Result.State.ERRORED)).first()
+    if result is None:
+        return None
+    if result.error_code:
+        return FirstError(result, result.error_code, result.error_message)
+    score = result.scores.exclude(error_code="").first()
+    return FirstError(result, score.error_code, score.error_message) if score else None
+
+
+@require_POST
+@signed_in
+def cancel(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
+    found = run_of(actor, run_id)
+    try:
+        cancel_run(actor, found)
+    except StateError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, "The run is canceled. What was done until now stays.")
+    return redirect("web:run", found.pk)
+
+
+@require_POST
+@signed_in
+def retry(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
+    found = run_of(actor, run_id)
+    try:
+        again = retry_errored(actor, found)
+    except StateError as error:
+        messages.error(request, str(error))
+        return redirect("web:run", found.pk)
+    messages.success(request, "This new run keeps what was finished and asks again for the rest.")
+    return redirect("web:run", again.pk)

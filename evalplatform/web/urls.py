@@ -1,0 +1,26 @@
+"""The pages, a line each."""
+
+from django.urls import path
+from django.views.generic import RedirectView
+
+from evalplatform.web import access, datasets, evaluations, results, runs
+
+app_name = "web"
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="web:runs"), name="home"),
+    path("sign-in/", access.sign_in, name="sign_in"),
+    path("sign-out/", access.sign_out, name="sign_out"),
+    path("account/", access.select_account, name="select_account"),
+    path("runs/", runs.runs, name="runs"),
+    path("runs/live/", runs.runs_live, name="runs_live"),
+    path("runs/<uuid:run_id>/", runs.run, name="run"),
+    path("runs/<uuid:run_id>/live/", runs.run_live, name="run_live"),
+    path("runs/<uuid:run_id>/cancel/", runs.cancel, name="cancel_run"),
+    path("runs/<uuid:run_id>/retry/", runs.retry, name="retry_run"),
+    path("runs/<uuid:run_id>/results/", results.results_live, name="results_live"),
+    path("runs/<uuid:run_id>/results/<uuid:result_id>/", results.result, name="result"),
+    path("evaluations/", evaluations.evaluations, name="evaluations"),
+    path("evaluations/<uuid:evaluation_id>/", evaluations.evaluation, name="evaluation"),
+    path("datasets/", datasets.datasets, name="datasets"),
+    path("datasets/<uuid:dataset_id>/", datasets.dataset, name="dataset"),
+]
