@@ -23,6 +23,7 @@ class EndpointForm(forms.ModelForm):
     url = forms.CharField(
         label="Base URL",
         max_length=2000,
+        widget=forms.TextInput(attrs={"size": 60}),
         help_text=ModelEndpoint._meta.get_field("base_url").help_text,
     )
     new_key = forms.CharField(

@@ -71,6 +71,7 @@ def _item(result: Any) -> Item:
 class ResultAdmin(OwnedAdmin):
     """The results of one run at a time, in the order of its rows."""
 
+    show_facets = admin.ShowFacets.NEVER
     list_display = ("place", "state", "item_preview", "answer_preview", "verdicts")
     list_filter = (RunFilter, "state")
     search_fields = ("row_index",)

@@ -77,13 +77,13 @@ class RunAdmin(FoundById):
     list_display = (
         "name",
         "model",
-        "evaluation",
-        "account",
         "state",
         "counts_shown",
         "rate_shown",
-        "created_at",
         "links",
+        "evaluation",
+        "account",
+        "created_at",
     )
     list_filter = (
         AccountFilter,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from django.contrib.admin import ShowFacets
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
@@ -84,6 +85,7 @@ def is_list(request: HttpRequest) -> bool:
 class FoundById(OwnedAdmin):
     """Rows that are also found by their id, whatever prefix a dialect has put before it."""
 
+    show_facets = ShowFacets.NEVER  # they count every row, once for each choice of each filter
     search_help_text = "a name, or an id"
 
     def get_search_results(
