@@ -10,6 +10,7 @@ from apps.evaluations.statistics import Finding, compare_rates, findings, rate
 from evalplatform.demo.client import Client, Refused
 
 MODELS = ("builtin/majority:support-tickets", "builtin/nearest:support-tickets")
+NAMES = {MODELS[0]: "The largest category", MODELS[1]: "The nearest ticket's category"}
 FILENAME = "support-tickets-to-sort.jsonl"
 # By this a second demo finds what the first one created.
 MARK = {"made_by": "manage.py demo"}
@@ -86,7 +87,7 @@ def _run(
         "source": {"type": "file_id", "id": file_id},
         "input_messages": {"type": "template", "template": messages},
     }
-    run = client.post(f"evals/{eval_id}/runs", {"name": model, "data_source": data_source})
+    run = client.post(f"evals/{eval_id}/runs", {"name": NAMES[model], "data_source": data_source})
     path = f"evals/{eval_id}/runs/{run['id']}"
     done, moved_at = 0, time.monotonic()
     while run["status"] in {"queued", "in_progress"}:
