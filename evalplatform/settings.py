@@ -154,6 +154,14 @@ ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
 ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
 ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 
+# --- webhooks ----------------------------------------------------------------------------------
+
+# What is sent is a dialect's to spell: a function from a WebhookDelivery to a JSON object.
+WEBHOOK_EVENT = "evalplatform.dialects.openai.webhooks.event_shown"
+WEBHOOK_TIMEOUT_SECONDS = 10
+WEBHOOK_LEASE_SECONDS = 60  # well over the timeout: what is being sent is nobody else's to send
+WEBHOOK_RETRY_SECONDS = (5, 30, 2 * 60, 10 * 60, 60 * 60, 6 * 60 * 60)
+
 # --- people and keys ---------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

@@ -2,10 +2,12 @@
 
 import logging
 import socket
+import threading
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
+from django.dispatch import receiver
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
@@ -14,9 +16,12 @@ from apps.datasets.files import purge_files
 from apps.datasets.fills import purge_datasets
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
 from apps.evaluations.engine.purge import purge_runs
+from apps.evaluations.engine.webhooks import deliver_due, is_due
 from apps.evaluations.engine.work import Worker
+from apps.evaluations.signals import run_finished
 
 log = logging.getLogger(__name__)
+_delivering = threading.Lock()
 
 
 def ring() -> None:
@@ -24,11 +29,15 @@ def ring() -> None:
 
     A bell that cannot be rung is logged and no more: the sweep rings again.
     """
+    _call("work")
+
+
+def _call(name: str) -> None:
     try:
         if get_broker().queue_size() < settings.WORKERS:
-            async_task("apps.evaluations.tasks.work", task_name="work")
+            async_task(f"apps.evaluations.tasks.{name}", task_name=name)
     except (RedisError, DatabaseError):
-        log.exception("The queue cannot be reached; the work waits for the sweep")
+        log.exception("The queue cannot be reached; it waits for the sweep")
 
 
 def ring_on_commit() -> None:
@@ -42,6 +51,43 @@ def work() -> None:
         ring()
 
 
+def ring_for_delivery() -> None:
+    _call("deliver")
+
+
+@receiver(run_finished)
+def tell_webhooks(**_: object) -> None:
+    """Ring where a run has ended that webhooks are to be told of."""
+    try:
+        is_to_tell = is_due()
+    except DatabaseError:
+        log.exception("Webhooks cannot be looked at; they wait for the sweep")
+    else:
+        if is_to_tell:
+            ring_for_delivery()
+
+
+def deliver() -> None:
+    """Send in the background what webhooks are to be told, unless this process is at it already.
+
+    A thread, for neither a queue's worker nor the sweep may wait for somebody else's server: a
+    worker that waits would look like a queue that is stuck.
+    """
+    if is_due() and _delivering.acquire(blocking=False):
+        threading.Thread(target=_deliver, name="webhooks", daemon=True).start()
+
+
+def _deliver() -> None:
+    try:
+        while deliver_due():
+            pass
+    except Exception:
+        log.exception("Webhooks cannot be told; the next sweep tries again")
+    finally:
+        connection.close()
+        _delivering.release()
+
+
 def sweep() -> None:
     """Close what nobody closed, ring for what nobody works on, purge what is deleted.
 
@@ -50,6 +96,7 @@ def sweep() -> None:
     beat_machine(settings.WORKERS)
     if sweep_runs():
         ring()
+    deliver()
     purge_runs()
     purge_files()
     purge_datasets()

@@ -1,5 +1,5 @@
-"""The admin of evaluations, runs, results and model servers; importing it registers them."""
+"""The admin of evaluations, runs, results, servers and webhooks; importing it registers them."""
 
-from apps.evaluations.admin import endpoints, evaluations, results, runs, workers
+from apps.evaluations.admin import endpoints, evaluations, results, runs, webhooks, workers
 
-__all__ = ["endpoints", "evaluations", "results", "runs", "workers"]
+__all__ = ["endpoints", "evaluations", "results", "runs", "webhooks", "workers"]

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Run, Shard
+from apps.evaluations.models.webhooks import note_end
 from apps.evaluations.signals import run_finished
 
 COUNTERS = ("passed_count", "failed_count", "errored_count", "unjudged_count")
@@ -37,6 +38,7 @@ def finish_run(run_id: UUID, state: str, error_code: str = "", error_message: st
         if not taken:
             return False
         Run.objects.filter(pk=run_id).update(**roll_up(run_id))
+        note_end(run_id, state, now)
         transaction.on_commit(lambda: run_finished.send(sender=Run, run_id=run_id))
     return True
 

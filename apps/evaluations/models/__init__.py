@@ -4,6 +4,7 @@ from apps.evaluations.models.completions import CompletionTag, StoredCompletion
 from apps.evaluations.models.endpoints import EndpointSlot, ModelEndpoint, ServedModel
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.evaluations.models.runs import MachineBeat, Result, Run, Score, Shard, WorkerBeat
+from apps.evaluations.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "CompletionTag",
@@ -18,5 +19,7 @@ __all__ = [
     "ServedModel",
     "Shard",
     "StoredCompletion",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WorkerBeat",
 ]

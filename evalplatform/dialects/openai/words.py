@@ -11,6 +11,12 @@ RUN_STATUS: dict[str, str] = {
 }
 RUN_STATE = {status: state for state, status in RUN_STATUS.items()}
 
+RUN_EVENT: dict[str, str] = {
+    Run.State.COMPLETED: "eval.run.succeeded",
+    Run.State.FAILED: "eval.run.failed",
+    Run.State.CANCELED: "eval.run.canceled",
+}
+
 ITEM_STATUS: dict[str, str] = {
     Result.State.PASSED: "pass",
     Result.State.FAILED: "fail",

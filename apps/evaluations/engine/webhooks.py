@@ -1,0 +1,153 @@
+"""Deliver what webhooks are to be told: signed, to public addresses, again until it is taken."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import aiohttp
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from apps.datasets.formats import dump_json
+from apps.evaluations.clients.addresses import AddressRefused, open_connector
+from apps.evaluations.engine.leases import database_now
+from apps.evaluations.models import WebhookDelivery
+
+AT_ONCE = 20
+PREFIX = "whsec_"
+DISABLED = "The webhook is disabled."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an attempt: the status answered, or None and why there is none."""
+
+    status: int | None
+    error: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def is_due() -> bool:
+    return WebhookDelivery.objects.due(database_now()).exists()
+
+
+def deliver_due() -> int:
+    """Send some of what is due, at most AT_ONCE, all at the same time; how much was claimed.
+
+    It takes a little over WEBHOOK_TIMEOUT_SECONDS at the longest. Whoever dies meanwhile leaves
+    leases that run out, and what was taken already is then sent again, under its id.
+    """
+    now = database_now()
+    lease = timedelta(seconds=settings.WEBHOOK_LEASE_SECONDS)
+    claimed = WebhookDelivery.objects.claim(AT_ONCE, now, now + lease)
+    ready = []
+    for delivery in claimed:
+        if delivery.endpoint.disabled_at is not None:
+            delivery.settle(state=WebhookDelivery.State.FAILED, last_error=DISABLED)
+            continue
+        try:
+            _complete(delivery)
+        except ImproperlyConfigured as error:
+            _settle(delivery, Answer(None, str(error)))
+        else:
+            ready.append(delivery)
+    if ready:
+        for delivery, answer in zip(ready, asyncio.run(_send_all(ready)), strict=True):
+            _settle(delivery, answer)
+    return len(claimed)
+
+
+def sign(secret: str, event_id: str, timestamp: int, body: str) -> dict[str, str]:
+    """The headers by which a receiver knows that the body is ours and recent.
+
+    Source: Standard Webhooks 1.0.0, symmetric signatures.
+    """
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    signed = hmac.digest(key, f"{event_id}.{timestamp}.{body}".encode(), hashlib.sha256)
+    return {
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+
+
+def _complete(delivery: WebhookDelivery) -> None:
+    """Read and make what is still missing, since no database is asked while sending."""
+    delivery.endpoint.refresh_from_db(fields=["secret"])
+    if not delivery.body:
+        delivery.body = dump_json(import_string(settings.WEBHOOK_EVENT)(delivery))
+
+
+def _settle(delivery: WebhookDelivery, answer: Answer) -> None:
+    now = database_now()
+    states, pauses = WebhookDelivery.State, settings.WEBHOOK_RETRY_SECONDS
+    came = {"body": delivery.body, "last_status": answer.status, "last_error": answer.error}
+    if answer.is_taken:
+        delivery.settle(state=states.DELIVERED, delivered_at=now, **came)
+    elif delivery.attempts > len(pauses):
+        delivery.settle(state=states.FAILED, **came)
+        log.warning("Event %s is given up: %s", delivery.event_id, answer.error)
+    else:
+        pause = timedelta(seconds=pauses[delivery.attempts - 1])
+        delivery.settle(next_attempt_at=now + pause, **came)
+
+
+async def _send_all(deliveries: Sequence[WebhookDelivery]) -> list[Answer]:
+    return await asyncio.gather(*map(_send, deliveries))
+
+
+async def _send(delivery: WebhookDelivery) -> Answer:
+    endpoint = delivery.endpoint
+    headers = sign(endpoint.secret, delivery.event_id, int(time.time()), delivery.body)
+    headers |= {"content-type": "application/json", "user-agent": "evalplatform-webhooks"}
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=open_connector(allow_private=endpoint.allow_private),
+                timeout=aiohttp.ClientTimeout(total=settings.WEBHOOK_TIMEOUT_SECONDS),
+            ) as session,
+            session.post(
+                endpoint.url, data=delivery.body.encode(), headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            # Its body is nobody's business here: it could be a page of a private network.
+            status = response.status
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Answer(None, _reason(error))
+    except Exception:
+        log.exception("Event %s cannot be sent", delivery.event_id)
+        return Answer(None, "It could not be sent.")
+    answer = Answer(status)
+    return answer if answer.is_taken else Answer(status, f"It answered {status}.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"No answer within {settings.WEBHOOK_TIMEOUT_SECONDS:g} seconds."
+    if isinstance(error, aiohttp.InvalidURL):  # an address like 127.1 or 017700000001
+        return "The URL does not spell its address as usual."
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "The name does not resolve."
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "It shows a certificate that cannot be trusted."
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "The TLS handshake failed."
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, AddressRefused):
+            return "The address is not public, which it has to be here."
+        reason = os.strerror(error.errno).lower() if error.errno else "no connection"
+        return f"It could not be reached: {reason}."
+    return "The connection broke, or the answer is not HTTP."
