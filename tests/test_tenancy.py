@@ -10,8 +10,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset, File
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import Evaluation, Result, Run
-from evalplatform.dialects.openai.wire import FileId, PrefixedId
+from apps.evaluations.models import Evaluation, Result, Run, StoredCompletion
+from evalplatform.dialects.openai.wire import COMPLETION_ID, RESPONSE_ID, FileId, PrefixedId
 from tests.dialects.openai.caller import EVAL, chat_body, run_body
 from tests.factories import make_actor, make_key, make_version
 
@@ -60,6 +60,10 @@ class Owner:
         assert run.status_code == 201, run.content
         Worker().run()
         call(client, "post", f"v1/evals/{evaluation}/runs", chat_body(), **self.key)
+        message = {"role": "user", "content": "ours"}
+        asked = {"model": "builtin/echo", "messages": [message], "store": True}
+        call(client, "post", "v1/chat/completions", asked, **self.key)
+        call(client, "post", "v1/responses", {"model": "builtin/echo", "input": "x"}, **self.key)
 
     def parameters(self, route: str) -> dict[str, str]:
         """Values for the route's parameters: ids of what this owner has, in the route's dress."""
@@ -72,6 +76,8 @@ class Owner:
             "run_id": PrefixedId("evalrun").to_representation(run.pk),
             "item_id": PrefixedId("outputitem").to_representation(result.pk),
             "file_id": FileId().to_representation(file.pk),
+            "completion_id": COMPLETION_ID.to_representation(self.kept("chat")),
+            "response_id": RESPONSE_ID.to_representation(self.kept("responses")),
         }
         if route.startswith("v1/"):
             return {**dressed, **HARMLESS}
@@ -83,6 +89,9 @@ class Owner:
             "file_id": str(file.pk),
             **HARMLESS,
         }
+
+    def kept(self, kind: str) -> Any:
+        return StoredCompletion.objects.get(account=self.actor.account, kind=kind).pk
 
 
 def path_of(route: str, parameters: dict[str, str]) -> str:
@@ -124,7 +133,7 @@ def counts(owner: Owner) -> list[Any]:
     account = owner.actor.account
     return [
         list(model.objects.filter(account=account).order_by("pk").values())
-        for model in (Evaluation, Run, Result, File, Dataset)
+        for model in (Evaluation, Run, Result, File, Dataset, StoredCompletion)
     ]
 
 

@@ -22,7 +22,7 @@ from apps.evaluations.clients.retries import (
     Setback,
     asked_pause,
 )
-from apps.evaluations.clients.streams import END, EventTooLong, chunks_of, read_events
+from apps.evaluations.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
 
 MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
@@ -79,10 +79,7 @@ class ChatClient:
         return await self._call(EMBEDDINGS, request)
 
     async def _call(self, service: "Service", request: dict[str, Any]) -> Reply:
-        try:
-            body = orjson.dumps(request)
-        except orjson.JSONEncodeError as error:
-            self._fail("model_rejected", f"The request cannot be written as JSON: {error}")
+        body = self._written(request)
         self._go_on()
         await self._limiter.acquire()
         has_place = True
@@ -119,7 +116,7 @@ class ChatClient:
 
         A server that answers in one piece after all is taken to have sent it as chunks.
         """
-        body = orjson.dumps({**request, "stream": True})
+        body = self._written({**request, "stream": True})
         await self._limiter.acquire()
         try:
             async with self._post(CHAT, body) as response:
@@ -145,14 +142,22 @@ class ChatClient:
         finally:
             self._limiter.release()
 
+    def _written(self, request: dict[str, Any]) -> bytes:
+        try:
+            return orjson.dumps(request)
+        except orjson.JSONEncodeError as error:
+            self._fail("model_rejected", f"The request cannot be written as JSON: {error}")
+
     def _chunk(self, data: bytes) -> dict[str, Any]:
         try:
             chunk = parse_json(data)
         except BadJSON as error:
             self._fail("model_reply_invalid", f"A piece of the reply is not JSON: {error}", calls=1)
-        if not isinstance(chunk, dict) or "error" in chunk:
+        if isinstance(chunk, dict) and chunk.get("error"):
             message = _error_text(chunk) or "no reason given"
             self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
+        if not is_chunk(chunk):
+            self._fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
         return chunk
 
     def _broken(self, error: aiohttp.ClientError | OSError) -> Never:

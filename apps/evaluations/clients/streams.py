@@ -30,6 +30,15 @@ async def read_events(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator
         yield held[5:].strip()
 
 
+def is_chunk(value: Any) -> bool:
+    """Is this a piece of a chat completion? Some have no choices: they tell what it took."""
+    choices = (value.get("choices") or []) if isinstance(value, dict) else None
+    return isinstance(choices, list) and all(
+        isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict)
+        for choice in choices
+    )
+
+
 def chunks_of(completion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A whole chat completion as the chunks that a server would have sent of it."""
     head = {
@@ -49,7 +58,7 @@ def chunks_of(completion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class Assembly:
-    """Puts chunks together to the chat completion that they are pieces of."""
+    """Puts chunks (see is_chunk) together to the chat completion that they are pieces of."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -61,8 +70,7 @@ class Assembly:
             {name: value for name, value in chunk.items() if name != "choices" and value}
         )
         for choice in chunk.get("choices") or ():
-            if isinstance(choice, Mapping):
-                self._add_choice(choice)
+            self._add_choice(choice)
 
     @property
     def is_complete(self) -> bool:
@@ -83,17 +91,17 @@ class Assembly:
         choice = self._choices.setdefault(index, empty)
         if piece.get("finish_reason"):
             choice["finish_reason"] = piece["finish_reason"]
-        delta = piece.get("delta")
-        for name, value in delta.items() if isinstance(delta, Mapping) else ():
-            if value is None:
-                continue
-            if name in TEXTS and isinstance(value, str):
-                self.size += len(value)
-                choice["message"][name] = (choice["message"].get(name) or "") + value
-            elif name == "tool_calls" and isinstance(value, list):
-                self._add_calls(choice["message"].setdefault("tool_calls", []), value)
-            else:
-                choice["message"][name] = value
+        message = choice["message"]
+        for name, value in (piece.get("delta") or {}).items():
+            if name in TEXTS:
+                if isinstance(value, str):
+                    self.size += len(value)
+                    message[name] = (message.get(name) or "") + value
+            elif name == "tool_calls":
+                if isinstance(value, list) and value:
+                    self._add_calls(message.setdefault("tool_calls", []), value)
+            elif value is not None:
+                message[name] = value
 
     def _add_calls(self, calls: list[dict[str, Any]], pieces: list[Any]) -> None:
         for piece in pieces:

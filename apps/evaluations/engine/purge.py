@@ -3,7 +3,7 @@
 from django.db.models import Q
 from django.utils import timezone
 
-from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models import Evaluation, Result, Run, Score, Shard, StoredCompletion
 
 PIECE = 1_000
 
@@ -40,3 +40,9 @@ def _remove(run: Run) -> None:
     ):
         Shard.objects.filter(pk__in=pks).delete()
     run.delete()
+
+
+def purge_completions() -> None:
+    """Remove some deleted completions; runs that were made from them have their rows in a file."""
+    gone = StoredCompletion.objects.filter(deleted_at__lt=timezone.now())
+    StoredCompletion.objects.filter(pk__in=list(gone.values_list("pk", flat=True)[:PIECE])).delete()

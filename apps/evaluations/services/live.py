@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from threading import BoundedSemaphore
 from typing import Any, Self, TypeVar
 
-from django.db import close_old_connections
+from django.db import connection
 from django.utils import timezone
 
 from apps.accounts.models import Actor
@@ -99,7 +99,8 @@ class LiveCall:
             )
         self._runner = asyncio.Runner()
         # A connection of the pool is not held while somebody waits for a model.
-        close_old_connections()
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
         return self
 
     def _wait(self, answer: Coroutine[Any, Any, T]) -> T:

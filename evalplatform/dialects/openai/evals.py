@@ -21,7 +21,7 @@ from apps.evaluations.services.evaluations import (
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
 from evalplatform.dialects.openai.pages import Pages, Query
-from evalplatform.dialects.openai.sample_schema import row_schema
+from evalplatform.dialects.openai.sample_schema import row_schema, stored_row_schema
 from evalplatform.dialects.openai.wire import (
     EVAL_ID,
     Metadata,
@@ -92,7 +92,7 @@ class EvalSerializer(serializers.Serializer):
     def get_data_source_config(self, evaluation: Evaluation) -> dict[str, Any]:
         config = parse_json(evaluation.spec).get("data_source_config")
         if config is not None:
-            return {**config, "schema": row_schema({"type": "object"}, has_sample=True)}
+            return {**config, "schema": stored_row_schema()}
         item = RawJSON(evaluation.item_schema)
         schema = row_schema(item, has_sample=evaluation.has_sample)
         return {"type": "custom", "schema": schema, "max_items": None}

@@ -154,7 +154,7 @@ class RunViewSet(OpenAIViewSet):
             run = start_run(
                 self.actor,
                 evaluation,
-                source=rows_of(self.actor, data_source["source"]),
+                source=rows_of(self.actor, evaluation, data_source),
                 target=target_of(data_source),
                 name=body.get("name", ""),
                 metadata=body.get("metadata"),

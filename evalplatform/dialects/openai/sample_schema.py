@@ -56,3 +56,8 @@ def row_schema(item: Any, *, has_sample: bool) -> dict[str, Any]:
     if has_sample:
         return _object({"item": item, "sample": SAMPLE}, ["item", "sample"])
     return _object({"item": item}, ["item"])
+
+
+def stored_row_schema() -> dict[str, Any]:
+    """The schema of a row made of a stored completion, of which no more is said."""
+    return _object({"item": OBJECT, "sample": OBJECT}, ["item", "sample"])

@@ -1,6 +1,6 @@
 """A run's data source as the vendor writes it, as the core takes it, and as it is given back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +13,23 @@ from apps.datasets.models import File, FileChunk
 from apps.errors import Invalid
 from apps.evaluations.clients.messages import for_chat
 from apps.evaluations.graders.base import quoted
-from apps.evaluations.models import Run
-from apps.evaluations.services.runs import Chat, Recorded, Source, Target
+from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.services.completions import take_snapshot
+from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, Source, Target
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.messages import Message, as_text, echoed
+from evalplatform.dialects.openai.responses_form import (
+    FLAT_TOOLS,
+    TextOptions,
+    chat_format,
+    chat_tools,
+)
+from evalplatform.dialects.openai.stored_sources import (
+    STORED_SOURCES,
+    ResponsesSource,
+    StoredCompletionsSource,
+    selection_of,
+)
 from evalplatform.dialects.openai.wire import FILE_ID
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 from evalplatform.dialects.strict import (
@@ -114,7 +127,8 @@ FORMATS: dict[str, type[Shape]] = {
 }
 
 
-class SamplingParams(Shape):
+# No docstring: see Shape. What both ways to spell them have in common.
+class CommonParams(Shape):
     reasoning_effort = Choice(choices=REASONING_EFFORTS, required=False, allow_null=True)
     temperature = Number(min_value=0, max_value=2, required=False, allow_null=True)
     top_p = Number(min_value=0, max_value=1, required=False, allow_null=True)
@@ -123,10 +137,18 @@ class SamplingParams(Shape):
     max_completions_tokens = Whole(
         min_value=1, required=False, allow_null=True, help_text="The same, as scripts spell it."
     )
+
+
+class SamplingParams(CommonParams):
     response_format = OneOf(FORMATS, required=False, allow_null=True)
     tools = Items(
         child=OneOf({"function": FunctionTool}), max_length=128, required=False, allow_null=True
     )
+
+
+class FlatSamplingParams(CommonParams):
+    text = TextOptions(required=False, allow_null=True)
+    tools = Items(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
 
 
 class TemplatePrompt(Shape):
@@ -158,24 +180,54 @@ class JsonlSource(Shape):
     source = OneOf(SOURCES)  # type: ignore[assignment]  # a field of ours, not DRF's attribute
 
 
-class CompletionsSource(Shape):
+# No docstring: see Shape.
+class SampledSource(Shape):
+    model = Text(max_length=300, required=False)
+    input_messages = OneOf(PROMPTS, required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        data = super().to_internal_value(data)
+        missing = [name for name in ("model", "input_messages") if name not in data]
+        # What was stored can be graded as it is.
+        if missing and (len(missing) == 1 or data["source"]["type"] not in STORED_SOURCES):
+            raise FieldError({missing[0]: ["This field is required."]}, code="required")
+        return data
+
+
+class CompletionsSource(SampledSource):
     type = Const("completions")
-    source = OneOf(SOURCES)  # type: ignore[assignment]  # as above
-    model = Text(max_length=300)
-    input_messages = OneOf(PROMPTS)
+    source = OneOf(  # type: ignore[assignment]  # as above
+        {**SOURCES, "stored_completions": StoredCompletionsSource}
+    )
     sampling_params = SamplingParams(required=False, allow_null=True)
 
 
-DATA_SOURCES: dict[str, type[Shape]] = {"jsonl": JsonlSource, "completions": CompletionsSource}
+class ResponsesRunSource(SampledSource):
+    type = Const("responses")
+    source = OneOf(  # type: ignore[assignment]  # as above
+        {**SOURCES, "responses": ResponsesSource}
+    )
+    sampling_params = FlatSamplingParams(required=False, allow_null=True)
+
+
+DATA_SOURCES: dict[str, type[Shape]] = {
+    "jsonl": JsonlSource,
+    "completions": CompletionsSource,
+    "responses": ResponsesRunSource,
+}
 
 
 # --- to the core ---------------------------------------------------------------------------------
 
 
-def rows_of(actor: Actor, sent: Mapping[str, Any]) -> Source:
-    """The rows that came along, or the file that they name."""
+def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]) -> Source:
+    """The rows that came along, the file that is named, or what was stored, as a file."""
+    sent = data_source["source"]
     if sent["type"] == "file_content":
         return sent["content"]
+    if sent["type"] in STORED_SOURCES:
+        selection = selection_of(evaluation, sent)
+        return take_snapshot(actor, selection, with_answers="model" not in data_source)
     try:
         pk = FILE_ID.to_internal_value(sent["id"])
         return File.objects.visible_to(actor).present().get(pk=pk, is_inline=False)
@@ -186,13 +238,20 @@ def rows_of(actor: Actor, sent: Mapping[str, Any]) -> Source:
 
 
 def target_of(sent: Mapping[str, Any]) -> Target:
-    if sent["type"] == "jsonl":
+    if sent["type"] == "jsonl" or "model" not in sent:
         return Recorded()
     prompt = sent["input_messages"]
-    params = chat_params(sent.get("sampling_params") or {})
+    sampling = sent.get("sampling_params") or {}
+    params = chat_params(in_chat_form(sampling) if sent["type"] == "responses" else sampling)
     if prompt["type"] == "item_reference":
         return Chat(sent["model"], reference=prompt["item_reference"], params=params)
     return Chat(sent["model"], messages=for_chat(prompt["template"]), params=params)
+
+
+def in_chat_form(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling parameters of the Responses API as those of a chat."""
+    response_format, tools = chat_format(sent.get("text")), chat_tools(sent.get("tools"))
+    return {**sent, "response_format": response_format, "tools": tools}
 
 
 def chat_params(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,27 +271,30 @@ def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
     if sent["source"]["type"] == "file_content":
         echo["source"] = {**sent["source"], "content": []}
     # Elsewhere input_messages would be a field that nobody knows, of any shape.
-    if sent["type"] == "completions":
+    if sent["type"] != "jsonl" and "input_messages" in sent:
         prompt = sent["input_messages"]
         if prompt["type"] == "template":
             echo["input_messages"] = {**prompt, "template": echoed(prompt["template"])}
+    if sent["type"] == "completions":
         echo = {**COMPLETIONS_EXTRAS, **echo}
     return echo
 
 
 def inline_bytes(runs: Iterable[Run]) -> int:
     """How many bytes of rows came along with these runs."""
-    return sum(
-        run.source_file.byte_count
-        for run in runs
-        if run.source_file is not None and run.source_file.is_inline
-    )
+    return sum(file.byte_count for file in _came_along(runs))
+
+
+def _came_along(runs: Iterable[Run]) -> Iterator[File]:
+    for run in runs:
+        file = run.source_file
+        if file is not None and file.is_inline and file.purpose == INLINE_PURPOSE:
+            yield file
 
 
 def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
     """The rows that came along, as JSON arrays by file id; one query however many runs."""
-    files = [run.source_file for run in runs if run.source_file is not None]
-    chunks: dict[UUID, list[bytes]] = {file.pk: [] for file in files if file.is_inline}
+    chunks: dict[UUID, list[bytes]] = {file.pk: [] for file in _came_along(runs)}
     if chunks:
         found = FileChunk.objects.filter(file__in=chunks).order_by("file", "number")
         for file_id, data in found.values_list("file_id", "data"):

@@ -2,17 +2,21 @@
 
 from django.urls import path
 
+from evalplatform.dialects.openai.completions import CompletionViewSet
 from evalplatform.dialects.openai.evals import EvalViewSet
 from evalplatform.dialects.openai.files import FileViewSet
 from evalplatform.dialects.openai.graders import GraderViewSet
 from evalplatform.dialects.openai.models import ModelViewSet
 from evalplatform.dialects.openai.output_items import OutputItemViewSet
+from evalplatform.dialects.openai.responses import ResponseViewSet
 from evalplatform.dialects.openai.runs import RunViewSet
 
 EVAL = "evals/<str:eval_id>"
 RUN = f"{EVAL}/runs/<str:run_id>"
 ITEMS = f"{RUN}/output_items"
 FILE = "files/<str:file_id>"
+COMPLETION = "chat/completions/<str:completion_id>"
+RESPONSE = "responses/<str:response_id>"
 
 urlpatterns = [
     path("evals", EvalViewSet.as_view({"post": "create", "get": "list"})),
@@ -32,6 +36,14 @@ urlpatterns = [
     path("files", FileViewSet.as_view({"post": "create", "get": "list"})),
     path(FILE, FileViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
     path(f"{FILE}/content", FileViewSet.as_view({"get": "content"})),
+    path("chat/completions", CompletionViewSet.as_view({"post": "create", "get": "list"})),
+    path(
+        COMPLETION,
+        CompletionViewSet.as_view({"get": "retrieve", "post": "update", "delete": "destroy"}),
+    ),
+    path(f"{COMPLETION}/messages", CompletionViewSet.as_view({"get": "messages"})),
+    path("responses", ResponseViewSet.as_view({"post": "create"})),
+    path(RESPONSE, ResponseViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
     path("models", ModelViewSet.as_view({"get": "index"})),
     path("models/<path:model>", ModelViewSet.as_view({"get": "retrieve"})),
 ]

@@ -156,21 +156,25 @@ class PrefixedId(IdField):
         return UUID(hex=match[1])
 
 
-class FileId(IdField):
-    """A UUID as `file-` and 22 letters and digits, its number to the base 62."""
+class Base62Id(IdField):
+    """A UUID as a word and 22 letters and digits, its number to the base 62: file-06hVqm…."""
 
     DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     LENGTH = 22
+
+    def __init__(self, prefix: str, **kwargs: Any) -> None:
+        self.prefix = prefix
+        super().__init__(**kwargs)
 
     def to_representation(self, value: Any) -> str:
         number, digits = value.int, []
         for _ in range(self.LENGTH):
             number, digit = divmod(number, 62)
             digits.append(self.DIGITS[digit])
-        return "file-" + "".join(reversed(digits))
+        return f"{self.prefix}-" + "".join(reversed(digits))
 
     def to_internal_value(self, data: Any) -> Any:
-        match = re.fullmatch(rf"file-([0-9A-Za-z]{{{self.LENGTH}}})", str(data))
+        match = re.fullmatch(rf"{self.prefix}-([0-9A-Za-z]{{{self.LENGTH}}})", str(data))
         number = 0
         for digit in match[1] if match else "":
             number = number * 62 + self.DIGITS.index(digit)
@@ -179,10 +183,17 @@ class FileId(IdField):
         return UUID(int=number)
 
 
+class FileId(Base62Id):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("file", **kwargs)
+
+
 EVAL_ID = PrefixedId("eval")
 RUN_ID = PrefixedId("evalrun")
 ITEM_ID = PrefixedId("outputitem")
 FILE_ID = FileId()
+COMPLETION_ID = Base62Id("chatcmpl")
+RESPONSE_ID = PrefixedId("resp")
 
 
 class UnixTime(serializers.IntegerField):

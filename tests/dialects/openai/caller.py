@@ -100,6 +100,13 @@ class Caller:
         assert status == 201, answer
         return answer
 
+    def new_completion(self) -> dict[str, Any]:
+        message = {"role": "user", "content": "Hello"}
+        body = {"model": "builtin/echo", "messages": [message], "store": True}
+        status, answer = self.post("/chat/completions", body)
+        assert status == 200, answer
+        return answer
+
     def new_run(self, eval_id: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         status, answer = self.post(f"/evals/{eval_id}/runs", body or run_body())
         assert status == 201, answer

@@ -91,6 +91,19 @@ PARAMS = {
     },
     "tools": [{"type": "function", "function": FUNCTION}],
 }
+TIMES = {"created_after": 1, "created_before": 2, "limit": 3}
+FLAT_FORMATS: list[dict[str, Any]] = [
+    {"type": "json_schema", "name": "n", "schema": {}, "description": "d", "strict": True},
+    {"type": "json_object"},
+    {"type": "text"},
+]
+FLAT_TOOL = {"type": "function", **FUNCTION}
+RESPONSE_INPUT = [
+    *(message | {"type": "message"} for message in JUDGE_MESSAGES),
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "3"},
+    {"type": "reasoning"},
+]
 BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("/v1/evals", "EvalCreateRequest"): [
         {**EVAL, "share_with_openai": False},
@@ -121,6 +134,65 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
         chat_body(input_messages={"type": "template", "template": JUDGE_MESSAGES}),
         chat_body(input_messages={"type": "item_reference", "item_reference": "item.label"}),
         chat_body(source={"type": "file_id", "id": "file-none"}),
+        chat_body(
+            source={"type": "stored_completions", "metadata": {"a": "b"}, "model": "m", **TIMES}
+        ),
+        chat_body(type="responses", source={"type": "file_id", "id": "file-none"}),
+        *(
+            chat_body(
+                type="responses",
+                sampling_params={
+                    "reasoning_effort": "low",
+                    "tools": [FLAT_TOOL],
+                    "text": {"format": form},
+                },
+                source={
+                    "type": "responses",
+                    "metadata": {"a": "b"},
+                    "model": "m",
+                    "instructions_search": "x",
+                    "reasoning_effort": "low",
+                    "temperature": 1,
+                    "top_p": 0.5,
+                    "users": ["u"],
+                    "tools": ["f"],
+                    **TIMES,
+                },
+            )
+            for form in FLAT_FORMATS
+        ),
+    ],
+    ("/v1/chat/completions", "CompletionCreateRequest"): [
+        {
+            "model": "builtin/echo",
+            "messages": [{"role": "user", "content": "x"}],
+            "store": True,
+            "metadata": {"a": "b"},
+            "stream": False,
+        },
+    ],
+    ("/v1/chat/completions/{completion_id}", "CompletionUpdateRequest"): [
+        {"metadata": {"a": "b"}},
+    ],
+    ("/v1/responses", "ResponseCreateRequest"): [
+        {"model": "builtin/echo", "input": "x"},
+        {
+            "model": "builtin/echo",
+            "input": RESPONSE_INPUT,
+            "instructions": "i",
+            "previous_response_id": "resp_x",
+            "store": True,
+            "metadata": {"a": "b"},
+            "stream": False,
+            "temperature": 1,
+            "top_p": 1,
+            "max_output_tokens": 5,
+            "reasoning": {"effort": "low"},
+            "text": {"format": FLAT_FORMATS[0]},
+            "tools": [FLAT_TOOL],
+            "parallel_tool_calls": True,
+            "user": "u",
+        },
     ],
     ("/v1/fine_tuning/alpha/graders/validate", "GraderValidateRequestRequest"): [
         {"grader": STRING_CHECK},
@@ -279,7 +351,9 @@ CASES = [
 @pytest.mark.parametrize(("where", "shape", "body"), CASES)
 def test_a_fault_anywhere_in_a_body_is_refused_by_its_path(where: str, shape: str, body: Any):
     caller = Caller()
-    route = where.removeprefix("/v1").format(eval_id=caller.new_eval()["id"])
+    route = where.removeprefix("/v1").format(
+        eval_id=caller.new_eval()["id"], completion_id=caller.new_completion()["id"]
+    )
     before = stored()
     tried = 0
     for at, what, place in faults({"$ref": f"#/components/schemas/{shape}"}, body):

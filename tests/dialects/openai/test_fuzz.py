@@ -36,7 +36,8 @@ def caller(transactional_db: None) -> tuple[Caller, dict[str, str]]:
     """A caller, and ids that are there, for paths that would else be unknown."""
     caller = Caller()
     eval_id = caller.new_eval()["id"]
-    return caller, {"eval_id": eval_id, "run_id": caller.new_run(eval_id)["id"]}
+    ids = {"eval_id": eval_id, "run_id": caller.new_run(eval_id)["id"]}
+    return caller, {**ids, "completion_id": caller.new_completion()["id"]}
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.evaluations.clients import CallFailed, ChatClient, Echo, Patience, Unlimited
-from apps.evaluations.clients.streams import Assembly, EventTooLong, chunks_of, read_events
+from apps.evaluations.clients.streams import (
+    Assembly,
+    EventTooLong,
+    chunks_of,
+    is_chunk,
+    read_events,
+)
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
 
@@ -92,14 +98,24 @@ def test_tool_calls_are_joined_by_their_index():
     [
         {},
         {"choices": None},
-        {"choices": ["x"]},
-        {"choices": [{"index": "a", "delta": 5}]},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"index": "a"}]},
         {"choices": [{"delta": {"tool_calls": ["x", {"index": 10**9}, {"function": 5}]}}]},
         {"choices": [{"delta": {"content": 5, "tool_calls": 6}}]},
+        {"choices": [{"delta": {"content": "x", "tool_calls": [{}]}}]},
     ],
 )
-def test_a_chunk_of_another_shape_breaks_nothing(chunk):
-    assembled([chunk, chunk])
+def test_an_odd_chunk_breaks_nothing(chunk):
+    assert is_chunk(chunk)
+    odd = {"choices": [{"delta": {"content": 5, "tool_calls": 6}}]}
+    assembled([odd, chunk, chunk]).completion()
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, [], {"choices": 5}, {"choices": ["x"]}, {"choices": [{"delta": "x"}]}]
+)
+def test_other_shapes_are_no_chunks(value):
+    assert not is_chunk(value)
 
 
 # --- asked of a server ---------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""The events by which a response is told while it comes in."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from apps.evaluations.clients import CallFailed
+from apps.evaluations.clients.streams import Assembly
+from apps.evaluations.services.live import Chunk
+from evalplatform.dialects.openai.asking import event, failure_shown
+from evalplatform.dialects.openai.responses_form import output_items
+
+Shown = Callable[[Mapping[str, Any] | None], dict[str, Any]]
+
+
+def response_events(chunks: Iterator[Chunk], shown: Shown, key: str) -> Iterator[bytes]:
+    """Text piece by piece; calls of functions when they are whole.
+
+    shown: the response of a completion, of None while it comes in. key: as in output_items.
+    """
+    number = -1
+
+    def told(kind: str, **fields: Any) -> bytes:
+        nonlocal number
+        number += 1
+        return event({"type": kind, "sequence_number": number, **fields}, kind)
+
+    yield told("response.created", response=shown(None))
+    yield told("response.in_progress", response=shown(None))
+    assembly, place = Assembly(), {"item_id": f"msg_{key}", "output_index": 0, "content_index": 0}
+    has_text = False
+    try:
+        for chunk in chunks:
+            assembly.add(chunk)
+            if text := _text_of(chunk):
+                if not has_text:
+                    has_text = True
+                    yield from _opened(told, place)
+                yield told("response.output_text.delta", **place, delta=text, logprobs=[])
+    except CallFailed as failure:
+        fault = failure_shown(failure)["error"]
+        code, message = fault["code"], fault["message"]
+        yield told("error", code=code, message=message, param=None)
+        return
+    completion = assembly.completion()
+    for index, item in enumerate(output_items(completion, key)):
+        if item["type"] == "message" and has_text:
+            part = item["content"][0]
+            yield told("response.output_text.done", **place, text=part["text"], logprobs=[])
+            yield told("response.content_part.done", **place, part=part)
+        else:
+            yield told("response.output_item.added", output_index=index, item=item)
+        yield told("response.output_item.done", output_index=index, item=item)
+    response = shown(completion)
+    yield told(f"response.{response['status']}", response=response)
+
+
+def _opened(told: Callable[..., bytes], place: Mapping[str, Any]) -> Iterator[bytes]:
+    item = {
+        "id": place["item_id"],
+        "type": "message",
+        "status": "in_progress",
+        "role": "assistant",
+        "content": [],
+    }
+    part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    yield told("response.output_item.added", output_index=0, item=item)
+    yield told("response.content_part.added", **place, part=part)
+
+
+def _text_of(chunk: Chunk) -> str:
+    """What a chunk adds to the text of the first choice."""
+    for choice in chunk.get("choices") or ():
+        if choice.get("index", 0) == 0:
+            content = (choice.get("delta") or {}).get("content")
+            return content if isinstance(content, str) else ""
+    return ""
