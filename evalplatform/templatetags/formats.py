@@ -100,6 +100,12 @@ def plural(count: int | None, words: str) -> str:
 
 
 @register.filter
+def result_word(state: str) -> str:
+    """A result's state in a word. What nothing passes or fails may well have a score."""
+    return "No verdict" if state == "unjudged" else state.capitalize()
+
+
+@register.filter
 def first_line(value: Any, length: int = 120) -> str:
     """The text on one line and cut to a length, so that a table keeps its shape."""
     text = " ".join(str(value).split())

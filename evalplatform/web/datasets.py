@@ -25,10 +25,10 @@ COLUMNS = 6
 
 @dataclass(frozen=True)
 class CaseLine:
-    """A case as a row of the table: the values of its columns, and the whole of it."""
+    """A case as a row of the table: columns with their values, and the whole of it."""
 
     number: int
-    cells: list[str]
+    cells: list[tuple[str, str]]
     item: items.Part
     sample: items.Part | None
 
@@ -71,5 +71,5 @@ def _columns(values: list[dict[str, Any]]) -> list[str]:
 
 def _line(case: TestCase, item: dict[str, Any], columns: list[str]) -> CaseLine:
     sample = items.part_of(parse_json(case.sample)) if case.sample else None
-    cells = [items.as_text(item.get(name)) for name in columns]
+    cells = [(name, items.as_text(item.get(name))) for name in columns]
     return CaseLine(case.position, cells, items.part_of(item), sample)

@@ -17,6 +17,7 @@ from apps.datasets.formats import parse_json
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.reports import Item, Summary, read_items, summary
+from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items
 from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.paging import (
@@ -74,7 +75,7 @@ class ResultFilter:
         """The filter as it reads after "those", empty without one."""
         if not self.state:
             return ""
-        word = Result.State(self.state).label.lower()
+        word = "without a verdict" if self.state == Result.State.UNJUDGED else self.state
         return f"{word} by {self.criterion.name}" if self.criterion else word
 
     @property
@@ -155,7 +156,7 @@ class Verdict:
     def label(self) -> str:
         # A score that passes nothing and fails nothing is a judgement all the same.
         is_score = self.state == Result.State.UNJUDGED and self.value is not None
-        return "Scored" if is_score else Result.State(self.state).label
+        return "Scored" if is_score else result_word(self.state)
 
     @property
     def shows_value(self) -> bool:
@@ -196,18 +197,10 @@ def results_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpRespon
     return render(request, "web/_results.html", context)
 
 
-def run_of(actor: Actor, run_id: UUID) -> Run:
+def run_of(actor: Actor, run_id: UUID, *related: str) -> Run:
     """The run, in whichever of the actor's accounts it is. Raises Http404."""
     runs = Run.objects.visible_to(in_any_account(actor)).present()
-    related = (
-        "account",
-        "evaluation",
-        "source_file",
-        "source_version__dataset",
-        "created_by",
-        "retry_of",
-    )
-    return get_object_or_404(runs.select_related(*related), pk=run_id)
+    return get_object_or_404(runs.select_related("account", "evaluation", *related), pk=run_id)
 
 
 def results_context(request: HttpRequest, report: Summary) -> dict[str, Any]:
@@ -251,7 +244,9 @@ def _tabs(report: Summary, narrowed: ResultFilter) -> Iterator[Tab]:
         count = getattr(criterion or counts, state.value)
         # Most runs judge every result: the word would only be in the way.
         if count or state != Result.State.UNJUDGED:
-            yield Tab(state.label, count, narrowed.with_state(state), narrowed.state == state)
+            yield Tab(
+                result_word(state), count, narrowed.with_state(state), narrowed.state == state
+            )
 
 
 def _lines(

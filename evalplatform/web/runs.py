@@ -44,6 +44,8 @@ EVALUATIONS_OFFERED = 50
 # An id at the end of what was typed, with or without its dashes and a caller's prefix.
 ID = re.compile(r"([0-9a-f]{32})$")
 ORDER = newest_first(Run)
+# What a run's page names beside the run.
+SHOWN = ("source_file", "source_version__dataset", "created_by", "retry_of")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def views_of(runs: Sequence[Run]) -> list[RunView]:
 @signed_in
 @require_safe
 def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
-    found = run_of(actor, run_id)
+    found = run_of(actor, run_id, *SHOWN)
     actor = in_account_of(request, actor, found)
     context = run_context(actor, found)
     context |= results_context(request, context["view"].summary)
@@ -169,7 +171,7 @@ def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
 @require_safe
 def run_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
     """What of a run's page changes while it is going, but for the results."""
-    return render(request, "web/_run.html", run_context(actor, run_of(actor, run_id)))
+    return render(request, "web/_run.html", run_context(actor, run_of(actor, run_id, *SHOWN)))
 
 
 def run_context(actor: Actor, run: Run) -> dict[str, Any]:
@@ -191,6 +193,7 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
         "has_means": view.has_means,
         "metadata": items.fields_of(parse_json(run.metadata)),
         "asked": items.messages_of(target.get("messages")),
+        "asked_from": target.get("reference"),
         "params": items.fields_of(target.get("params") or {}),
         "retries": run.retries.present().order_by("created_at", "id")[:5],
     }

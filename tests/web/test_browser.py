@@ -1,0 +1,237 @@
+"""A real browser on a served instance: what a person sees while runs are going."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.model_server import ModelServer, running
+from tests.served import Served, wait_until
+
+pytestmark = pytest.mark.slow
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
+ACCOUNT = "Web"
+
+
+def chromium() -> str | None:
+    named = os.environ.get("E2E_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Closed with this module: while it is open, Django takes this thread for an async one."""
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium: set E2E_CHROMIUM or put one on PATH")
+    arguments = ["--disable-dev-shm-usage"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path, args=arguments)
+
+
+@dataclass(frozen=True)
+class Site:
+    served: Served
+    models: ModelServer
+    key: str
+
+    @property
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.served.base_url}/v1", api_key=self.key)
+
+    def start(self, model: str, rows: int, name: str) -> Any:
+        """A run that asks `model` about some rows; a model that repeats fails every second one."""
+        with self.client as client:
+            evaluation = client.evals.create(
+                name="Echoes",
+                data_source_config={
+                    "type": "custom",
+                    "item_schema": {"type": "object"},
+                    "include_sample_schema": True,
+                },
+                testing_criteria=[
+                    {
+                        "type": "string_check",
+                        "name": "same",
+                        "input": "{{ sample.output_text }}",
+                        "reference": "{{ item.wanted }}",
+                        "operation": "eq",
+                    }
+                ],
+            )
+            items = [
+                {"item": {"asked": f"text {n}", "wanted": f"text {n if n % 2 else 'x'}"}}
+                for n in range(rows)
+            ]
+            return client.evals.runs.create(
+                evaluation.id,
+                name=name,
+                data_source={
+                    "type": "completions",
+                    "model": model,
+                    "source": {"type": "file_content", "content": items},
+                    "input_messages": {
+                        "type": "template",
+                        "template": [{"role": "user", "content": "{{ item.asked }}"}],
+                    },
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder: Path = tmp_path_factory.mktemp("site")
+    password = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    with running() as models, Served(folder, password) as served:
+        served.manage("createsuperuser", "--noinput", "--email", EMAIL)
+        key = served.manage("create_api_key", "--account", ACCOUNT, "--email", EMAIL).strip()
+        served.manage(
+            *("add_endpoint", "--account", ACCOUNT, "--base-url", models.base_url),
+            *("--allow-private", "--concurrency", "2", "quick", "slow:0.4", "slow:60"),
+        )
+        yield Site(served, models, key)
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """Signed in, and failing the test for any error in the browser's console."""
+    context = browser.new_context(base_url=site.served.base_url)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+    sign_in(page, "/app/runs/")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def sign_in(page: Page, path: str) -> None:
+    page.goto(path)
+    page.fill("#email", EMAIL)
+    page.fill("#password", PASSWORD)
+    page.click("main button")
+
+
+def test_the_example_of_the_empty_list_runs_and_its_run_appears_by_itself(
+    page: Page, site: Site
+) -> None:
+    expect(page.get_by_role("heading", name="No runs yet")).to_be_visible()
+    page.evaluate("window.untouched = true")
+    program = page.inner_text("#start-code").replace("YOUR_KEY", site.key)
+    exec(compile(program, "start-code", "exec"), {"print": lambda *_: None})
+    line = page.get_by_role("row").filter(has_text="First run")
+    expect(line).to_contain_text("Completed", timeout=15_000)
+    expect(line).to_contain_text("0%")
+    assert page.evaluate("window.untouched"), "the page was loaded anew"
+
+
+def test_a_run_moves_on_screen_without_reload_and_never_a_second_late(
+    page: Page, site: Site
+) -> None:
+    run = site.start("slow:0.4", 60, "Moving")
+    page.goto(run.report_url)
+    page.evaluate("window.untouched = true")
+    shown = page.locator("#run .progress-line strong")
+    expect(shown).to_have_text(re.compile(r"[1-9]"), timeout=15_000)
+    for _ in range(4):
+        answered = site.models.counts()["answered"]
+        # Answers are stored within half a second, and shown within another.
+        page.wait_for_timeout(1_000)
+        assert int(shown.inner_text()) >= answered - site.models.counts()["in_flight"] - 2
+    assert page.evaluate("window.untouched")
+    assert page.locator("#results tbody tr").count() > 0
+
+
+def test_a_run_is_canceled_and_retried_on_its_page(page: Page, site: Site) -> None:
+    run = site.start("slow:0.4", 60, "Stopped")
+    page.goto(run.report_url)
+    page.click("#ask-cancel")
+    # A question stays while the page behind it changes.
+    page.wait_for_timeout(1_600)
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator(".alert-success")).to_contain_text("The run is canceled.")
+    expect(page.locator("#run .head .badge")).to_have_text("Canceled")
+    site.served.manage(
+        *("add_endpoint", "--account", ACCOUNT, "--base-url", site.models.base_url),
+        *("--allow-private", "--concurrency", "64"),
+    )
+    page.click("#ask-retry")
+    page.get_by_role("button", name="Start the retry").click()
+    expect(page.locator("h1")).to_have_text("Stopped (retry)")
+    expect(page.locator("#run .head .badge")).to_have_text("Completed", timeout=20_000)
+    expect(page.locator("#results-title + nav [aria-current]")).to_have_text("All 60")
+
+
+def test_failures_are_stepped_through_with_the_arrow_keys(page: Page, site: Site) -> None:
+    run = site.start("quick", 9, "Stepped")
+    page.goto(run.report_url)
+    expect(page.locator("#run .head .badge")).to_have_text("Completed", timeout=15_000)
+    page.get_by_role("link", name=re.compile("^Failed")).click()
+    page.get_by_role("link", name="Row 0", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Row 0")
+    expect(page.locator("#expected")).to_have_text("text x")
+    for row in (2, 4, 6, 8):
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("h1")).to_have_text(f"Row {row}")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("h1")).to_have_text("Row 6")
+    page.get_by_role("link", name="Stepped").click()
+    expect(page).to_have_url(re.compile(r"state=failed&row=6#results$"))
+
+
+def test_the_pages_work_without_scripts(browser: Browser, site: Site) -> None:
+    run = site.start("slow:60", 60, "Plain")
+    context = browser.new_context(base_url=site.served.base_url, java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, f"/app/runs/?q={run.id}")
+    page.get_by_role("link", name="Plain").click()
+    page.click("#ask-cancel")
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("#run .head .badge")).to_have_text("Canceled")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_its_window(
+    browser: Browser, site: Site, width: int, scheme: Any
+) -> None:
+    run = site.start("quick", 3, "A name without any spaces " + "x" * 200)
+    with site.client as client:
+        wait_until(
+            lambda: client.evals.runs.retrieve(run.id, eval_id=run.eval_id).status == "completed",
+            15,
+        )
+    context = browser.new_context(
+        base_url=site.served.base_url,
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+    )
+    page = context.new_page()
+    sign_in(page, run.report_url)
+    result = page.locator(".row-link").first.get_attribute("href")
+    evaluation = page.locator(".crumbs a").last.get_attribute("href")
+    for path in (
+        run.report_url,
+        result,
+        evaluation,
+        "/app/runs/",
+        "/app/evaluations/",
+        "/app/datasets/",
+    ):
+        page.goto(path)
+        excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert excess <= 0, path
+    context.close()
