@@ -84,7 +84,7 @@ def test_a_threshold_that_is_not_finite_is_refused(value):
     assert len(error.message) < 200
 
 
-@pytest.mark.parametrize("kind", GRADERS)
+@pytest.mark.parametrize("kind", SETTINGS)
 @given(data=st.data(), value=JSON_VALUES.filter(lambda value: not isinstance(value, str)))
 def test_no_value_that_is_no_text_is_taken_for_one(kind, data, value):
     name = data.draw(st.sampled_from([name for name in SETTINGS[kind] if name != "pass_threshold"]))
@@ -103,7 +103,7 @@ def test_a_long_value_is_cut_in_the_message():
     assert len(refusal("string_check", {**STRING_CHECK, "operation": "x" * 10_000}).message) < 250
 
 
-@pytest.mark.parametrize("kind", GRADERS)
+@pytest.mark.parametrize("kind", SETTINGS)
 @pytest.mark.parametrize("sample", [None, {}, {"output_text": "x"}])
 def test_a_missing_variable_makes_the_mark_errored(kind, sample):
     mark = build_grader(kind, SETTINGS[kind]).grade(Sample({}, sample))
@@ -114,7 +114,7 @@ def test_a_missing_variable_makes_the_mark_errored(kind, sample):
     assert mark.errored
 
 
-@pytest.mark.parametrize("kind", GRADERS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_a_template_that_fills_the_memory_makes_the_mark_errored(kind):
     grader = build_grader(kind, {**SETTINGS[kind], "input": "{{item.a}}" * 300})
     mark = grader.grade(Sample({"a": "x" * 100_000}, None))

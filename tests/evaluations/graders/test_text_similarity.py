@@ -209,19 +209,12 @@ def test_the_evidence_of_meteor_names_the_stages_that_ran():
     assert similarity("meteor").grade(pair("cats", "cat")).evidence == "exact, stem"
 
 
-def test_cosine_is_refused_for_want_of_an_embedding_model():
-    with pytest.raises(InvalidSetting) as caught:
-        similarity("cosine")
-    assert (caught.value.field, caught.value.code) == ("evaluation_metric", "invalid_value")
-    assert "no embedding model is configured" in caught.value.message
-
-
 @pytest.mark.parametrize("metric", ["rouge_6", "rouge_0", "ROUGE_1", "rouge", "levenshtein", ""])
 def test_an_unknown_metric_is_refused_by_name(metric):
     with pytest.raises(InvalidSetting) as caught:
         similarity(metric)
     assert caught.value.field == "evaluation_metric"
-    assert caught.value.message.endswith(f'rouge_l, not "{metric}".')
+    assert caught.value.message.endswith(f'rouge_l, cosine, not "{metric}".')
 
 
 @pytest.mark.parametrize("metric", METRICS)
