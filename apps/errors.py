@@ -1,4 +1,4 @@
-"""The few words that Django lacks for what services raise, each with its status left to the face."""
+"""The few words that Django lacks for what services raise; a face gives each its own status."""
 
 from django.core.exceptions import ValidationError
 

@@ -1,6 +1,6 @@
 """Make the database that the tests on PostgreSQL connect to, where it is missing.
 
-    python -m tests.services postgres://postgres@127.0.0.1:5432/evalplatform_tests
+python -m tests.services postgres://postgres@127.0.0.1:5432/evalplatform_tests
 """
 
 import sys
