@@ -6,12 +6,14 @@ from typing import Any
 from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
 from apps.evaluations.graders.cosine import CosineSimilarity
 from apps.evaluations.graders.label_model import LabelModel
+from apps.evaluations.graders.python_code import PythonCode
 from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
 from apps.evaluations.graders.text_similarity import TextSimilarity
 
 GRADERS: dict[str, type[Grader]] = {
-    grader.kind: grader for grader in (LabelModel, ScoreModel, StringCheck, TextSimilarity)
+    grader.kind: grader
+    for grader in (LabelModel, PythonCode, ScoreModel, StringCheck, TextSimilarity)
 }
 
 

@@ -29,7 +29,8 @@ class Fault:
 class Mark:
     """A grader's verdict on one sample.
 
-    value and error exclude each other: a mark has either a value or the fault that prevented one.
+    A mark without a value is errored by its fault. A fault beside a value says why that is 0, where
+    a contract calls failed what could not be judged (openai, section 13.3).
     passed is None where the grader has no notion of passing, or no value.
     """
 
@@ -40,7 +41,7 @@ class Mark:
 
     @property
     def errored(self) -> bool:
-        return self.error is not None
+        return self.value is None
 
     @classmethod
     def errored_by(cls, code: str, message: str) -> Self:

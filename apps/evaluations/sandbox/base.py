@@ -1,0 +1,148 @@
+"""What every runner of untrusted Python is, and how one is tried before it is trusted."""
+
+import json
+import math
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+LONGEST_SECONDS = 120
+TRACEBACK_LENGTH = 4000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call of grade() may use; the counts hold for the call's process.
+
+    disk_bytes: all that it may write, in /tmp. result_bytes: what it may write to the channel of
+    its result, forged results included. Source: contracts/openai.md, section 13.3.
+    """
+
+    seconds: float = 10
+    memory_bytes: int = 2 << 30
+    disk_bytes: int = 64 << 20
+    result_bytes: int = 64 << 10
+    open_files: int = 64
+    threads: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= LONGEST_SECONDS:
+            raise ValueError(f"a grader has more than 0 and at most {LONGEST_SECONDS} seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The two arguments of one call of grade(), as JSON values."""
+
+    sample: Mapping[str, Any]
+    item: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How one call of grade() ended.
+
+    scored: value is what it returned, finite. raised: text is its traceback, or what is wrong with
+    what it returned. lost: text names the limit that ended it. unavailable: it was not called,
+    because no sandbox could be had; text says why.
+    """
+
+    end: Literal["scored", "raised", "lost", "unavailable"]
+    value: float = 0.0
+    text: str = ""
+
+    @classmethod
+    def scored(cls, value: float) -> Self:
+        if math.isfinite(value):
+            return cls("scored", value)
+        return cls("raised", text=f"grade() returned {value}, which is no finite number.")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a runner cannot be used on this machine."""
+
+    message: str
+
+
+class Runner(Protocol):
+    """A way to run graders apart from everything else."""
+
+    name: str
+
+    def probe(self) -> Refusal | None:
+        """Run a tiny grader that tries to break out; None when it scores and does not."""
+
+    def packages(self) -> dict[str, str]:
+        """The distributions that graders may import here, with their versions."""
+
+    def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[Ran]:
+        """Call this source's grade() once for each case; no call knows of another case."""
+
+
+PROBE = """
+import os, socket
+
+def opens(path):
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+def connects(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+def writes(folder):
+    try:
+        os.close(os.open(folder + "/probe", os.O_CREAT | os.O_WRONLY))
+    except OSError:
+        return False
+    return True
+
+def forks():
+    try:
+        child = os.fork()
+    except OSError:
+        return False
+    if child == 0:
+        os._exit(0)
+    return True
+
+def grade(sample, item):
+    found = [path for path in item["paths"] if opens(path)]
+    found += [folder for folder in item["folders"] if writes(folder)]
+    found += [name for name in item["names"] if name in os.environ]
+    if connects(item["port"]):
+        found.append("the loopback interface")
+    if forks():
+        found.append("further processes")
+    if found:
+        raise AssertionError("within reach: " + ", ".join(found))
+    return sample["expected"]
+"""
+PROBE_SCORE = 0.25
+
+
+def probe(runner: Runner) -> Refusal | None:
+    """Try the runner on a grader that looks for what this very process can see and reach."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        item = {
+            "paths": ["/etc/passwd", "/proc/self/environ", "/proc/1/environ", __file__],
+            "folders": ["/", "/dev", "/etc", "/usr/lib", str(Path(__file__).parent)],
+            "names": sorted(set(os.environ) - {"HOME", "LANG", "PATH", "PWD"}),
+            "port": server.getsockname()[1],
+        }
+        case = Case({"expected": PROBE_SCORE}, json.loads(json.dumps(item)))
+        [ran] = runner.run(PROBE, [case], Limits())
+    if ran == Ran.scored(PROBE_SCORE):
+        return None
+    return Refusal(ran.text.strip() or f"the probe ended as {ran.end} with {ran.value}")

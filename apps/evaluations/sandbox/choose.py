@@ -1,0 +1,79 @@
+"""Which runner this machine can be trusted with; found once a process."""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from apps.evaluations.sandbox.base import Limits, Refusal, Runner
+from apps.evaluations.sandbox.bubblewrap import Bubblewrap
+
+REFUSED_SECONDS = 30  # how long a refusal is believed: a probe may fail on a machine out of breath
+
+
+@dataclass
+class Choice:
+    """What the machine's operator decides, and what became of it.
+
+    folder: shared by all processes that run graders.
+    """
+
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+    runner: Runner | None = None
+    refusals: tuple[Refusal, ...] = ()
+    refused_at: float = -REFUSED_SECONDS
+    lock: Lock = field(default_factory=Lock)
+
+    def look(self) -> None:
+        with self.lock:
+            if self.runner or time.monotonic() - self.refused_at < REFUSED_SECONDS:
+                return
+            refusals = []
+            for runner in _candidates(self.folder):
+                refusal = runner.probe()
+                if refusal is None:
+                    self.runner = runner
+                    return
+                refusals.append(refusal)
+            self.refusals = tuple(dict.fromkeys(refusals))
+            self.refused_at = time.monotonic()
+
+
+_choice = Choice(Path(tempfile.gettempdir()) / f"graders-{os.getuid()}")
+
+
+def configure(folder: Path, limits: Limits | None = None) -> None:
+    """Say where the processes of this machine count their graders, and what each of these may use.
+
+    To be called before the first grader runs, in every process alike.
+    """
+    global _choice
+    _choice = Choice(folder, limits or Limits())
+
+
+def limits() -> Limits:
+    return _choice.limits
+
+
+def find_runner() -> Runner | None:
+    """The first runner whose probe passes, or None."""
+    _choice.look()
+    return _choice.runner
+
+
+def why_none() -> str:
+    """What a machine without a runner needs, for whoever can do something about it."""
+    _choice.look()
+    refused = "; ".join(refusal.message.rstrip(".") for refusal in _choice.refusals)
+    return (
+        "Python graders are off: this server has no sandbox to run them in. To enable them, "
+        "install bubblewrap (the command bwrap) on Linux and allow it user namespaces "
+        f"(sysctl user.max_user_namespaces above 0). What was tried: {refused}."
+    )
+
+
+def _candidates(folder: Path) -> list[Runner]:
+    return [Bubblewrap(folder, as_root=os.geteuid() == 0)]

@@ -1,0 +1,329 @@
+"""The program inside the sandbox: gives each case a process of its own, and kills what it leaves.
+
+It is process 1 of its namespace, so that nothing inside can kill it and everything dies with it.
+It never sees a case: it passes on two pipes, one to read the case from and one for the result.
+Standard library only: this file alone is mounted there.
+
+Its control socket, standard input, carries
+  a setup, length and JSON, answered by READY;
+  for each case one byte with the two pipes, then one byte when the host has what it wants,
+  answered by the case's wait status and whether /tmp is as clean as before.
+"""
+
+import ast
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import linecache
+import math
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+import types
+from typing import Any, NoReturn
+
+READY = b"R"
+LENGTH = struct.Struct("<Q")
+REPORT = struct.Struct("<i?")
+NONCE_BYTES = 32
+# A result is the case's nonce, one of these, and eight bytes of float or a text.
+SCORED, RAISED, NO_MEMORY = b"V", b"E", b"M"
+SCORE = struct.Struct("<d")
+
+FILE_NAME = "grader.py"
+SCRATCH = "/tmp"  # noqa: S108  a file system of the sandbox's own
+PACKAGES = "/packages"
+SIDE_EFFECTS = {"antigravity", "this"}
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+SECCOMP_MODE_FILTER = 2
+ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+NUMBER_AT, ARCH_AT, FIRST_ARGUMENT_AT = 0, 4, 16
+CLONE_THREAD = 0x10000
+X32_NUMBERS = 0x40000000
+STEP_BYTES = 8
+DRIVER_FILES = 256  # more than this program ever has open
+
+CLONE3 = 435
+
+# The namespaces already keep a grader in; this keeps it from what they leave: further processes,
+# its driver, memory outside its limit, and corners of the kernel that no grader needs.
+# By machine: the audit architecture, then the numbers of clone and prlimit64, then those refused.
+REFUSED_ANYWHERE = (
+    *(425, 426, 427),  # io_uring
+    *(428, 429, 430, 431, 432, 433, 442),  # the newer mounting calls
+    *(438, 440, 447),  # pidfd_getfd, process_madvise, memfd_secret
+)
+CALLS: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
+    "x86_64": (
+        0xC000003E,
+        56,
+        302,
+        (
+            *(57, 58, 59, 322),  # fork, vfork, execve, execveat
+            *(41, 101, 310, 311, 312),  # socket, ptrace, process_vm_readv and _writev, kcmp
+            *(272, 308, 165, 166, 155, 161),  # unshare, setns, mount, umount2, pivot_root, chroot
+            *(248, 249, 250, 321, 298, 323),  # keys, bpf, perf_event_open, userfaultfd
+            *(319, 29, 68, 64, 240),  # memfd_create, shmget, msgget, semget, mq_open
+            *(141, 251, 203, 144, 142, 314),  # priorities and schedulers, also of others
+            *(279, 256),  # move_pages, migrate_pages
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        220,
+        261,
+        (
+            *(221, 281),  # execve, execveat; the rest in the order above
+            *(198, 117, 270, 271, 272),
+            *(97, 268, 40, 39, 41, 51),
+            *(217, 218, 219, 280, 241, 282),
+            *(279, 194, 186, 190, 180),
+            *(140, 30, 122, 119, 118, 274),
+            *(239, 238),
+        ),
+    ),
+}
+
+
+def seccomp_program(machine: str) -> bytes:
+    """The filter of a grader's process. Raises KeyError for a machine without numbers above."""
+    architecture, clone, prlimit, refused = CALLS[machine]
+
+    def step(code: int, value: int, holds: int = 0, fails: int = 0) -> bytes:
+        return struct.pack("<HBBI", code, holds, fails, value)
+
+    program = [
+        step(LOAD, ARCH_AT),
+        step(EQUAL, architecture, holds=1),
+        step(RETURN, KILL),
+        step(LOAD, NUMBER_AT),
+        step(AT_LEAST, X32_NUMBERS, fails=1),
+        step(RETURN, EPERM),
+    ]
+    for number in (*refused, *REFUSED_ANYWHERE):
+        program += [step(EQUAL, number, fails=1), step(RETURN, EPERM)]
+    # Its flags lie in memory, where no filter looks; the C library falls back to clone.
+    program += [step(EQUAL, CLONE3, fails=1), step(RETURN, ENOSYS)]
+    program += [
+        step(EQUAL, clone, fails=4),
+        step(LOAD, FIRST_ARGUMENT_AT),
+        step(ANY_BIT, CLONE_THREAD, holds=1),
+        step(RETURN, EPERM),
+        step(RETURN, ALLOW),
+    ]
+    # Of its own process only: the driver's limits are the same user's.
+    program += [
+        step(EQUAL, prlimit, fails=4),
+        step(LOAD, FIRST_ARGUMENT_AT),
+        step(EQUAL, 0, holds=1),
+        step(RETURN, EPERM),
+        step(RETURN, ALLOW),
+    ]
+    program.append(step(RETURN, ALLOW))
+    return b"".join(program)
+
+
+class Program(ctypes.Structure):
+    """The kernel's struct sock_fprog."""
+
+    _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_char_p)]
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+
+
+def prctl(option: int, first: int, second: int = 0) -> None:
+    """Call prctl. Raises OSError."""
+    if LIBC.prctl(option, first, second, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def become_nobody(user: int | None) -> None:
+    """Give up what is left of root, and keep what runs as the same user out of this process."""
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    with contextlib.suppress(OSError):
+        os.setuid(0)
+        raise SystemExit("the sandbox could not give up its privileges")
+    # After the change of user, which resets both.
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL.value)
+    prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    # What has no handler does not reach a process 1.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def preload(tree: ast.Module) -> None:
+    """Import, once for all cases, what the source imports of the library and of the packages."""
+    packages = {name.partition(".")[0] for name in os.listdir(PACKAGES)}
+    known = (packages | sys.stdlib_module_names) - SIDE_EFFECTS
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        if name.partition(".")[0] in known:
+            # Whoever imports it in vain is told so in its own traceback.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def confine(setup: dict[str, Any], program: bytes) -> None:
+    """Put this process under its limits, for good."""
+    for kind, limit in (
+        (resource.RLIMIT_AS, setup["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, setup["disk_bytes"]),
+        (resource.RLIMIT_NOFILE, setup["open_files"]),
+        (resource.RLIMIT_NPROC, setup["threads"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(kind, (limit, limit))
+    steps = Program(len(program) // STEP_BYTES, program)
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(steps))
+
+
+def read_exactly(descriptor: int, length: int) -> bytes:
+    """Read this many bytes. Raises EOFError when there are fewer."""
+    parts = []
+    while length:
+        part = os.read(descriptor, min(length, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def as_score(returned: object) -> float:
+    """The float that grade() returned. Raises TypeError, ValueError or OverflowError for others."""
+    is_text = isinstance(returned, (str, bytes, bytearray))
+    if is_text or not hasattr(type(returned), "__float__") or getattr(returned, "ndim", False):
+        raise TypeError(f"grade() must return a number, not {type(returned).__name__}")
+    value = float(returned)  # type: ignore[arg-type]
+    if not math.isfinite(value):
+        raise ValueError(f"grade() must return a finite number, not {value}")
+    return value
+
+
+def told(error: BaseException, length: int) -> bytes:
+    """The traceback as the grader's author would see it: without this file, its end if long."""
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_code.co_filename == __file__:
+        place = place.tb_next
+    text = "".join(traceback.format_exception(type(error), error, place))
+    text = text if len(text) <= length else f"…{text[1 - length :]}"
+    return text.encode(errors="backslashreplace")
+
+
+def call(code: types.CodeType, case: dict[str, Any], traceback_length: int) -> bytes:
+    """Run the source and its grade() on this case; what came of it, in the words of the channel."""
+    module = types.ModuleType("grader")
+    sys.modules["grader"] = module
+    try:
+        exec(code, module.__dict__)  # noqa: S102  what all of this is for
+        if not callable(grade := module.__dict__.get("grade")):
+            raise NameError("the source defines no function grade(sample, item)")
+        return SCORED + SCORE.pack(as_score(grade(case["sample"], case["item"])))
+    except MemoryError:
+        return NO_MEMORY
+    except BaseException as error:  # noqa: BLE001  SystemExit is no score either
+        return RAISED + told(error, traceback_length)
+
+
+def work(
+    code: types.CodeType, setup: dict[str, Any], program: bytes, case_from: int, result_to: int
+) -> NoReturn:
+    """Be the process of one case."""
+    low, high = sorted((case_from, result_to))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, DRIVER_FILES)
+    # Kept from the case's code, which may change the modules they come from.
+    write, leave = os.write, os._exit
+    confine(setup, program)
+    [length] = LENGTH.unpack(read_exactly(case_from, LENGTH.size))
+    result = call(code, json.loads(read_exactly(case_from, length)), setup["traceback_length"])
+    # Not asked for before, so that it was nowhere to be found while the case's code ran.
+    write(result_to, read_exactly(case_from, NONCE_BYTES) + result)
+    leave(0)
+
+
+def end_all(child: int) -> int:
+    """Kill whatever still runs here; the child's wait status."""
+    status = 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    while True:
+        try:
+            process, ended = os.wait()
+        except ChildProcessError:
+            return status
+        if process == child:
+            status = ended
+
+
+def scratch_state() -> tuple[int, list[str]] | None:
+    """Changes with whatever is done in the scratch folder or to it."""
+    try:
+        return os.stat(SCRATCH).st_ctime_ns, os.listdir(SCRATCH)
+    except OSError:
+        return None
+
+
+def main() -> None:
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(0))
+    [length] = LENGTH.unpack(read_exactly(control.fileno(), LENGTH.size))
+    setup = json.loads(read_exactly(control.fileno(), length))
+    program = seccomp_program(os.uname().machine)
+    become_nobody(setup["user"])
+    sys.path.append(PACKAGES)
+    tree = ast.parse(setup["source"], FILE_NAME)
+    preload(tree)
+    code = compile(tree, FILE_NAME, "exec")
+    lines = [f"{line}\n" for line in setup["source"].split("\n")]
+    linecache.cache[FILE_NAME] = (len(setup["source"]), None, lines, FILE_NAME)
+    del tree
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nothing, standard)
+    os.close(nothing)
+    gc.collect()
+    gc.freeze()
+    untouched = scratch_state()
+    control.send(READY)
+    while True:
+        order, pipes, _, _ = socket.recv_fds(control, 1, 2)
+        if not order:
+            return
+        child = os.fork()
+        if child == 0:
+            # Whatever happens here, this process must not become a second driver.
+            try:
+                work(code, setup, program, *pipes)
+            finally:
+                os._exit(1)
+        for pipe in pipes:
+            os.close(pipe)
+        if not control.recv(1):
+            return
+        status = end_all(child)
+        control.send(REPORT.pack(status, scratch_state() == untouched))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""What a runner makes of graders that mean no harm, and how the sandbox is chosen."""
+
+import math
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.evaluations import sandbox
+from apps.evaluations.sandbox import Case, Limits, Ran
+from apps.evaluations.sandbox.bubblewrap import Bubblewrap, Talk
+from apps.evaluations.sandbox.driver import CALLS, seccomp_program
+from apps.evaluations.sandbox.slots import Slot
+
+
+def test_each_case_is_given_its_own_arguments_in_their_order(runner):
+    source = "def grade(sample, item):\n    return sample['number'] - item['number']\n"
+    cases = [Case({"number": 2 * number}, {"number": number}) for number in range(100)]
+    assert runner.run(source, cases, Limits()) == [Ran("scored", float(n)) for n in range(100)]
+
+
+def test_what_one_call_changes_no_other_sees(run):
+    source = """
+        seen = []
+        def grade(sample, item):
+            seen.append(item)
+            item["word"] = sample["word"] = "changed"
+            return len(seen)
+    """
+    assert run(source, [{"word": "kept"}] * 3) == [Ran("scored", 1.0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("returned", "value"),
+    [
+        ("True", 1.0),
+        ("False", 0.0),
+        ("3", 3.0),
+        ("-2.5", -2.5),
+        ("__import__('fractions').Fraction(1, 4)", 0.25),
+        ("__import__('numpy').float32(0.5)", 0.5),
+        ("__import__('numpy').bool_(True)", 1.0),
+        ("__import__('numpy').array(0.5)", 0.5),
+    ],
+)
+def test_a_number_is_a_score_whatever_its_type(run, returned, value):
+    assert run(f"def grade(sample, item): return {returned}", [{}]) == [Ran("scored", value)]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "None", "'1.0'", "b'1'", "[1.0]", "{}", "1j", "float('nan')", "float('inf')", "10 ** 400",
+        "__import__('numpy').array([0.5])", "__import__('numpy').str_('1')",
+    ],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_told_as_an_error(run, returned):
+    [ran] = run(f"def grade(sample, item): return {returned}", [{}])
+    assert ran.end == "raised"
+    assert ran.text.rstrip().splitlines()[-1].split(":")[0] in {
+        "TypeError",
+        "ValueError",
+        "OverflowError",
+    }
+
+
+def test_a_traceback_shows_the_grader_and_not_the_driver(run):
+    source = """
+        def helper(item):
+            return item["missing"]
+
+        def grade(sample, item):
+            return helper(item)
+    """
+    [ran] = run(source, [{}])
+    assert 'File "grader.py", line 6, in grade' in ran.text
+    assert 'return item["missing"]' in ran.text
+    assert "KeyError: 'missing'" in ran.text
+    assert "driver" not in ran.text
+
+
+def test_a_long_traceback_keeps_its_end(run):
+    [ran] = run("def grade(sample, item): raise ValueError('é' * 100_000 + 'the end')", [{}])
+    assert len(ran.text) <= 4000
+    assert ran.text.endswith("the end\n")
+
+
+def test_a_source_that_raises_when_it_is_loaded_fails_every_case(run):
+    ran = run("raise ValueError('not today')\ndef grade(sample, item): return 1", [{}] * 2)
+    assert [one.end for one in ran] == ["raised"] * 2
+    assert "not today" in ran[0].text
+
+
+def test_a_source_without_grade_says_so(run):
+    [ran] = run("x = 1", [{}])
+    assert "no function grade" in ran.text
+
+
+def test_the_packages_it_names_can_be_imported(run, runner):
+    packages = runner.packages()
+    assert {"numpy", "scipy", "rapidfuzz"} <= set(packages)
+    source = """
+        import numpy
+        from rapidfuzz import fuzz
+        from scipy.stats import spearmanr
+
+        def grade(sample, item):
+            fuzz.ratio("a", "b")
+            return spearmanr(numpy.arange(5), numpy.arange(5)).statistic
+    """
+    [ran] = run(source, [{}])
+    assert ran.end == "scored"
+    assert math.isclose(ran.value, 1.0)
+
+
+def test_a_package_that_is_not_offered_is_not_found(run):
+    [ran] = run("import django\ndef grade(sample, item): return 1", [{}])
+    assert "ModuleNotFoundError" in ran.text
+
+
+def test_an_item_larger_than_a_pipe_arrives_whole(run):
+    source = "def grade(sample, item): return len(item['text'])"
+    assert run(source, [{"text": "é" * 3_000_000}]) == [Ran("scored", 3_000_000.0)]
+
+
+def test_who_does_not_read_a_large_item_to_its_end_is_alone(run):
+    source = "import os\nif __name__: os._exit(3)\ndef grade(sample, item): return 1"
+    assert {one.end for one in run(source, [{"text": "x" * 3_000_000}] * 2)} == {"lost"}
+
+
+def test_a_sandbox_that_does_not_start_leaves_every_case_unjudged(tmp_path, monkeypatch):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho it cannot be >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    runner = Bubblewrap(tmp_path / "slots", as_root=True)
+    ran = runner.run("def grade(sample, item): return 1", [Case({}, {})] * 200, Limits())
+    assert {one.end for one in ran} == {"unavailable"}
+    assert len(ran) == 200
+    assert "it cannot be" in ran[0].text
+    refusal = runner.probe()
+    assert refusal is not None
+    assert "it cannot be" in refusal.message
+
+
+def test_without_bubblewrap_there_is_no_runner_and_a_way_to_have_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sandbox.configure(tmp_path)
+    assert sandbox.find_runner() is None
+    assert "install bubblewrap" in sandbox.why_none()
+    assert "bubblewrap is not installed" in sandbox.why_none()
+
+
+def test_limits_outside_what_the_contract_allows_are_refused():
+    for seconds in (0, -1, 121, math.nan):
+        with pytest.raises(ValueError, match="at most 120 seconds"):
+            Limits(seconds=seconds)
+
+
+def test_no_more_places_are_held_than_there_are(tmp_path: Path):
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        for _ in range(20):
+            with Slot(tmp_path, 2) as slot:
+                slot.take()
+                with lock:
+                    running += 1
+                    most = max(most, running)
+                with lock:
+                    running -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most <= 2
+
+
+def test_who_does_not_wait_gets_no_place_that_is_held(tmp_path: Path):
+    with Slot(tmp_path, 1) as first, Slot(tmp_path, 1) as second:
+        assert first.take()
+        assert not second.take(wait=False)
+        first.release()
+        assert second.take(wait=False)
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_without_the_nonce_are_a_score(said: bytes):
+    nonce = b"5f" * 16
+    ran = Talk(said, late=False).judge(nonce, 0, Limits())
+    assert ran.end == "lost" or said.startswith(nonce)
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_only_finite_values_are_scores(value: float):
+    ran = Ran.scored(value)
+    assert (ran.end == "scored") == math.isfinite(value)
+
+
+@pytest.mark.parametrize("machine", CALLS)
+def test_a_filter_is_whole_steps_that_end_in_a_return(machine: str):
+    program = seccomp_program(machine)
+    assert len(program) % 8 == 0
+    assert program[-8:-6] == b"\x06\x00"
