@@ -1,11 +1,11 @@
 """The reading side: what came of a run, as dataclasses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from apps.datasets.formats import parse_json
 from apps.evaluations.engine.source import Row, rows_at
@@ -19,6 +19,8 @@ from apps.evaluations.engine.tally import (
     Tally,
 )
 from apps.evaluations.models import Criterion, Result, Run, Score, Shard
+
+PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,20 @@ def read_items(run: Run, results: Iterable[Result]) -> list[Item]:
         scores[score.result_id].append(score)
     rows = rows_at(run, (result.row_index for result in results))
     return [_item(result, rows[result.row_index], scores[result.pk]) for result in results]
+
+
+def read_pages(run: Run) -> Iterator[list[Item]]:
+    """All of a run's results in the order of the rows, never more than a page in memory."""
+    place = (-1, 0)
+    while True:
+        row, repeat = place
+        beyond = Q(row_index__gt=row) | Q(row_index=row, repeat__gt=repeat)
+        page = list(Result.objects.filter(beyond, run=run).in_order()[:PAGE])
+        if page:
+            yield read_items(run, page)
+        if len(page) < PAGE:
+            return
+        place = (page[-1].row_index, page[-1].repeat)
 
 
 def _item(result: Result, row: Row, scores: list[Score]) -> Item:

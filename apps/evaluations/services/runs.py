@@ -17,6 +17,7 @@ from apps.errors import Invalid, StateError
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
 from apps.evaluations.graders import build_grader
+from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.endpoints import find_judges, find_model
@@ -116,9 +117,17 @@ def start_run(
 
 
 def judges_of(evaluation: Evaluation) -> dict[str, Any]:
-    """How the evaluation's judges reach their models. Raises UnknownModel."""
-    criteria = evaluation.criteria.filter(version=evaluation.criteria_version)
-    graders = [build_grader(one.kind, one.read_settings()) for one in criteria]
+    """How the evaluation's judges reach their models. Raises UnknownModel.
+
+    Raises Invalid for a criterion that was imported and that no grader here understands.
+    """
+    graders = []
+    for one in evaluation.criteria.filter(version=evaluation.criteria_version):
+        try:
+            graders.append(build_grader(one.kind, one.read_settings()))
+        except InvalidSetting as error:
+            message = f"The criterion {one.name!r} cannot be run here: {error.message}"
+            raise Invalid(message, path="criteria") from error
     return find_judges(evaluation.account_id, graders)
 
 
@@ -196,6 +205,8 @@ def retry_errored(actor: Actor, run: Run) -> Run:
     actor.require(Action.EDIT, run.account)
     if not run.is_final:
         raise StateError("The run is still going: cancel it or wait until it ends.")
+    if run.imported_id is not None:
+        raise StateError("This run was imported: start a new one over its rows instead.")
     kept = Result.objects.filter(run=run).exclude(state=Result.State.ERRORED)
     if run.total_count and kept.count() >= run.total_count:
         raise StateError("Nothing in this run is errored.")

@@ -80,13 +80,16 @@ class ShownConfig(serializers.Serializer):
 
 class EvalSerializer(serializers.Serializer):
     object = Const("eval", read_only=True)
-    id = PrefixedId("eval", read_only=True)
+    id = serializers.SerializerMethodField()
     name = serializers.CharField(read_only=True)
     created_at = UnixTime(read_only=True)
     updated_at = UnixTime(read_only=True)
     data_source_config = serializers.SerializerMethodField()
     testing_criteria = serializers.SerializerMethodField()
     metadata = Metadata(read_only=True)
+
+    def get_id(self, evaluation: Evaluation) -> str:
+        return EVAL_ID.of(evaluation)
 
     @extend_schema_field(ShownConfig)
     def get_data_source_config(self, evaluation: Evaluation) -> dict[str, Any]:
@@ -158,7 +161,7 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
             {
                 "object": "eval.deleted",
                 "deleted": True,
-                "eval_id": EVAL_ID.to_representation(evaluation.pk),
+                "eval_id": EVAL_ID.of(evaluation),
             }
         )
 

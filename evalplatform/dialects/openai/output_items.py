@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -22,6 +22,8 @@ from evalplatform.dialects.openai.wire import (
     OpenAIViewSet,
     PrefixedId,
     UnixTime,
+    any_of,
+    first_of,
 )
 from evalplatform.dialects.openai.words import ITEM_STATE, ITEM_STATUS
 from evalplatform.dialects.strict import AnyObject, Const
@@ -34,6 +36,7 @@ SHOWN_COLUMNS = (
     "exchange",
     "error_code",
     "error_message",
+    "imported_id",
     "created_at",
 )
 NO_USAGE = {"total_tokens": 0, "completion_tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
@@ -117,10 +120,10 @@ class OutputItemViewSet(OpenAIViewSet):
 
     @cached_property
     def run(self) -> Run:
-        evaluation = self.pk_in_path("eval_id", EVAL_ID, "eval")
-        pk = self.pk_in_path("run_id", RUN_ID, "run")
-        runs = Run.objects.visible_to(self.actor).present()
-        found = runs.filter(pk=pk, evaluation=evaluation).first()
+        of_eval = any_of(self.ways_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
+        ways = self.ways_in_path("run_id", RUN_ID, "run")
+        runs = Run.objects.visible_to(self.actor).present().select_related("evaluation")
+        found = first_of(runs.filter(of_eval), ways)
         if found is None:
             raise self.missing("run", self.kwargs["run_id"])
         return found
@@ -130,6 +133,12 @@ class OutputItemViewSet(OpenAIViewSet):
 
     def get_queryset(self) -> QuerySet[Result]:
         return self.all_rows().only(*SHOWN_COLUMNS)
+
+    def ways(self, name: str) -> list[Q]:
+        # Only items that were imported are looked up by an imported id: no index has it.
+        if self.run.imported_id is None:
+            return [Q(pk=ITEM_ID.to_internal_value(name))]
+        return super().ways(name)
 
     def list(self, request: Request, **ids: str) -> Response:
         """What came of the rows of a run, in their order."""
@@ -147,12 +156,11 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     ).order_by("position")
     keys = [(criterion.pk, criterion.key) for criterion in criteria.only("key")]
     asked = run.read_target().get("params") or {}
-    run_id = RUN_ID.to_representation(run.pk)
-    eval_id = EVAL_ID.to_representation(run.evaluation_id)
+    run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
     return [
         {
             "object": "eval.run.output_item",
-            "id": ITEM_ID.to_representation(item.result.pk),
+            "id": ITEM_ID.of(item.result),
             "run_id": run_id,
             "eval_id": eval_id,
             "created_at": int(item.result.created_at.timestamp()),
@@ -161,7 +169,12 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
             "datasource_item": item.item,
             "results": _verdicts(item, keys),
             "sample": sample_shown(
-                item.sample or {}, item.exchange, run.model, asked, _fault(item.result)
+                item.sample or {},
+                item.exchange,
+                run.model,
+                # An imported answer brings along how it was asked for.
+                item.exchange.get("params") or asked,
+                _fault(item.result),
             ),
         }
         for item in read_items(run, results)

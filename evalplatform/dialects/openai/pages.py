@@ -50,11 +50,12 @@ class Pages(BasePagination):
 
     def _place_of(self, after: str, fields: tuple[str, str], view: Any) -> tuple[Any, Any]:
         try:
-            pk = view.id_field.to_internal_value(after)
+            # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
+            rows = view.all_rows().values_list(*fields)
+            places = (rows.filter(way).first() for way in view.ways(after))
+            place = next((place for place in places if place is not None), None)
         except FieldError:
-            pk = None
-        # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
-        place = view.all_rows().filter(pk=pk).values_list(*fields).first() if pk else None
+            place = None
         if place is None:
             raise Invalid(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
         return place

@@ -1,9 +1,10 @@
 """Runs: an eval over the rows of a data source."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -33,6 +34,8 @@ from evalplatform.dialects.openai.wire import (
     OpenAIViewSet,
     PrefixedId,
     UnixTime,
+    any_of,
+    first_of,
 )
 from evalplatform.dialects.openai.words import RUN_STATE, RUN_STATUS
 from evalplatform.dialects.strict import Const, OneOf, Shape, Text
@@ -125,22 +128,25 @@ class RunViewSet(OpenAIViewSet):
         "reference": "data_source.input_messages.item_reference",
     }
 
+    @cached_property
+    def of_eval(self) -> Q:
+        return any_of(self.ways_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
+
     def evaluation(self) -> Evaluation:
-        pk = self.pk_in_path("eval_id", EVAL_ID, "eval")
-        found = Evaluation.objects.visible_to(self.actor).present().filter(pk=pk).first()
+        ways = self.ways_in_path("eval_id", EVAL_ID, "eval")
+        found = first_of(Evaluation.objects.visible_to(self.actor).present(), ways)
         if found is None:
             raise self.missing("eval", self.kwargs["eval_id"])
         return found
 
     def all_rows(self) -> QuerySet[Run]:
-        pk = self.pk_in_path("eval_id", EVAL_ID, "eval")
-        return (
-            Run.objects.visible_to(self.actor).filter(evaluation=pk).select_related("source_file")
-        )
+        runs = Run.objects.visible_to(self.actor).filter(self.of_eval)
+        return runs.select_related("evaluation", "source_file")
 
     def list(self, request: Request, **ids: str) -> Response:
         """The runs of an eval."""
-        self.evaluation()
+        # Its key, since an index leads from it to the runs in their order.
+        self.of_eval = Q(evaluation=self.evaluation().pk)
         runs = self.page()
         with_rows = inline_bytes(runs) <= LISTED_INLINE_BYTES
         return self.get_paginated_response(runs_shown(runs, request, with_rows=with_rows))
@@ -186,7 +192,7 @@ class RunViewSet(OpenAIViewSet):
         """Delete a run, which is stopped first where it is going."""
         run = self.get_object()
         delete_run(self.actor, run)
-        run_id = RUN_ID.to_representation(run.pk)
+        run_id = RUN_ID.of(run)
         return Response({"object": "eval.run.deleted", "deleted": True, "run_id": run_id})
 
     def answer(self, run: Run, status: int = 200) -> Response:
@@ -208,8 +214,8 @@ def runs_shown(
     return [
         {
             "object": "eval.run",
-            "id": RUN_ID.to_representation(run.pk),
-            "eval_id": EVAL_ID.to_representation(run.evaluation_id),
+            "id": RUN_ID.of(run),
+            "eval_id": EVAL_ID.of(run.evaluation),
             "status": RUN_STATUS[run.state],
             "model": run.model,
             "name": run.name,

@@ -309,7 +309,9 @@ def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
 def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
     """The data source as it was sent, with its rows where `rows` has them."""
     echo = parse_json(run.spec).get("data_source") or _told_in_vendors_words(run)
-    if run.source_file_id is not None and run.source_file_id in rows:
+    # The rows of an imported run lie in a file of ours, wherever they came from.
+    shows_rows = echo["source"]["type"] == "file_content"
+    if shows_rows and run.source_file_id is not None and run.source_file_id in rows:
         echo["source"]["content"] = RawJSON(rows[run.source_file_id])
     return echo
 

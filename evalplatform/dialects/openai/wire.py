@@ -1,12 +1,15 @@
 """The vendor's manners: the key, the error envelope, ids, times, metadata and headers."""
 
 import re
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from time import perf_counter
 from typing import Any, ClassVar
 from uuid import UUID
 
 import orjson
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
@@ -138,6 +141,14 @@ class IdField(serializers.CharField):
     def to_internal_value(self, data: Any) -> Any:
         raise NotImplementedError
 
+    def ways(self, name: str, place: str = "") -> list[Q]:
+        """Conditions for rows that go by this id, the likeliest first, each with an index.
+
+        place: what leads to them from other rows, as `evaluation__` does. Raises DRF's
+        ValidationError when no row can have such an id.
+        """
+        return [Q(**{f"{place}pk": self.to_internal_value(name)})]
+
 
 class PrefixedId(IdField):
     """A UUID as a word and its 32 hex digits: eval_0190…."""
@@ -154,6 +165,24 @@ class PrefixedId(IdField):
         if match is None:
             self.fail("malformed")
         return UUID(hex=match[1])
+
+
+class KeptId(PrefixedId):
+    """The id of a row that may have come from elsewhere with an id, by which it then goes."""
+
+    KEPT = re.compile(r"[!-~]{1,100}")
+
+    def of(self, row: Any) -> str:
+        return row.imported_id or self.to_representation(row.pk)
+
+    def ways(self, name: str, place: str = "") -> list[Q]:
+        if self.KEPT.fullmatch(name) is None:
+            self.fail("malformed")
+        kept = Q(**{f"{place}imported_id": name})
+        try:
+            return [*super().ways(name, place), kept]
+        except FieldError:
+            return [kept]
 
 
 class Base62Id(IdField):
@@ -188,12 +217,25 @@ class FileId(Base62Id):
         super().__init__("file", **kwargs)
 
 
-EVAL_ID = PrefixedId("eval")
-RUN_ID = PrefixedId("evalrun")
-ITEM_ID = PrefixedId("outputitem")
+EVAL_ID = KeptId("eval")
+RUN_ID = KeptId("evalrun")
+ITEM_ID = KeptId("outputitem")
 FILE_ID = FileId()
 COMPLETION_ID = Base62Id("chatcmpl")
 RESPONSE_ID = PrefixedId("resp")
+
+
+def first_of(rows: QuerySet[Any], ways: Iterable[Q]) -> Any:
+    """The first row that one of the ways leads to; None when none does.
+
+    One query after the other: of both conditions at once SQLite makes a scan.
+    """
+    return next((row for way in ways if (row := rows.filter(way).first()) is not None), None)
+
+
+def any_of(ways: Iterable[Q]) -> Q:
+    """All of the ways in one condition, for rows that another condition finds."""
+    return reduce(or_, ways)
 
 
 class UnixTime(serializers.IntegerField):
@@ -296,12 +338,23 @@ class OpenAIViewSet(DialectViewSet):
 
     def get_object(self) -> Any:
         name = self.lookup_url_kwarg or ""
-        found = (
-            self.get_queryset().filter(pk=self.pk_in_path(name, self.id_field, self.noun)).first()
-        )
+        try:
+            found = first_of(self.get_queryset(), self.ways(self.kwargs[name]))
+        except FieldError:
+            found = None
         if found is None:
             raise self.missing(self.noun, self.kwargs[name])
         return found
+
+    def ways(self, name: str) -> list[Q]:
+        """How to find the row with this id. Raises DRF's ValidationError when there is none."""
+        return self.id_field.ways(name)
+
+    def ways_in_path(self, name: str, id_field: IdField, noun: str, place: str = "") -> list[Q]:
+        try:
+            return id_field.ways(self.kwargs[name], place)
+        except FieldError:
+            raise self.missing(noun, self.kwargs[name]) from None
 
     def pk_in_path(self, name: str, id_field: IdField, noun: str) -> UUID:
         try:

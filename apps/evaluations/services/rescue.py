@@ -1,0 +1,422 @@
+"""Bring in what was saved elsewhere: evaluations, finished runs, their results and verdicts."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.files import store_file
+from apps.datasets.formats import dump_json, parse_json
+from apps.datasets.models import NAME_LENGTH, File
+from apps.errors import StateError
+from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
+from apps.evaluations.engine.source import rows_at
+from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
+from apps.evaluations.item_schemas import BadSchema, check_item_schema
+from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models.evaluations import EvaluationQuerySet
+from apps.evaluations.models.runs import RunQuerySet
+from apps.evaluations.services.runs import INLINE_PURPOSE, Recorded, start_run
+from apps.ids import new_id
+
+IMPORTED_PURPOSE = "imported"
+PIECE = 5_000  # results and scores in one transaction
+PAGE = 500
+# So long a run may take to come in before it is removed for having been given up.
+PATIENCE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCriterion:
+    """A criterion as it was; its kind may be one that nobody here can run."""
+
+    key: str
+    kind: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedEvaluation:
+    """imported_id: what callers call it. own_id: the row it is, if it was saved from here."""
+
+    imported_id: str
+    own_id: UUID | None
+    name: str
+    created_at: datetime
+    metadata: Mapping[str, str]
+    item_schema: dict[str, Any]
+    has_sample: bool
+    spec: Mapping[str, Any]
+    criteria: Sequence[SavedCriterion]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedScore:
+    key: str
+    value: float | None
+    passed: bool | None
+    evidence: str = ""
+    error_code: str = ""
+    error_message: str = ""
+    exchange: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedResult:
+    """What came of a row. row_sample: the answer that stood in the row itself."""
+
+    imported_id: str | None
+    row_index: int
+    item: Mapping[str, Any]
+    row_sample: Mapping[str, Any] | None
+    state: str
+    sample: Mapping[str, Any] | None
+    exchange: Mapping[str, Any] | None
+    error_code: str
+    error_message: str
+    created_at: datetime
+    scores: Sequence[SavedScore]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """counts: results by state; None to count them. criteria: key -> passed, failed, errored.
+
+    usage: model -> calls, prompt, completion, total and cached tokens. rows: those of the source
+    where they were saved with the run. shows_rows: are they shown as part of it?
+    """
+
+    imported_id: str
+    own_id: UUID | None
+    evaluation_id: str
+    name: str
+    created_at: datetime
+    model: str
+    metadata: Mapping[str, str]
+    spec: Mapping[str, Any]
+    state: str
+    error_code: str
+    error_message: str
+    counts: Mapping[str, int] | None
+    criteria: Mapping[str, tuple[int, int, int]]
+    usage: Mapping[str, Sequence[int]]
+    rows: Sequence[Mapping[str, Any]]
+    shows_rows: bool
+
+
+@dataclass
+class Imported:
+    """A run that came in, with its number of results and what could not be carried."""
+
+    run: Run
+    result_count: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+def find_imported(
+    rows: EvaluationQuerySet | RunQuerySet, actor: Actor, imported_id: str, own_id: UUID | None
+) -> Any:
+    """The row that goes by this id in the actor's account, unless it is deleted; else None."""
+    account = actor.require(Action.EDIT)
+    known = models.Q(imported_id=imported_id) | models.Q(pk=own_id)
+    return rows.present().filter(known, account=account).first()
+
+
+@transaction.atomic
+def import_evaluation(actor: Actor, saved: SavedEvaluation) -> tuple[Evaluation, list[str]]:
+    """Store an evaluation as it was, unchecked, and say what of it could not be carried."""
+    account = actor.require(Action.EDIT)
+    lost = []
+    try:
+        schema = check_item_schema(saved.item_schema)
+    except BadSchema as error:
+        schema = "{}"
+        lost.append(f"its schema of items, which would refuse everything: {error}")
+    gone = Evaluation.objects.filter(account=account, imported_id=saved.imported_id)
+    gone.exclude(deleted_at=None).update(imported_id=None)
+    evaluation = Evaluation.objects.create(
+        account=account,
+        imported_id=saved.imported_id,
+        name=saved.name[:NAME_LENGTH],
+        created_at=saved.created_at,
+        updated_at=saved.created_at,
+        metadata=dump_json(saved.metadata),
+        item_schema=schema,
+        has_sample=saved.has_sample,
+        dialect="openai",
+        spec=dump_json(saved.spec),
+        created_by=actor.user,
+    )
+    Criterion.objects.bulk_create(
+        Criterion(
+            id=new_id(),
+            evaluation=evaluation,
+            version=1,
+            position=position,
+            key=criterion.key,
+            kind=criterion.kind,
+            name=criterion.name,
+            settings=dump_json(criterion.settings),
+        )
+        for position, criterion in enumerate(saved.criteria)
+    )
+    record(actor, "evaluation.import", evaluation, after={"id": saved.imported_id})
+    return evaluation, lost
+
+
+def import_run(
+    actor: Actor, evaluation: Evaluation, saved: SavedRun, results: Iterable[SavedResult]
+) -> Imported:
+    """Store a run that is over, unseen until it is complete.
+
+    results: by row_index; those with an equal one are its repeats. Iterated twice.
+    """
+    account = actor.require(Action.EDIT)
+    gone = Run.objects.filter(account=account, imported_id=saved.imported_id)
+    # Deleted, alone or with its evaluation, or left half-way by an import that died.
+    gone.update(imported_id=None, deleted_at=timezone.now())
+    shards: list[Shard] = []
+    file = _store_rows(actor, saved, results, shards)
+    run = Run(
+        account=account,
+        evaluation=evaluation,
+        criteria_version=evaluation.criteria_version,
+        imported_id=saved.imported_id,
+        name=saved.name[:NAME_LENGTH],
+        metadata=dump_json(saved.metadata),
+        model=saved.model[:300],
+        source_file=file,
+        dialect="openai",
+        spec=dump_json(saved.spec),
+        state=saved.state,
+        error_code=saved.error_code,
+        error_message=saved.error_message,
+        created_at=saved.created_at,
+        started_at=saved.created_at,
+        finished_at=saved.created_at,
+        updated_at=saved.created_at,
+        created_by=actor.user,
+        row_count=sum(shard.row_count for shard in shards),
+        # In days to come: no list shows it, and nothing removes it yet.
+        deleted_at=timezone.now() + PATIENCE,
+    )
+    run.save(force_insert=True)
+    try:
+        return _fill(actor, run, saved, results, shards)
+    except BaseException:
+        now = timezone.now()
+        Run.objects.filter(pk=run.pk).update(deleted_at=now, imported_id=None)
+        if file is not None:
+            File.objects.filter(pk=file.pk).update(deleted_at=now)
+        raise
+
+
+def _store_rows(
+    actor: Actor, saved: SavedRun, results: Iterable[SavedResult], shards: list[Shard]
+) -> File | None:
+    """The rows as a file, and the shards they lie in; indexes may leave gaps between shards."""
+    place = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal place
+        for index, row in _rows(saved, results):
+            line = dump_json(row).encode() + b"\n"
+            shard = shards[-1] if shards else None
+            if (
+                shard is None
+                or shard.first_row + shard.row_count != index
+                or shard.row_count >= GRADING_ROWS
+                or place + len(line) - shard.start > SHARD_BYTES
+            ):
+                shard = Shard(first_row=index, row_count=0, start=place, number=len(shards))
+                shards.append(shard)
+            place += len(line)
+            shard.row_count, shard.stop = shard.row_count + 1, place
+            yield line
+
+    purpose = INLINE_PURPOSE if saved.shows_rows else IMPORTED_PURPOSE
+    file = store_file(actor, filename="rows.jsonl", purpose=purpose, chunks=lines(), is_inline=True)
+    if shards:
+        return file
+    file.delete()
+    return None
+
+
+def _rows(
+    saved: SavedRun, results: Iterable[SavedResult]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows by index: those saved with the run, then those that only results tell of."""
+    yield from enumerate(saved.rows)
+    last = len(saved.rows) - 1
+    for result in results:
+        if result.row_index > last:
+            last = result.row_index
+            answer = {"sample": result.row_sample} if result.row_sample is not None else {}
+            yield last, {"item": result.item, **answer}
+
+
+def _fill(
+    actor: Actor,
+    run: Run,
+    saved: SavedRun,
+    results: Iterable[SavedResult],
+    shards: Sequence[Shard],
+) -> Imported:
+    for shard in shards:
+        shard.account_id, shard.run, shard.finished_at = run.account_id, run, run.created_at
+    Shard.objects.bulk_create(shards, batch_size=PAGE)
+    criteria = run.evaluation.criteria.filter(version=run.criteria_version)
+    keys = {criterion.key: criterion.pk for criterion in criteria}
+    tally, unknown = Tally(), set()
+    counts = dict.fromkeys(Result.State.values, 0)
+    repeats = 1
+    held: list[Result] = []
+    scores: list[Score] = []
+    for _, group in groupby(results, key=lambda result: result.row_index):
+        for repeat, one in enumerate(group):
+            repeats = max(repeats, repeat + 1)
+            counts[one.state] += 1
+            result = _result(run, one, repeat)
+            held.append(result)
+            for score in one.scores:
+                if (pk := keys.get(score.key)) is None:
+                    unknown.add(score.key)
+                    continue
+                scores.append(_score(result, pk, score))
+                tally.judge(pk.hex, score.value, score.passed, score.value is None)
+            if len(held) + len(scores) > PIECE - len(keys) - 1:
+                _store(held, scores)
+    _store(held, scores)
+    found = sum(counts.values())
+    imported = Imported(run, found, _differences(saved, counts))
+    imported.lost += [
+        f"the verdicts of {key}, which is no criterion of its eval" for key in sorted(unknown)
+    ]
+    _put_in_what_was_told(tally, saved, keys)
+    told = saved.counts if saved.counts is not None else counts
+    numbers = {f"{state}_count": told.get(state, 0) for state in counts}
+    total = max(sum(numbers.values()), run.row_count * repeats)
+    with transaction.atomic():
+        record(actor, "run.import", run, after={"id": saved.imported_id, "results": found})
+        # The one statement that shows it.
+        shown = Run.objects.filter(pk=run.pk, imported_id=saved.imported_id).update(
+            **numbers, total_count=total, repeats=repeats, tally=tally.dump(), deleted_at=None
+        )
+        if not shown:
+            raise StateError("Another import brings in the same run.")
+    run.refresh_from_db()
+    return imported
+
+
+def _put_in_what_was_told(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) -> None:
+    """The counts that were saved stand over those of the results, which may be incomplete."""
+    for key, sums in saved.criteria.items():
+        if key in keys:
+            kept = tally.criteria.setdefault(keys[key].hex, [0, 0, 0, 0, 0.0, 0.0])
+            kept[PASSED], kept[FAILED], kept[ERRORED] = sums
+    for model, used in saved.usage.items():
+        tally.use(model, used)
+
+
+def _differences(saved: SavedRun, counts: Mapping[str, int]) -> list[str]:
+    """Where the results that were found do not bear out the counts that were saved."""
+    if saved.counts is None:
+        return []
+    told, found = sum(saved.counts.values()), sum(counts.values())
+    if told and not found:
+        return [f"its {told:,} output items, which were not saved; its counts are kept"]
+    if told != found:
+        return [f"{found:,} output items came where its counts tell of {told:,}; they are kept"]
+    if any(saved.counts.get(state, 0) != count for state, count in counts.items()):
+        return ["its counts, which are kept, are not those of its output items"]
+    return []
+
+
+def _result(run: Run, saved: SavedResult, repeat: int) -> Result:
+    return Result(
+        id=new_id(),
+        account_id=run.account_id,
+        run=run,
+        row_index=saved.row_index,
+        repeat=repeat,
+        state=saved.state,
+        sample=None if saved.sample is None else dump_json(saved.sample),
+        exchange=None if saved.exchange is None else dump_json(saved.exchange),
+        error_code=saved.error_code,
+        error_message=saved.error_message,
+        imported_id=saved.imported_id,
+        created_at=saved.created_at,
+    )
+
+
+def _score(result: Result, criterion_id: UUID, saved: SavedScore) -> Score:
+    return Score(
+        result=result,
+        criterion_id=criterion_id,
+        value=saved.value,
+        passed=saved.passed,
+        evidence=saved.evidence,
+        error_code=saved.error_code,
+        error_message=saved.error_message,
+        exchange=None if saved.exchange is None else dump_json(saved.exchange),
+        created_at=result.created_at,
+    )
+
+
+def _store(results: list[Result], scores: list[Score]) -> None:
+    with transaction.atomic():
+        Result.objects.bulk_create(results, batch_size=PAGE)
+        Score.objects.bulk_create(scores, batch_size=PAGE)
+    results.clear()
+    scores.clear()
+
+
+def grade_again(actor: Actor, run: Run) -> Run:
+    """A new run over the rows and answers of one that is over, by its evaluation's criteria.
+
+    Raises Invalid and UnknownModel where the evaluation has a criterion that cannot be run here.
+    """
+    file = store_file(
+        actor, filename="rows.jsonl", purpose=INLINE_PURPOSE, chunks=_answers(run), is_inline=True
+    )
+    name = f"{run.name[: NAME_LENGTH - 20]} (graded again)"
+    try:
+        return start_run(
+            actor, run.evaluation, source=file, target=Recorded(), name=name, dialect=run.dialect
+        )
+    except BaseException:
+        file.delete()
+        raise
+
+
+def _answers(run: Run) -> Iterator[bytes]:
+    """Every row with its answer as criteria saw it, in order, a page in memory at a time."""
+    after = -1
+    while True:
+        found = Result.objects.filter(run=run, repeat=0, row_index__gt=after)
+        page = list(found.order_by("row_index").values_list("row_index", "sample")[:PAGE])
+        rows = rows_at(run, (index for index, _ in page))
+        for index, text in page:
+            sample = parse_json(text) if text else rows[index].sample
+            answer = {} if sample is None else {"sample": sample}
+            yield dump_json({"item": rows[index].item, **answer}).encode() + b"\n"
+        if len(page) < PAGE:
+            return
+        after = page[-1][0]
+
+
+def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
+    """How many results of `new`, made by `grade_again`, have another state; and of how many."""
+    states = Result.objects.filter(run=old, repeat=0).in_order().values_list("state", flat=True)
+    again = Result.objects.filter(run=new).in_order().values_list("state", flat=True)
+    pairs = list(zip(states.iterator(), again.iterator(), strict=False))
+    return sum(one != other for one, other in pairs), len(pairs)

@@ -1,0 +1,202 @@
+"""Import what people saved of the hosted service before it closed, and exports of our own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.errors import LimitError, StateError
+from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.services.rescue import (
+    SavedResult,
+    SavedRun,
+    find_imported,
+    import_evaluation,
+    import_run,
+)
+from evalplatform.dialects.openai.saved_files import EVAL, RUN, Shelf, Trouble, read_saved
+from evalplatform.dialects.openai.saved_objects import (
+    Unusable,
+    criteria_named,
+    id_of,
+    own_id,
+    row_index,
+    saved_evaluation,
+    saved_result,
+    saved_run,
+)
+from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID
+
+
+@dataclass
+class Rescue:
+    """What came of an import. lost: sentences about what could not be carried."""
+
+    evals: int = 0
+    items: int = 0
+    runs: list[str] = field(default_factory=list)
+    imported: list[Run] = field(default_factory=list)
+    known_evals: int = 0
+    known_runs: int = 0
+    troubles: list[Trouble] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Was there nothing to import at all, not even what is here already?"""
+        return not (self.evals or self.runs or self.known_evals or self.known_runs)
+
+
+@dataclass
+class _Found:
+    """Everything that was saved: objects by id, output items on the shelf."""
+
+    shelf: Shelf
+    evals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By eval: what its runs and items call its criteria, in order of appearance.
+    named: dict[str, dict[str, None]] = field(default_factory=dict)
+
+
+def rescue(actor: Actor, root: Path, *, dry_run: bool = False) -> Rescue:
+    """Import all evals, runs and output items below `root`; what is here already stays as it is.
+
+    dry_run: say what would come of it, and store nothing.
+    """
+    actor.require(Action.EDIT)
+    done = Rescue()
+    with Shelf() as shelf:
+        found = _Found(shelf)
+        for one in read_saved(root):
+            if isinstance(one, Trouble):
+                done.troubles.append(one)
+                continue
+            try:
+                _take(found, one)
+            except Unusable as error:
+                named = one.get("id") or one.get("object")
+                done.troubles.append(Trouble(str(named)[:100], f"was passed over: {error}."))
+        _stand_in_for_missing(found, done)
+        evaluations = dict(_import_evals(actor, found, done, dry_run=dry_run))
+        for run in sorted(found.runs.values(), key=_age):
+            _import_run(actor, found, evaluations, run, done, dry_run=dry_run)
+    return done
+
+
+def _take(found: _Found, sent: dict[str, Any]) -> None:
+    name = id_of(sent)
+    if sent["object"] == EVAL:
+        found.evals.setdefault(name, sent)
+        return
+    eval_id = id_of(sent, "eval_id")
+    named = found.named.setdefault(eval_id, {})
+    if sent["object"] == RUN:
+        found.runs.setdefault(name, sent)
+        named.update(dict.fromkeys(criteria_named(sent)))
+        return
+    run_id = id_of(sent, "run_id")
+    if not isinstance(sent.get("datasource_item"), dict):
+        raise Unusable("its datasource_item is no object")
+    found.shelf.put(run_id, name, row_index(sent), sent)
+    results = sent.get("results")
+    for result in results if isinstance(results, list) else ():
+        if isinstance(result, dict) and isinstance(result.get("name"), str):
+            named[result["name"]] = None
+
+
+def _stand_in_for_missing(found: _Found, done: Rescue) -> None:
+    """Runs of which only items were saved, and evals of which only runs were."""
+    for run_id in found.shelf.runs():
+        if run_id not in found.runs:
+            first = next(found.shelf.items(run_id))[1]
+            found.runs[run_id] = {
+                "object": RUN,
+                "id": run_id,
+                "eval_id": first["eval_id"],
+                "status": "completed",
+                "created_at": first.get("created_at"),
+            }
+            done.lost.append(f"{run_id} was not saved itself: it is made of its output items.")
+    for run in found.runs.values():
+        eval_id = run["eval_id"]
+        if eval_id not in found.evals:
+            found.evals[eval_id] = {"id": eval_id, "created_at": run.get("created_at")}
+            found.evals[eval_id]["object"] = "missing"
+
+
+def _age(sent: Mapping[str, Any]) -> float:
+    at = sent.get("created_at")
+    return at if isinstance(at, (int, float)) else 0.0
+
+
+def _import_evals(
+    actor: Actor, found: _Found, done: Rescue, *, dry_run: bool
+) -> Iterator[tuple[str, Evaluation | None]]:
+    for name, sent in sorted(found.evals.items(), key=lambda pair: _age(pair[1])):
+        known = find_imported(Evaluation.objects.all(), actor, name, own_id(EVAL_ID, name))
+        if known is not None:
+            done.known_evals += 1
+            yield name, known
+            continue
+        if sent["object"] == "missing":
+            done.lost.append(f"{name} was not saved itself: its criteria are known by name only.")
+        done.evals += 1
+        if dry_run:
+            yield name, None
+            continue
+        saved = saved_evaluation(sent, [*found.named.get(name, ())])
+        evaluation, lost = import_evaluation(actor, saved)
+        done.lost += [f"{name} came without {thing}." for thing in lost]
+        yield name, evaluation
+
+
+def _import_run(
+    actor: Actor,
+    found: _Found,
+    evaluations: Mapping[str, Evaluation | None],
+    sent: dict[str, Any],
+    done: Rescue,
+    *,
+    dry_run: bool,
+) -> None:
+    name = sent["id"]
+    if find_imported(Run.objects.all(), actor, name, own_id(RUN_ID, name)) is not None:
+        done.known_runs += 1
+        return
+    evaluation = evaluations[sent["eval_id"]]
+    if dry_run or evaluation is None:
+        done.runs.append(name)
+        done.items += found.shelf.count(name)
+        return
+    criteria = _what_results_say(evaluation)
+    saved, lost = saved_run(sent, criteria)
+    try:
+        imported = import_run(actor, evaluation, saved, _Results(found.shelf, saved, criteria))
+    except (LimitError, StateError, ValueError) as error:
+        done.troubles.append(Trouble(name, f"was passed over: {error}"))
+        return
+    done.runs.append(name)
+    done.imported.append(imported.run)
+    done.items += imported.result_count
+    done.lost += [f"{name} came without {thing}." for thing in [*lost, *imported.lost]]
+
+
+def _what_results_say(evaluation: Evaluation) -> dict[str, str]:
+    """Criteria's keys by what results may call them: the key, or a name that only one has."""
+    criteria = list(evaluation.criteria.filter(version=evaluation.criteria_version))
+    names = [criterion.name for criterion in criteria]
+    said = {one.name: one.key for one in criteria if names.count(one.name) == 1}
+    return {**said, **{one.key: one.key for one in criteria}}
+
+
+class _Results:
+    """A run's results, which can be gone through more than once without holding them."""
+
+    def __init__(self, shelf: Shelf, run: SavedRun, criteria: Mapping[str, str]) -> None:
+        self.shelf, self.run, self.criteria = shelf, run, criteria
+
+    def __iter__(self) -> Iterator[SavedResult]:
+        for index, sent in self.shelf.items(self.run.imported_id):
+            yield saved_result(sent, index, self.criteria, self.run.model)

@@ -1,0 +1,163 @@
+"""Find the vendor's objects in what people saved: single ones, arrays, list pages, JSONL."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from apps.datasets.formats import BadJSON, BadRow, Line, dump_json, iter_lines, parse_json
+
+EVAL, RUN, ITEM = "eval", "eval.run", "eval.run.output_item"
+OBJECTS = (EVAL, RUN, ITEM)
+# What an export of ours holds besides.
+MANIFEST = "evalplatform.export"
+SUFFIXES = (".json", ".jsonl", ".ndjson")
+READ_BYTES = 1024 * 1024
+# A document that is not lines must be in memory as a whole.
+DOCUMENT_BYTES = 512 * 1024 * 1024
+# Objects are looked for this deep inside objects of other kinds.
+DEPTH = 4
+
+
+class Trouble(NamedTuple):
+    """Why a file, or a line of it, was passed over."""
+
+    place: str
+    message: str
+
+
+def read_saved(root: Path) -> Iterator[dict[str, Any] | Trouble]:
+    """Every object below `root`, a file or a directory, in the order of the files' names."""
+    if not root.is_dir():
+        yield from _read_file(root, root.name)
+        return
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            yield from _read_file(path, str(inside))
+        else:
+            yield Trouble(str(inside), "is neither .json nor .jsonl; it was not read.")
+
+
+def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+    try:
+        lines = path.suffix.lower() in {".jsonl", ".ndjson"} or _holds_lines(path)
+        yield from _from_lines(path, name) if lines else _from_document(path, name)
+    except OSError as error:
+        yield Trouble(name, f"cannot be read: {error.strerror}.")
+
+
+def _holds_lines(path: Path) -> bool:
+    """Are there several lines, of which the first is a whole JSON object?"""
+    lines = iter_lines(_chunks(path))
+    first, second = next(lines, None), next(lines, None)
+    if not isinstance(first, Line) or second is None:
+        return False
+    try:
+        return isinstance(parse_json(first.raw), dict)
+    except BadJSON:
+        return False
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            yield chunk
+
+
+def _from_lines(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+    found = 0
+    for line in iter_lines(_chunks(path)):
+        place = f"{name}, line {line.line if isinstance(line, BadRow) else line.number}"
+        if isinstance(line, BadRow):
+            yield Trouble(place, f"{line.message}.")
+            continue
+        try:
+            value = parse_json(line.raw)
+        except BadJSON as error:
+            yield Trouble(place, f"is cut off or no JSON: {error}.")
+            continue
+        for one in _objects_in(value):
+            found += 1
+            yield one
+    if not found:
+        yield Trouble(name, "holds no eval, run or output item.")
+
+
+def _from_document(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+    if path.stat().st_size > DOCUMENT_BYTES:
+        yield Trouble(name, f"is one document of more than {DOCUMENT_BYTES:,} bytes: use JSONL.")
+        return
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if not data.strip():
+        yield Trouble(name, "is empty.")
+        return
+    try:
+        value = parse_json(data)
+    except BadJSON as error:
+        yield Trouble(name, f"is cut off or no JSON: {error}.")
+        return
+    if isinstance(value, dict) and value.get("object") == MANIFEST:
+        return
+    found = 0
+    for one in _objects_in(value):
+        found += 1
+        yield one
+    if not found and not _is_empty_page(value):
+        yield Trouble(name, "holds no eval, run or output item.")
+
+
+def _is_empty_page(value: Any) -> bool:
+    return value == [] or (isinstance(value, dict) and value.get("data") == [])
+
+
+def _objects_in(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict) and value.get("object") in OBJECTS:
+        yield value
+    elif isinstance(value, (dict, list)) and depth < DEPTH:
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _objects_in(inner, depth + 1)
+
+
+class Shelf:
+    """Output items on disk until their run is known: by run, in the order of their rows."""
+
+    def __init__(self) -> None:
+        # The path "" is a database of SQLite's own, on disk where it is large, gone when closed.
+        self.database = sqlite3.connect("")
+        self.database.execute(
+            "CREATE TABLE item (run TEXT, id TEXT, place INTEGER, body TEXT, UNIQUE (run, id))"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+
+    def put(
+        self, run_id: str, item_id: str | None, place: int | None, item: dict[str, Any]
+    ) -> bool:
+        """False when it is there already, as when two pages overlap."""
+        row = (run_id, item_id, place, dump_json(item))
+        added = self.database.execute("INSERT OR IGNORE INTO item VALUES (?, ?, ?, ?)", row)
+        return added.rowcount > 0
+
+    def runs(self) -> list[str]:
+        return [run for (run,) in self.database.execute("SELECT DISTINCT run FROM item")]
+
+    def count(self, run_id: str) -> int:
+        found = self.database.execute("SELECT count(*) FROM item WHERE run = ?", (run_id,))
+        return int(found.fetchone()[0])
+
+    def items(self, run_id: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The run's items with the index of their row; those that tell of none come last."""
+        query = "SELECT place, body FROM item WHERE run = ? ORDER BY place IS NULL, place, rowid"
+        last = -1
+        with closing(self.database.cursor()) as cursor:
+            for place, body in cursor.execute(query, (run_id,)):
+                last = last + 1 if place is None else place
+                yield last, parse_json(body)

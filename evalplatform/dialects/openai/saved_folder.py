@@ -1,0 +1,107 @@
+"""Write a run as a folder of the vendor's objects, which imports back with equal counts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from django.utils import timezone
+from rest_framework.request import Request
+
+from apps.datasets.formats import parse_json
+from apps.evaluations.exports import summary_table
+from apps.evaluations.models import Run, Score
+from apps.evaluations.reports import Item, read_pages
+from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.openai.evals import EvalSerializer
+from evalplatform.dialects.openai.output_items import items_shown
+from evalplatform.dialects.openai.runs import runs_shown
+from evalplatform.dialects.openai.saved_files import MANIFEST
+from evalplatform.dialects.openai.saved_objects import EXTRAS
+
+FILES = ("eval.json", "run.json", "output_items.jsonl", "manifest.json")
+
+
+class _Nowhere:
+    """Stands for the request where none was made: addresses are told without a host."""
+
+    def build_absolute_uri(self, path: str) -> str:
+        return path
+
+
+def write_folder(run: Run, folder: Path) -> int:
+    """Write FILES into an existing folder; how many output items there were."""
+    (folder / "eval.json").write_bytes(_json(EvalSerializer(run.evaluation).data))
+    (shown,) = runs_shown([run], cast(Request, _Nowhere()))
+    (folder / "run.json").write_bytes(_json(shown))
+    count = 0
+    with (folder / "output_items.jsonl").open("wb") as file:
+        for item in _items(run):
+            file.write(_json(item))
+            count += 1
+    manifest = {
+        "object": MANIFEST,
+        "exported_at": int(timezone.now().timestamp()),
+        "output_items": count,
+        "summary": summary_table(run),
+    }
+    (folder / "manifest.json").write_bytes(_json(manifest))
+    return count
+
+
+def _items(run: Run) -> Iterator[dict[str, Any]]:
+    for page in read_pages(run):
+        shown_page = items_shown(run, [item.result for item in page])
+        for item, shown in zip(page, shown_page, strict=True):
+            yield _with_extras(item, shown)
+
+
+def _with_extras(item: Item, shown: dict[str, Any]) -> dict[str, Any]:
+    """An output item and, under a key of our own, what the vendor's shape leaves out."""
+    result = item.result
+    scores = {
+        score.criterion.key: score for score in item.scores if score.source == Score.Source.MACHINE
+    }
+    verdicts = [
+        {**verdict, EXTRAS: _score_extras(score)}
+        if (score := scores.get(verdict["name"]))
+        else verdict
+        for verdict in shown["results"]
+    ]
+    extras = {
+        "state": result.state,
+        "sample": RawJSON(result.sample) if result.sample else None,
+        "exchange": RawJSON(result.exchange) if result.exchange else None,
+        "row_sample": None if result.sample else item.sample,
+    }
+    return {**shown, "results": verdicts, EXTRAS: extras}
+
+
+def _score_extras(score: Score) -> dict[str, Any]:
+    return {
+        "value": score.value,
+        "passed": score.passed,
+        "evidence": score.evidence,
+        "exchange": RawJSON(score.exchange) if score.exchange else None,
+    }
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=_fragment, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        # Integers of more than 64 bits, which orjson refuses to write.
+        return json.dumps(value, default=_parsed, separators=(",", ":")).encode() + b"\n"
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    if isinstance(value, RawJSON):
+        return orjson.Fragment(value.text)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, RawJSON):
+        return parse_json(value.text)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,126 @@
+"""Exports what came of a run: as a table, or as a folder that can be imported again."""
+
+import json
+import os
+import shutil
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandError
+from django.db.models import Q
+from rest_framework.exceptions import ValidationError as FieldError
+
+from apps.accounts.services import find_account
+from apps.datasets.formats import write_csv, write_jsonl
+from apps.evaluations.exports import columns, rows, summary_table
+from apps.evaluations.models import Run
+from evalplatform.dialects.openai.saved_folder import FILES, write_folder
+from evalplatform.dialects.openai.wire import RUN_ID, any_of
+from evalplatform.management.base import CoreCommand
+from evalplatform.management.parquet import NoParquet, write_parquet
+
+
+class Command(CoreCommand):
+    help = (
+        "Export a run. jsonl, csv and parquet hold a row for each result: the item, the answer, "
+        "the state, and for each criterion its score, verdict, error and evidence; a summary with "
+        "means and standard errors is written beside. folder holds the eval, the run and its "
+        "output items as the OpenAI API returns them, and can be imported by import_openai_export."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("run", metavar="RUN", help="its UUID, or evalrun_… as the API shows it")
+        parser.add_argument(
+            "--format", choices=["jsonl", "csv", "parquet", "folder"], default="jsonl"
+        )
+        parser.add_argument(
+            "--output",
+            required=True,
+            metavar="PATH",
+            help="a file, or a directory for folder; - is standard output for jsonl and csv",
+        )
+        parser.add_argument("--account", metavar="NAME", help="needed where two have such a run")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        run = _find(options["run"], options["account"])
+        kind, output = options["format"], options["output"]
+        if output == "-" and kind in {"jsonl", "csv"}:
+            for chunk in _table(run, kind):
+                self.stdout.write(chunk.decode(), ending="")
+            return
+        if output == "-":
+            raise CommandError(f"{kind} cannot be written to standard output.")
+        if not run.is_final:
+            self.stderr.write("The run is still going: this is what there is so far.")
+        path = Path(output)
+        try:
+            write = _write_folder if kind == "folder" else _write_table
+            count = write(run, path, kind)
+        except NoParquet as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Exported {count:,} results of {run.name} to {path}.")
+
+
+def _find(name: str, account_name: str | None) -> Run:
+    try:
+        ways = [Q(pk=UUID(name))]
+    except ValueError:
+        try:
+            ways = RUN_ID.ways(name)
+        except FieldError:
+            raise CommandError(f"{name} is no id of a run.") from None
+    runs = Run.objects.present().filter(any_of(ways)).select_related("evaluation", "source_file")
+    if account_name is not None:
+        runs = runs.filter(account=find_account(account_name))
+    found = list(runs[:2])
+    if not found:
+        raise CommandError(f"There is no run {name}.")
+    if len(found) > 1:
+        raise CommandError(f"Several accounts have a run {name}: choose one with --account.")
+    return found[0]
+
+
+def _table(run: Run, kind: str) -> Iterator[bytes]:
+    return write_jsonl(rows(run)) if kind == "jsonl" else write_csv(rows(run), columns(run))
+
+
+def _write_table(run: Run, path: Path, kind: str) -> int:
+    """Write beside the file and rename, so that a half-written export never bears its name."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    told = summary_table(run)
+    try:
+        if kind == "parquet":
+            write_parquet(run, draft)
+        else:
+            with draft.open("wb") as file:
+                file.writelines(_table(run, kind))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    summary = json.dumps(told, indent=2, ensure_ascii=False)
+    path.with_name(f"{path.stem}.summary.json").write_text(f"{summary}\n", encoding="utf-8")
+    return told["results"]["total"]
+
+
+def _write_folder(run: Run, path: Path, _: str) -> int:
+    """As above; an export that is there already is replaced, any other directory is not."""
+    if path.exists() and (
+        not path.is_dir() or any(inside.name not in FILES for inside in path.iterdir())
+    ):
+        raise CommandError(f"{path} is there already and is no export of a run.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.mkdir()
+    try:
+        count = write_folder(run, draft)
+        if path.exists():
+            shutil.rmtree(path)
+        draft.replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return count
