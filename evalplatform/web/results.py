@@ -127,7 +127,9 @@ class ResultFilter:
             shards = shards.filter(first_row__lte=place[0])
         elif place is not None:
             shards = shards.filter(first_row__gt=place[0] - F("row_count"))
-        for first_row, row_count, text in shards.values_list("first_row", "row_count", "tally"):
+        fields = shards.values_list("first_row", "row_count", "tally")
+        # Not read to the end when the page is full before.
+        for first_row, row_count, text in fields.iterator(chunk_size=200):
             sums = Tally.load(text).criteria.get(self.criterion.pk.hex)
             if sums and sums[TALLIED[self.state]]:
                 yield first_row, first_row + row_count
