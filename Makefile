@@ -12,9 +12,10 @@ SERVICES_REDIS ?= redis://127.0.0.1:6379/5
 
 .PHONY: setup demo test test-services clients lint lock clean
 
-setup: $(VENV)/base.stamp
+setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 
-demo: setup
+# Parquet is a large package that the demo does not need.
+demo: $(VENV)/base.stamp
 	$(BIN)/python manage.py demo --port $(PORT)
 
 test: $(VENV)/dev.stamp clients
@@ -58,10 +59,15 @@ $(VENV)/base.stamp: requirements/base.txt | $(BIN)/python
 	@$(call install,$(VENV),requirements/base.txt)
 	@touch $@
 
+$(VENV)/parquet.stamp: requirements/parquet.txt $(VENV)/base.stamp
+	@echo "Installing requirements/parquet.txt into $(VENV)"
+	@$(call install,$(VENV),requirements/parquet.txt)
+	@touch $@
+
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
 	@echo "Installing requirements/dev.txt into $(VENV)"
 	@$(call install,$(VENV),requirements/dev.txt)
-	@touch $@ $(VENV)/base.stamp
+	@touch $(VENV)/base.stamp $(VENV)/parquet.stamp $@
 
 # Without npm, or where it reaches nothing, the test of the Node client is skipped.
 $(VENV)/clients.stamp: requirements/openai-1x.txt | $(BIN)/python
@@ -77,7 +83,8 @@ LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 	--no-emit-index-url --no-header
 lock:
 	$(LOCK) pyproject.toml -o requirements/base.txt
-	$(LOCK) pyproject.toml --group dev --extra e2e -c requirements/base.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --group dev --extra e2e --extra parquet -c requirements/base.txt -o requirements/dev.txt
+	$(LOCK) requirements/parquet.in -c requirements/base.txt -o requirements/parquet.txt
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
 
 clean:
