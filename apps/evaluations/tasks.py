@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from apps.datasets.files import purge_files
 from apps.datasets.fills import purge_datasets
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
-from apps.evaluations.engine.purge import purge_runs
+from apps.evaluations.engine.purge import purge_completions, purge_runs
 from apps.evaluations.engine.webhooks import deliver_due, is_due
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.signals import run_finished
@@ -98,6 +98,7 @@ def sweep() -> None:
         ring()
     deliver()
     purge_runs()
+    purge_completions()
     purge_files()
     purge_datasets()
     connection.close_if_unusable_or_obsolete()

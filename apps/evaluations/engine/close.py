@@ -7,7 +7,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from apps.evaluations.engine.tally import Tally
-from apps.evaluations.models import Run, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.models.webhooks import note_end
 from apps.evaluations.signals import run_finished
 
@@ -53,10 +53,32 @@ def roll_up(run_id: UUID) -> dict[str, int | str]:
     return {**sums, "tally": tally.dump()}
 
 
-def complete_run(run_id: UUID) -> bool:
-    """Complete a run of which no shard is left to work on."""
-    if Shard.objects.filter(run=run_id, finished_at=None).exists():
+def close_run(run_id: UUID) -> bool:
+    """End a running run that has come to its end; False while it has not, or when it is over.
+
+    It is completed when no shard is left to work on, and failed by its first errored item where
+    it wants that.
+    """
+    run = Run.objects.filter(pk=run_id, state=Run.State.RUNNING).first()
+    if run is None:
         return False
-    if not Run.objects.filter(pk=run_id, state=Run.State.RUNNING).exists():
+    if run.on_error == Run.OnError.FAIL and (errored := _first_errored(run)):
+        code, message = _reason(errored)
+        return finish_run(run_id, Run.State.FAILED, code, f"Row {errored.row_index}: {message}")
+    if run.shards.unfinished().exists():
         return False
     return finish_run(run_id, Run.State.COMPLETED)
+
+
+def _first_errored(run: Run) -> Result | None:
+    if not run.shards.filter(errored_count__gt=0).exists():
+        return None
+    return run.results.filter(state=Result.State.ERRORED).in_order().first()
+
+
+def _reason(errored: Result) -> tuple[str, str]:
+    if errored.error_code:
+        return errored.error_code, errored.error_message
+    scores = errored.scores.exclude(error_code="").order_by("criterion__position")
+    reason = scores.values_list("error_code", "error_message").first()
+    return reason or ("errored", "it could not be judged.")

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
-from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority
+from apps.errors import Invalid
+from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority, Unlimited
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
 from apps.evaluations.engine.slots import Lane, Turn
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
@@ -158,6 +159,10 @@ def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
     endpoint = ModelEndpoint.objects.filter(pk=pk, disabled_at=None).first()
     if endpoint is None:
         raise Unworkable(f"The endpoint of the model {model!r} is gone or disabled.")
+    try:
+        ChatClient(endpoint.base_url, endpoint.api_key, Unlimited())
+    except ValueError as error:
+        raise Unworkable(f"The endpoint of the model {model!r} cannot be used: {error}") from error
     return endpoint
 
 
@@ -165,6 +170,12 @@ def _built_in(address: Address) -> Client:
     kind = BUILT_IN[address["builtin"]]
     if not issubclass(kind, Majority):
         return kind()
-    version = DatasetVersion.objects.select_related("dataset").get(pk=address["version"])
-    examples: Iterator[tuple[str, str]] = islice(examples_of(version), LESSONS)
-    return kind(list(examples))
+    version = DatasetVersion.objects.select_related("dataset").filter(pk=address["version"]).first()
+    if version is None:
+        raise Unworkable(f"The dataset that {address['model']} learned from is gone.")
+    try:
+        examples: Iterator[tuple[str, str]] = islice(examples_of(version), LESSONS)
+        return kind(list(examples))
+    except (Invalid, ValueError) as error:
+        reason = error.messages[0] if isinstance(error, Invalid) else str(error)
+        raise Unworkable(f"{address['model']} has nothing to learn from: {reason}") from error

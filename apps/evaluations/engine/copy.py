@@ -7,75 +7,77 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from apps.evaluations.engine.store import ROWS_AT_ONCE
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.ids import new_id
 
-STATES = {
-    Result.State.PASSED: "passed_count",
-    Result.State.FAILED: "failed_count",
-    Result.State.UNJUDGED: "unjudged_count",
-}
-
 
 def copy_results(run: Run, renew: Callable[[], None]) -> int:
-    """Copy shard by shard; how many rows the source has. `renew` is called before each shard.
+    """Copy shard by shard; how many rows the source has.
 
-    Model usage is not copied: the retry paid for none of it.
+    `renew` is called in each transaction, first, and raises when the run is no longer ours to
+    plan. Model usage is not copied: the retry paid for none of it.
     """
     source = run.retry_of
     assert source is not None
-    _remove_results(run)
+    _remove_results(run, renew)
+    criteria = run.evaluation.criteria.filter(version=run.criteria_version).count()
+    step = max(1, ROWS_AT_ONCE // (run.repeats * (1 + criteria)))
     rows = 0
     for old in source.shards.order_by("number").iterator(chunk_size=100):
-        renew()
+        shard = Shard(
+            account_id=run.account_id,
+            run=run,
+            number=old.number,
+            first_row=old.first_row,
+            row_count=old.row_count,
+            start=old.start,
+            stop=old.stop,
+        )
+        tally = Tally()
         rows = old.first_row + old.row_count
-        _copy_shard(run, source, old)
+        for first in range(old.first_row, rows, step):
+            with transaction.atomic():
+                renew()
+                _copy_rows(source, shard, tally, first, min(first + step, rows))
+        shard.tally = tally.dump()
+        if shard.done_count == shard.row_count * run.repeats:
+            shard.finished_at = timezone.now()
+        with transaction.atomic():
+            renew()
+            shard.save(force_insert=True)
     return rows
 
 
-def _remove_results(run: Run) -> None:
-    while pks := list(Result.objects.filter(run=run).values_list("pk", flat=True)[:500]):
-        Result.objects.filter(pk__in=pks).delete()
+def _remove_results(run: Run, renew: Callable[[], None]) -> None:
+    """Remove what a planner that died had copied."""
+    while pks := list(Result.objects.filter(run=run).order_by().values_list("pk", flat=True)[:500]):
+        with transaction.atomic():
+            renew()
+            Result.objects.filter(pk__in=pks).delete()
 
 
-@transaction.atomic
-def _copy_shard(run: Run, source: Run, old: Shard) -> None:
+def _copy_rows(source: Run, shard: Shard, tally: Tally, first: int, stop: int) -> None:
+    """Copy the finished results of rows `first` to before `stop` and count them on the shard."""
     now = timezone.now()
     kept = (
-        Result.objects.filter(
-            run=source,
-            row_index__gte=old.first_row,
-            row_index__lt=old.first_row + old.row_count,
-        )
+        Result.objects.filter(run=source, row_index__gte=first, row_index__lt=stop)
         .exclude(state=Result.State.ERRORED)
         .in_order()
         .prefetch_related("scores")
     )
-    tally = Tally()
-    counts = dict.fromkeys(STATES.values(), 0)
     results, scores = [], []
     for result in kept:
-        twin = _twin(result, run=run, created_at=now)
+        twin = _twin(result, run=shard.run, created_at=now)
         results.append(twin)
-        counts[STATES[Result.State(result.state)]] += 1
+        counter = f"{result.state}_count"
+        setattr(shard, counter, getattr(shard, counter) + 1)
         for score in result.scores.all():
             scores.append(_twin(score, result=twin))
             if score.source == Score.Source.MACHINE:
                 tally.judge(score.criterion_id.hex, score.value, score.passed, score.is_errored)
-    Shard.objects.create(
-        account_id=run.account_id,
-        run=run,
-        number=old.number,
-        first_row=old.first_row,
-        row_count=old.row_count,
-        start=old.start,
-        stop=old.stop,
-        done_count=len(results),
-        tally=tally.dump(),
-        finished_at=now if len(results) == old.row_count * run.repeats else None,
-        **counts,
-    )
+    shard.done_count += len(results)
     Result.objects.bulk_create(results)
     Score.objects.bulk_create(scores)
 

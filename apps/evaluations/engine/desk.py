@@ -1,35 +1,50 @@
 """What a worker does at the tables besides storing: claim, hold, share places, let go."""
 
+import logging
 import os
 import socket
-from collections.abc import Set
+import time
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, Sum
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import transaction
+from django.db.models import Count, F, Sum
+from django.db.models.functions import Greatest
 
-from apps.evaluations.engine.close import complete_run, finish_run
+from apps.evaluations.engine.close import close_run, finish_run
 from apps.evaluations.engine.context import RunContext, Unworkable, open_context
 from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.engine.plan import claim_plan
-from apps.evaluations.engine.slots import rebalance, release_all
+from apps.evaluations.engine.slots import drop_expired, rebalance, release_all
 from apps.evaluations.engine.source import Row, shard_rows
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import EndpointSlot, MachineBeat, Result, Run, Shard, WorkerBeat
 
+log = logging.getLogger(__name__)
+
 FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast they go
-ROUNDS = 8  # of claims in one tick, so that a tick stays short
+CLAIM_SECONDS = 0.25  # of claims in one tick: the loop waits to hear of a cancellation
+REBALANCE_SECONDS = 1.0
+HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A shard this worker holds, with what is left to do in it: rows and the repeats of each."""
+    """A shard this worker holds, with what is left to do in it: rows and the repeats of each.
+
+    alone: it has been claimed in vain too often, so its items are worked one by one, and nothing
+    else beside them.
+    """
 
     shard: Shard
     context: RunContext
     todo: list[tuple[Row, int]]
     tally: Tally
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,33 +52,74 @@ class View:
     """What the desk must know of the loop's state.
 
     room: how many more items each held run may have waiting here, FIRST_ROOM for other runs.
-    places: per endpoint how many calls are wanted and how many are in flight. may_claim: false
-    while draining. may_plan: nobody plans.
+    spare: how many more rows may be in memory for runs that ask no endpoint. places: per endpoint
+    how many calls are wanted, and how many may be in flight before the next tick. held: the
+    shards at work here. may_claim: false while draining. may_plan: nobody plans. is_free:
+    nothing is at work here, nor planned.
     """
 
     room: dict[UUID, int]
+    spare: int
     places: dict[UUID, tuple[int, int]]
+    held: Collection[UUID]
     may_claim: bool
     may_plan: bool
+    is_free: bool
 
 
 @dataclass
 class Tick:
-    """What the loop must do next."""
+    """What the loop must do next. left: endpoints whose places were given back."""
 
     claims: list[Claim] = field(default_factory=list)
     grants: dict[UUID, int] = field(default_factory=dict)
+    left: set[UUID] = field(default_factory=set)
     ended_runs: set[UUID] = field(default_factory=set)
     plan: Run | None = None
     is_more: bool = False  # there is work that this worker has no room for
 
 
+@dataclass(frozen=True)
+class Asked:
+    """When places at an endpoint were last asked for, how many, and how many were granted."""
+
+    at: float
+    wanted: int
+    granted: int
+
+    def is_due(self, wanted: int) -> bool:
+        """Has a wish grown that had been granted in full, or is it a while ago?"""
+        has_grown = self.wanted <= self.granted < wanted
+        return has_grown or time.monotonic() - self.at >= REBALANCE_SECONDS
+
+
+class Room:
+    """What a tick may still claim: by run, and over all runs that ask no endpoint."""
+
+    def __init__(self, view: View) -> None:
+        self._room = dict(view.room)
+        self._spare = view.spare
+
+    def is_left(self, run_id: UUID, only_grades: bool) -> bool:
+        return self._room.get(run_id, FIRST_ROOM) > 0 and not (only_grades and self._spare <= 0)
+
+    def take(self, run_id: UUID, items: int, only_grades: bool) -> None:
+        self._room[run_id] = self._room.get(run_id, FIRST_ROOM) - items
+        if only_grades:
+            self._spare -= items
+
+    def close(self, run_id: UUID) -> None:
+        self._room[run_id] = 0
+
+
 class Desk:
-    """One worker's dealings with the tables; every method runs in the desk's own thread."""
+    """One worker's dealings with the tables; every method but `beat` runs in the desk's thread."""
 
     def __init__(self, worker: UUID) -> None:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
+        self._asked: dict[UUID, Asked] = {}
+        self._wary_of: UUID | None = None  # a run with a shard that must be worked alone
 
     def tick(self, view: View) -> Tick:
         tick = Tick()
@@ -72,12 +128,10 @@ class Desk:
             del self._contexts[run_id]
         if view.may_claim:
             self._claim(view, tick)
-            if view.may_plan:
-                tick.plan = claim_plan()
-        for endpoint_id, (wanted, in_use) in view.places.items():
-            tick.grants[endpoint_id] = rebalance(
-                endpoint_id, self.worker, wanted=wanted, in_use=in_use
-            )
+        self._share_places(view, tick)
+        # Last, since what fails after it would leave a run claimed and nobody planning it.
+        if view.may_plan and not any(claim.alone for claim in tick.claims):
+            tick.plan = claim_plan()
         return tick
 
     def _ended(self, held: Set[UUID]) -> set[UUID]:
@@ -86,51 +140,94 @@ class Desk:
         going = Run.objects.filter(pk__in=held, state=Run.State.RUNNING)
         return set(held) - set(going.values_list("pk", flat=True))
 
+    # --- claiming -----------------------------------------------------------------------------
+
     def _claim(self, view: View, tick: Tick) -> None:
         """Claim round by round, a shard of each run there is room for, while anything is found.
 
-        In a round the accounts with the least in work come first, then the oldest runs.
+        In a round the accounts with the least in work come first, then the oldest runs. A shard
+        that must be worked alone is claimed by a worker that holds nothing; one that finds it but
+        holds something claims nothing more until that is done.
         """
-        runs = self._going_runs()
-        room = dict(view.room)
-        for _ in range(ROUNDS):
+        if self._wary_of is not None and not view.is_free:
+            tick.is_more = True
+            return
+        runs, first, self._wary_of = self._going_runs(), self._wary_of, None
+        room = Room(view)
+        ends_at = time.monotonic() + CLAIM_SECONDS
+        found = True
+        while found:
+            found = False
             now = database_now()
-            load = self._load([run_id for run_id, _ in runs], now)
-            claimed = False
-            for run_id, _ in sorted(runs, key=lambda run: load.get(run[1], 0)):
-                if room.get(run_id, FIRST_ROOM) <= 0:
+            for run_id in self._in_fair_order(runs, first, now):
+                if not room.is_left(run_id, self._only_grades(run_id)):
                     continue
-                shard = Shard.objects.claim(run_id, self.worker, now, lease_end(now))
-                if shard is None or (claim := self._open(shard)) is None:
-                    room[run_id] = 0
-                    continue
-                tick.claims.append(claim)
-                room[run_id] = room.get(run_id, FIRST_ROOM) - len(claim.todo)
-                claimed = True
-            if not claimed:
-                break
-        tick.is_more = any(
-            Shard.objects.free(database_now()).filter(run=run_id).exists() for run_id, _ in runs
-        )
+                claim = self._claim_of(run_id, now, view.held, view.is_free and not tick.claims)
+                if claim is not None:
+                    found = True
+                    tick.claims.append(claim)
+                    room.take(run_id, len(claim.todo), self._only_grades(run_id))
+                else:
+                    room.close(run_id)
+                is_alone = claim is not None and claim.alone
+                if is_alone or self._wary_of is not None or time.monotonic() > ends_at:
+                    tick.is_more = True
+                    return
+        free = Shard.objects.free(database_now()).filter(run__in=[run_id for run_id, _ in runs])
+        tick.is_more = free.exists()
 
     def _going_runs(self) -> list[tuple[UUID, UUID]]:
         """The runs at work with their accounts, oldest first."""
         going = Run.objects.filter(state=Run.State.RUNNING).order_by("created_at", "id")
         return list(going.values_list("pk", "account_id"))
 
-    def _load(self, run_ids: list[UUID], now: datetime) -> dict[UUID, int]:
-        """How many shards of each account are in work, on all workers."""
-        held = Shard.objects.unfinished().filter(run__in=run_ids, lease_until__gte=now)
-        return dict(held.order_by().values_list("account").annotate(Count("pk")))
+    def _in_fair_order(
+        self, runs: list[tuple[UUID, UUID]], first: UUID | None, now: datetime
+    ) -> list[UUID]:
+        held = Shard.objects.unfinished().filter(
+            run__in=[run_id for run_id, _ in runs], lease_until__gte=now
+        )
+        load = dict(held.order_by().values_list("account").annotate(Count("pk")))
+        ordered = sorted(runs, key=lambda run: (run[0] != first, load.get(run[1], 0)))
+        return [run_id for run_id, _ in ordered]
 
-    def _open(self, shard: Shard) -> Claim | None:
-        """Read what a claimed shard needs; a run that cannot be worked on fails with the reason."""
-        try:
-            context = self._context(shard.run_id)
-            rows = list(shard_rows(context.run, shard))
-        except (Unworkable, ValueError, KeyError) as error:
-            finish_run(shard.run_id, Run.State.FAILED, "run_unworkable", str(error)[:2000])
+    def _only_grades(self, run_id: UUID) -> bool:
+        """Is the run one whose rows are through in no time? Of a run not met yet: perhaps."""
+        context = self._contexts.get(run_id)
+        return context is None or not context.endpoints
+
+    def _claim_of(
+        self, run_id: UUID, now: datetime, held: Collection[UUID], may_be_alone: bool
+    ) -> Claim | None:
+        shard = Shard.objects.next_of(run_id, now, held)
+        if shard is None:
             return None
+        alone = shard.suspect_place is not None or shard.attempts >= settings.ENGINE_ATTEMPTS
+        if alone and not may_be_alone:
+            self._wary_of = run_id
+            return None
+        if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
+            return None
+        try:
+            return self._open(shard, alone)
+        except Unworkable as error:
+            reason = str(error)
+        except DatabaseError:
+            raise
+        except Exception as error:
+            log.exception("Run %s cannot be worked on", run_id)
+            reason = f"{type(error).__name__}: {error}"
+        finish_run(run_id, Run.State.FAILED, "run_unworkable", reason[:2000])
+        return None
+
+    def _open(self, shard: Shard, alone: bool) -> Claim:
+        """Read what a claimed shard needs. Raises Unworkable, or whatever odd data leads to."""
+        if shard.attempts > HOPELESS * settings.ENGINE_ATTEMPTS:
+            raise Unworkable(f"Every worker that took {shard} died of it.")
+        context = self._context(shard.run_id)
+        rows = list(shard_rows(context.run, shard))
+        if len(rows) != shard.row_count:
+            raise Unworkable(f"The source has lost some of {shard} since the run began.")
         done: set[tuple[int, int]] = set()
         if shard.done_count:
             results = Result.objects.filter(
@@ -145,7 +242,7 @@ class Desk:
             for repeat in range(context.run.repeats)
             if (row.index, repeat) not in done
         ]
-        return Claim(shard, context, todo, Tally.load(shard.tally))
+        return Claim(shard, context, todo, Tally.load(shard.tally), alone)
 
     def _context(self, run_id: UUID) -> RunContext:
         context = self._contexts.get(run_id)
@@ -155,6 +252,20 @@ class Desk:
             self._contexts[run_id] = context
         return context
 
+    def _share_places(self, view: View, tick: Tick) -> None:
+        """Ask for places at once where there may be more to have, else once in a while."""
+        for endpoint_id, (wanted, committed) in view.places.items():
+            asked = self._asked.get(endpoint_id)
+            if asked is not None and wanted and not asked.is_due(wanted):
+                continue
+            granted = rebalance(endpoint_id, self.worker, wanted=wanted, committed=committed)
+            if wanted or committed:
+                tick.grants[endpoint_id] = granted
+                self._asked[endpoint_id] = Asked(time.monotonic(), wanted, granted)
+            else:
+                tick.left.add(endpoint_id)
+                self._asked.pop(endpoint_id, None)
+
     def suspect(self, shard: Shard, place: int) -> None:
         """Note which item of a shard that kills its workers is alone in work now."""
         Shard.objects.filter(pk=shard.pk, lease_token=shard.lease_token).update(suspect_place=place)
@@ -163,7 +274,11 @@ class Desk:
         """Give shards back unfinished; that was no death, so it is no attempt either."""
         for shard in shards:
             Shard.objects.unfinished().filter(pk=shard.pk, lease_token=shard.lease_token).update(
-                lease_token=None, lease_until=None, worker=None, attempts=0
+                lease_token=None,
+                lease_until=None,
+                worker=None,
+                suspect_place=None,
+                attempts=Greatest(F("attempts") - 1, 0),
             )
 
     def leave(self) -> None:
@@ -171,10 +286,19 @@ class Desk:
         release_all(self.worker)
         WorkerBeat.objects.filter(worker=self.worker).delete()
 
-    def beat(self) -> None:
-        """Prolong all that this worker holds. Runs in the keeper's thread."""
+    def beat(self, held: Collection[UUID]) -> None:
+        """Prolong what is at work. Runs in the keeper's thread.
+
+        A shard that the table gives us but that is not at work was lost on the way here: its
+        lease must run out.
+        """
         until = lease_end(database_now())
-        Shard.objects.held_by(self.worker).update(lease_until=until)
+        with transaction.atomic():
+            # Locked in the writer's order, or each could wait for the other.
+            shards = Shard.objects.held_by(self.worker).filter(pk__in=held)
+            locked = shards.order_by("run_id", "pk").select_for_update()
+            ours = list(locked.values_list("pk", flat=True))
+            Shard.objects.filter(pk__in=ours).update(lease_until=until)
         EndpointSlot.objects.filter(worker=self.worker).update(lease_until=until)
         WorkerBeat.objects.update_or_create(
             worker=self.worker,
@@ -183,12 +307,13 @@ class Desk:
 
 
 def sweep_runs() -> bool:
-    """Close runs that nobody closed; whether there is work that somebody should be rung for."""
+    """End runs that nobody ended; whether there is work that somebody should be rung for."""
     now = database_now()
     is_work = Run.objects.plannable(now).exists()
     for run_id in list(Run.objects.filter(state=Run.State.RUNNING).values_list("pk", flat=True)):
-        if not complete_run(run_id):
+        if not close_run(run_id):
             is_work = is_work or Shard.objects.free(now).filter(run=run_id).exists()
+    drop_expired(now)
     # An hour past its end a beat tells nothing any more.
     WorkerBeat.objects.filter(seen_until__lt=now - timedelta(hours=1)).delete()
     return is_work

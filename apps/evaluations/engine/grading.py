@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+import math
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.datasets.formats import dump_json
-from apps.evaluations.clients import CallFailed, Client, Usage
+from apps.evaluations.clients import CallFailed, Client, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
@@ -24,8 +27,9 @@ from apps.evaluations.graders.base import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BATCH_SIZE = 256
-BATCH_SECONDS = 0.2  # the longest that a sample waits for others
+FIRST_BATCH, LARGEST_BATCH = 8, 256
+QUICK_SECONDS = 2.0
+BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn has come
 
 
 @dataclass(frozen=True)
@@ -90,45 +94,48 @@ def _params(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class Batcher:
-    """Collects the samples of one grader until there are enough, or one has waited enough.
+    """Collects the samples of one grader and gives them to it batch by batch.
 
-    run: calls a blocking function in a thread of its own.
+    A batch begins when enough wait or one has waited enough. The next is larger after a quick one
+    and small again after a slow one: a batch cannot be interrupted, and of samples that each
+    take their whole deadline few must be in it. run: calls a blocking function in a thread.
     """
 
     def __init__(self, grader: BatchGrader, run: Callable[..., Any]) -> None:
         self._grader = grader
         self._run = run
-        self._waiting: list[tuple[Sample, asyncio.Future[Mark]]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._size = FIRST_BATCH
+        self._waiting: deque[tuple[Sample, asyncio.Future[Mark]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
 
     async def mark(self, sample: Sample) -> Mark:
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[Mark] = loop.create_future()
+        place: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
         self._waiting.append((sample, place))
-        if len(self._waiting) >= BATCH_SIZE:
-            self._go()
-        elif self._timer is None:
-            self._timer = loop.call_later(BATCH_SECONDS, self._go)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
         return await place
 
-    def _go(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        batch, self._waiting = self._waiting, []
-        if batch:
-            task = asyncio.get_running_loop().create_task(self._grade(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                if len(self._waiting) < self._size:
+                    await asyncio.sleep(BATCH_SECONDS)
+                count = min(self._size, len(self._waiting))
+                await self._grade([self._waiting.popleft() for _ in range(count)])
+        finally:
+            self._worker = None
 
     async def _grade(self, batch: list[tuple[Sample, "asyncio.Future[Mark]"]]) -> None:
-        samples = [sample for sample, place in batch if not place.done()]
-        marks = await self._run(_batch_marks, self._grader, samples) if samples else []
-        left = iter(marks)
-        for _, place in batch:
-            if not place.done():
-                place.set_result(next(left))
+        batch = [(sample, place) for sample, place in batch if not place.done()]
+        if not batch:
+            return
+        began = time.monotonic()
+        marks = await self._run(_batch_marks, self._grader, [sample for sample, _ in batch])
+        for (_, place), mark in zip(batch, marks, strict=True):
+            if not place.done():  # while it was graded its shard may have been dropped
+                place.set_result(mark)
+        is_quick = time.monotonic() - began < QUICK_SECONDS
+        self._size = min(4 * self._size, LARGEST_BATCH) if is_quick else FIRST_BATCH
 
 
 @dataclass
@@ -170,7 +177,12 @@ class Bench:
     ) -> Judged:
         if isinstance(grader, JudgeGrader):
             asker = Asker(self.judges, self.ways, self.embedder)
-            mark = await grader.judge(sample, asker)
+            try:
+                mark = _sane(await grader.judge(sample, asker))
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001  one odd row must not take the others with it
+                mark = _failed(grader, error)
             spent.extend(asker.spent)
             return Judged(pk, mark, dump_json(asker.exchange) if asker.exchange else None)
         if isinstance(grader, BatchGrader):
@@ -201,16 +213,26 @@ def _outcome(
 def _plain_mark(grader: Grader, sample: Sample) -> Mark:
     assert isinstance(grader, PlainGrader)
     try:
-        return grader.grade(sample)
-    except Exception as error:  # noqa: BLE001  one odd row must not take the others with it
+        return _sane(grader.grade(sample))
+    except Exception as error:  # noqa: BLE001  as above
         return _failed(grader, error)
 
 
 def _batch_marks(grader: BatchGrader, samples: Sequence[Sample]) -> list[Mark]:
     try:
-        return grader.grade_batch(samples)
+        marks = [_sane(mark) for mark in grader.grade_batch(samples)]
+        if len(marks) != len(samples):
+            raise ValueError(f"{len(marks)} marks for {len(samples)} samples")
+        return marks
     except Exception as error:  # noqa: BLE001  as above
         return [_failed(grader, error)] * len(samples)
+
+
+def _sane(mark: Mark) -> Mark:
+    """Raises ValueError for a value that could neither be stored nor summed."""
+    if mark.value is not None and not math.isfinite(mark.value):
+        raise ValueError(f"the value {mark.value} is not finite")
+    return mark
 
 
 def _failed(grader: Grader, error: Exception) -> Mark:

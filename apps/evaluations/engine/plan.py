@@ -1,17 +1,22 @@
 """Cut a queued run's source into shards, checking every row on the way."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.copy import copy_results
 from apps.evaluations.engine.leases import database_now, lease_end
-from apps.evaluations.engine.source import Place, places
+from apps.evaluations.engine.source import places
+from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Run, Shard
+from apps.evaluations.models.runs import RunQuerySet
 
 # A shard that asks models is small, so that other runs get their turn; one that only grades is
 # large, so that its writes are few. Bytes bound both: a shard's rows are in memory together.
@@ -25,6 +30,14 @@ class PlanLost(Exception):
     """Another planner holds the run, or it was canceled."""
 
 
+class _CalledOff(Exception):
+    """This process is to stop."""
+
+
+class _RowFault(Exception):
+    """A row that the run cannot use."""
+
+
 def claim_plan() -> Run | None:
     """Take the oldest run that nobody is planning."""
     now = database_now()
@@ -32,8 +45,11 @@ def claim_plan() -> Run | None:
     if run is None:
         return None
     token = uuid4()
-    taken = Run.objects.filter(pk=run.pk, state=Run.State.QUEUED, plan_token=run.plan_token).update(
-        plan_token=token, plan_until=lease_end(now), plan_attempts=run.plan_attempts + 1
+    # Asked again: a planner that was late to renew keeps its run.
+    taken = (
+        Run.objects.plannable(now)
+        .filter(pk=run.pk, plan_token=run.plan_token)
+        .update(plan_token=token, plan_until=lease_end(now), plan_attempts=run.plan_attempts + 1)
     )
     if not taken:
         return None
@@ -46,49 +62,57 @@ def plan_run(run: Run) -> None:
 
     The first row that cannot be used fails the run with its line and reason. A planner that died
     left shards behind; they are removed first. A planner that died `ENGINE_ATTEMPTS` times fails
-    the run, since the source must be what kills it.
+    the run, since the source must be what kills it. Whatever is written, is written in a
+    transaction with `renew`, so that a planner whose lease has passed to another touches nothing.
     """
-    if run.plan_attempts > settings.ENGINE_ATTEMPTS:
-        finish_run(
-            run.pk,
-            Run.State.FAILED,
-            "source_unusable",
-            "The rows could not be read: planning died.",
-        )
-        return
     try:
-        _remove_shards(run)
-        if run.retry_of is not None and run.retry_of.started_at is not None:
-            row_count = copy_results(run, lambda: _renew(run))
-        else:
-            row_count = _make_shards(run)
-        _show(run, row_count)
+        _plan(run)
     except PlanLost:
         return
+    except _CalledOff:
+        _give_back(run)
+
+
+def _plan(run: Run) -> None:
+    if run.plan_attempts > settings.ENGINE_ATTEMPTS:
+        _end(run, Run.State.FAILED, "source_unusable", "Every worker that read the rows died.")
+        return
+    _remove_shards(run)
+    try:
+        if run.retry_of is not None and run.retry_of.started_at is not None:
+            row_count = copy_results(run, lambda: renew(run))
+        else:
+            row_count = _make_shards(run)
     except _RowFault as fault:
-        finish_run(run.pk, Run.State.FAILED, "invalid_row", str(fault))
-
-
-class _RowFault(Exception):
-    """A row that the run cannot use."""
+        _end(run, Run.State.FAILED, "invalid_row", str(fault))
+    else:
+        _show(run, row_count)
 
 
 def _remove_shards(run: Run) -> None:
     while pks := list(Shard.objects.filter(run=run).values_list("pk", flat=True)[:SHARDS_AT_ONCE]):
-        Shard.objects.filter(pk__in=pks).delete()
+        with transaction.atomic():
+            renew(run)
+            Shard.objects.filter(pk__in=pks).delete()
 
 
 def _make_shards(run: Run) -> int:
-    held: list[Shard] = []
     row_count = 0
+    held: list[Shard] = []
     for shard in _cut(run):
         held.append(shard)
         row_count = shard.first_row + shard.row_count
         if len(held) >= SHARDS_AT_ONCE:
-            Shard.objects.bulk_create(held)
+            _keep(run, held)
             held.clear()
-    Shard.objects.bulk_create(held)
+    _keep(run, held)
     return row_count
+
+
+def _keep(run: Run, shards: Iterable[Shard]) -> None:
+    with transaction.atomic():
+        renew(run)
+        Shard.objects.bulk_create(shards)
 
 
 def _cut(run: Run) -> Iterator[Shard]:
@@ -97,12 +121,15 @@ def _cut(run: Run) -> Iterator[Shard]:
     limit = ASKING_ROWS if asks else GRADING_ROWS
     schema = compile_schema(run.evaluation.item_schema)
     open_shard: Shard | None = None
-    renewed_at = timezone.now()
+    size = 0
+    looked_at = time.monotonic()
     number = 0
     for index, place in enumerate(places(run, schema)):
         if place.fault:
             raise _RowFault(place.fault)
-        if open_shard is not None and not _fits(run, open_shard, place, limit):
+        if open_shard is not None and (
+            open_shard.row_count >= limit or size + place.size > SHARD_BYTES
+        ):
             yield open_shard
             open_shard = None
         if open_shard is None:
@@ -116,40 +143,53 @@ def _cut(run: Run) -> Iterator[Shard]:
                 stop=place.stop,
             )
             number += 1
+            size = 0
         open_shard.row_count += 1
         open_shard.stop = place.stop
-        now = timezone.now()
-        if (now - renewed_at).total_seconds() > settings.ENGINE_RENEW_SECONDS:
-            _renew(run)
-            renewed_at = now
+        size += place.size
+        if time.monotonic() - looked_at > settings.ENGINE_LOOK_SECONDS:
+            renew(run)
+            looked_at = time.monotonic()
     if open_shard is not None:
         yield open_shard
 
 
-def _fits(run: Run, shard: Shard, place: Place, limit: int) -> bool:
-    if shard.row_count >= limit:
-        return False
-    return run.source_file_id is None or place.stop - shard.start <= SHARD_BYTES
+def renew(run: Run) -> None:
+    """Prolong the plan's lease. In a transaction it keeps others off the run until the commit.
 
-
-def _renew(run: Run) -> None:
-    kept = Run.objects.filter(pk=run.pk, plan_token=run.plan_token, state=Run.State.QUEUED).update(
-        plan_until=lease_end(database_now())
-    )
-    if not kept:
+    Raises PlanLost when the plan is no longer ours.
+    """
+    if is_called_off():
+        raise _CalledOff
+    if not _ours(run).update(plan_until=lease_end(database_now())):
         raise PlanLost
+
+
+def _ours(run: Run) -> RunQuerySet:
+    return Run.objects.filter(pk=run.pk, plan_token=run.plan_token, state=Run.State.QUEUED)
+
+
+def _give_back(run: Run) -> None:
+    """Leave the run to be planned anew; that was no death, so it is no attempt either."""
+    _ours(run).update(plan_token=None, plan_until=None, plan_attempts=F("plan_attempts") - 1)
+
+
+def _end(run: Run, state: str, error_code: str = "", error_message: str = "") -> None:
+    with transaction.atomic():
+        renew(run)
+        finish_run(run.pk, state, error_code, error_message)
 
 
 def _show(run: Run, row_count: int) -> None:
     """The one statement by which the shards become work."""
     if row_count == 0:
         if run.on_empty == Run.OnEmpty.FAIL:
-            finish_run(run.pk, Run.State.FAILED, "empty_source", "The source has no rows.")
+            _end(run, Run.State.FAILED, "empty_source", "The source has no rows.")
         else:
-            finish_run(run.pk, Run.State.COMPLETED)
+            _end(run, Run.State.COMPLETED)
         return
     now = timezone.now()
-    shown = Run.objects.filter(pk=run.pk, plan_token=run.plan_token, state=Run.State.QUEUED).update(
+    shown = _ours(run).update(
         state=Run.State.RUNNING,
         row_count=row_count,
         total_count=row_count * run.repeats,

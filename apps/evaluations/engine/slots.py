@@ -13,33 +13,34 @@ from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.models import EndpointSlot, ModelEndpoint
 
 
-def rebalance(endpoint_id: UUID, worker: UUID, *, wanted: int, in_use: int) -> int:
+def rebalance(endpoint_id: UUID, worker: UUID, *, wanted: int, committed: int) -> int:
     """How many calls this worker may have in flight at the endpoint from now on.
 
-    The endpoint's row is locked meanwhile, so that the sum of all grants never passes its
-    concurrency: a worker only gets what the others do not hold, and gives up its own surplus
-    only as far as its calls in flight allow. wanted 0 gives everything back once nothing is in
-    use.
+    committed: how many it may come to have before it hears the answer. The endpoint's row is
+    locked meanwhile, so that the sum of all grants never passes its concurrency: a worker only
+    gets what the others do not hold, and what it is to give up stays on its row until it says
+    that it is committed to less. With nothing wanted and committed the row goes.
     """
     with transaction.atomic():
-        endpoint = ModelEndpoint.objects.select_for_update().get(pk=endpoint_id)
+        endpoint = ModelEndpoint.objects.select_for_update().filter(pk=endpoint_id).first()
+        if endpoint is None:
+            return 0
+        if not wanted and not committed:
+            endpoint.slots.filter(worker=worker).delete()
+            return 0
         now = database_now()
-        slots = {slot.worker: slot for slot in endpoint.slots.filter(lease_until__gte=now)}
-        others = [slot for holder, slot in slots.items() if holder != worker]
+        others = list(endpoint.slots.filter(lease_until__gte=now).exclude(worker=worker))
         free = max(0, endpoint.concurrency - sum(slot.granted for slot in others))
         share = fair_share(
             endpoint.concurrency, {worker: wanted, **{o.worker: o.wanted for o in others}}
         )[worker]
-        granted = min(max(share, in_use), free)
-        if wanted == 0 and in_use == 0:
-            EndpointSlot.objects.filter(endpoint=endpoint, worker=worker).delete()
-            return 0
+        granted = min(max(share, committed), free)
         EndpointSlot.objects.update_or_create(
             endpoint=endpoint,
             worker=worker,
             defaults={"wanted": wanted, "granted": granted, "lease_until": lease_end(now)},
         )
-    return granted
+    return min(share, granted)
 
 
 def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:
@@ -65,6 +66,7 @@ def release_all(worker: UUID) -> None:
 
 
 def drop_expired(now: datetime) -> None:
+    """Remove what dead workers left; it counted for nothing any more."""
     EndpointSlot.objects.filter(lease_until__lt=now).delete()
 
 
@@ -80,8 +82,19 @@ class Lane:
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
     @property
+    def committed(self) -> int:
+        """The most calls that may be in flight before the next `resize`."""
+        return max(self.granted, self.in_use)
+
+    @property
+    def demand(self) -> int:
+        """How many call or wait to; those who were cancelled while waiting are gone."""
+        waiting = (place for queue in self._waiting.values() for place in queue)
+        return self.in_use + sum(not place.done() for place in waiting)
+
+    @property
     def is_idle(self) -> bool:
-        return self.in_use == 0 and not self._waiting
+        return self.demand == 0
 
     def resize(self, granted: int) -> None:
         self.granted = granted
@@ -103,6 +116,13 @@ class Lane:
     def release(self) -> None:
         self.in_use -= 1
         self._admit()
+
+    def dismiss(self) -> None:
+        """Cancel all who wait."""
+        for queue in self._waiting.values():
+            for place in queue:
+                place.cancel()
+        self._waiting.clear()
 
     def _admit(self) -> None:
         while self.in_use < self.granted and self._waiting:

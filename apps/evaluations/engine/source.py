@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models.functions import Coalesce, Length
+
 from apps.datasets.files import read_file
 from apps.datasets.formats import BadJSON, BadRow, iter_lines, parse_json
 from apps.evaluations.item_schemas import ItemSchema
 from apps.evaluations.models import Run, Shard
 
-CASES_AT_ONCE = 2_000
+CASES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,12 @@ class Row:
 class Place(NamedTuple):
     """A row on its way into a shard: `start` and `stop` are its place in the source.
 
-    fault: why the run cannot use it, or None.
+    size: of its text. fault: why the run cannot use it, or None.
     """
 
     start: int
     stop: int
+    size: int
     fault: str | None
 
 
@@ -52,13 +55,14 @@ def places(run: Run, schema: ItemSchema) -> Iterator[Place]:
         return
     for line in iter_lines(read_file(_file_id(run))):
         if isinstance(line, BadRow):
-            yield Place(0, 0, f"line {line.line}: {line.message}")
+            yield Place(0, 0, 0, f"line {line.line}: {line.message}")
             continue
         try:
             fault = row_fault(parse_json(line.raw), schema)
         except BadJSON as error:
             fault = str(error)
-        yield Place(line.start, line.stop, f"line {line.number}: {fault}" if fault else None)
+        fault = f"line {line.number}: {fault}" if fault else None
+        yield Place(line.start, line.stop, line.stop - line.start, fault)
 
 
 def _file_id(run: Run) -> UUID:
@@ -71,10 +75,12 @@ def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
     assert version is not None
     after = -1
     while True:
-        cases = list(version.cases(after + 1).values_list("position", "item")[:CASES_AT_ONCE])
-        for position, item in cases:
+        fields = ("position", "item", Coalesce(Length("sample"), 0))
+        cases = list(version.cases(after + 1).values_list(*fields)[:CASES_AT_ONCE])
+        for position, item, sample_size in cases:
             fault = schema.fault(parse_json(item))
-            yield Place(position, position + 1, f"case {position}: {fault}" if fault else None)
+            fault = f"case {position}: {fault}" if fault else None
+            yield Place(position, position + 1, len(item) + sample_size, fault)
         if len(cases) < CASES_AT_ONCE:
             return
         after = cases[-1][0]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,6 @@ from django.db.models import Model
 from django.utils import timezone
 
 from apps.evaluations.clients import Usage
-from apps.evaluations.engine.close import complete_run, finish_run
 from apps.evaluations.engine.leases import uuid_parameter
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.graders.base import Fault, Mark
@@ -63,6 +62,12 @@ class Outcome:
             return Result.State.UNJUDGED
         return Result.State.PASSED if all(verdicts) else Result.State.FAILED
 
+    def errored_by(self, fault: Fault) -> "Outcome":
+        """The same item with nothing to show but a fault; what was spent stays spent."""
+        lost = Mark(None, None, error=fault)
+        judged = [Judged(one.criterion, lost) for one in self.judged]
+        return replace(self, sample=None, exchange=None, fault=fault, judged=judged)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -87,6 +92,11 @@ class HeldShard:
     def size(self) -> int:
         return self.shard.row_count * self.run.repeats
 
+    @property
+    def is_open(self) -> bool:
+        """Is it ours, with something left to store?"""
+        return not self.is_lost and self.progress.done < self.size
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -100,18 +110,8 @@ class Batch:
         return sum(1 + len(outcome.judged) for outcome in self.outcomes)
 
 
-def store(pairs: Iterable[tuple[HeldShard, Outcome]]) -> None:
-    """Store outcomes in transactions of at most ROWS_AT_ONCE rows; then close what is complete.
-
-    A shard whose lease passed to another, or whose run ended, is marked lost and nothing of it is
-    written. May be called again with the same pairs after a database error: what a lost
-    connection had committed is recognised by the shard's own counter.
-    """
-    for batches in _transactions(pairs):
-        _store_together(batches)
-
-
-def _transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Batch]]:
+def transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Batch]]:
+    """Group outcomes into transactions of at most ROWS_AT_ONCE rows."""
     groups: dict[int, tuple[HeldShard, list[Outcome]]] = {}
     for held, outcome in pairs:
         groups.setdefault(id(held), (held, []))[1].append(outcome)
@@ -132,31 +132,40 @@ def _transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[B
         yield open_batches
 
 
-def _store_together(batches: list[Batch]) -> None:
-    reached = [(batch, _advance(batch)) for batch in batches]
+def store(batches: Iterable[Batch]) -> None:
+    """Store batches of different shards in one transaction.
+
+    A shard whose lease passed to another, or whose run ended, is marked lost and nothing of it is
+    written. After a database error the same batches may be stored again: what a lost connection
+    had committed is recognised by the shard's own counter.
+    """
+    reached = [(batch, _advance(batch)) for batch in batches if not batch.held.is_lost]
+    if not reached:
+        return
     with transaction.atomic():
-        stored = _fence([batch.held for batch in batches])
-        fresh = []
+        kept = _fence([batch.held for batch, _ in reached])
+        ours, fresh = [], []
         for batch, progress in reached:
-            done = stored.get(batch.held.shard.pk)
-            if done is None:
+            token, done = kept.get(batch.held.shard.pk, (None, 0))
+            if token != uuid_parameter(batch.held.shard.lease_token):
                 batch.held.is_lost = True
-            elif done != progress.done:
+                continue
+            ours.append((batch, progress))
+            if done != progress.done:
                 fresh.append(batch)
                 _write_counters(batch.held, progress)
             # else: a connection broke after its commit, and this is the second try
         _insert(fresh)
-    for batch, progress in reached:
-        if not batch.held.is_lost:
-            batch.held.progress = progress
-            _close(batch)
+    for batch, progress in ours:
+        batch.held.progress = progress
 
 
-def _fence(held: list[HeldShard]) -> dict[UUID, int]:
-    """The done_count of those shards that are still ours in a running run; locked until commit.
+def _fence(held: list[HeldShard]) -> dict[UUID, tuple[Any, int]]:
+    """Token and done_count of those shards that are at work in a running run; locked until commit.
 
     On PostgreSQL the run's row is locked against the statement that would end it, but not
-    against other workers who store too; SQLite has one writer at a time anyway.
+    against other workers who store too; SQLite has one writer at a time anyway. Whoever locks
+    several shards or runs does so in the order of the run's id and then the shard's.
     """
     shard, run = Shard._meta.db_table, Run._meta.db_table
     marks = ", ".join(["%s"] * len(held))
@@ -165,16 +174,11 @@ def _fence(held: list[HeldShard]) -> dict[UUID, int]:
         f" WHERE s.id IN ({marks}) AND s.finished_at IS NULL AND r.state = 'running'"
     )
     if connection.features.has_select_for_update:
-        query += " ORDER BY s.id FOR UPDATE OF s FOR SHARE OF r"
-    tokens = {uuid_parameter(one.shard.pk): uuid_parameter(one.shard.lease_token) for one in held}
+        query += " ORDER BY r.id, s.id FOR UPDATE OF s FOR SHARE OF r"
     with connection.cursor() as cursor:
-        cursor.execute(query, list(tokens))
+        cursor.execute(query, [uuid_parameter(one.shard.pk) for one in held])
         rows = cursor.fetchall()
-    return {
-        pk if isinstance(pk, UUID) else UUID(pk): done
-        for pk, token, done in rows
-        if tokens[pk] == token
-    }
+    return {pk if isinstance(pk, UUID) else UUID(pk): (token, done) for pk, token, done in rows}
 
 
 RESULT_COLUMNS = (
@@ -268,25 +272,3 @@ def _write_counters(held: HeldShard, progress: Progress) -> None:
             "worker": None,
         }
     Shard.objects.filter(pk=held.shard.pk).update(**changes)
-
-
-def _close(batch: Batch) -> None:
-    held = batch.held
-    if held.run.on_error == Run.OnError.FAIL:
-        for outcome in batch.outcomes:
-            if fault := _first_fault(outcome):
-                finish_run(
-                    held.run.pk,
-                    Run.State.FAILED,
-                    fault.code,
-                    f"Row {outcome.row_index}: {fault.message}",
-                )
-                return
-    if held.progress.done == held.size:
-        complete_run(held.run.pk)
-
-
-def _first_fault(outcome: Outcome) -> Fault | None:
-    if outcome.fault is not None:
-        return outcome.fault
-    return next((one.mark.error for one in outcome.judged if one.mark.value is None), None)

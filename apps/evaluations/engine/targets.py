@@ -1,5 +1,6 @@
 """How an item gets its answer: it brings one, or a chat model is asked."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from apps.datasets.formats import BadJSON, dump_json, parse_json
-from apps.evaluations.clients import CallFailed, Client, Usage
+from apps.evaluations.clients import CallFailed, Client, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
 from apps.evaluations.graders.base import Fault
@@ -17,6 +18,8 @@ from apps.evaluations.templating import (
     render_messages,
     resolve,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,18 @@ class ChatTarget(Target):
         if not all(isinstance(message, dict) and "role" in message for message in found):
             raise ValueError(f"{self.reference} holds something that is no message")
         return found
+
+
+async def answer_safely(target: Target, row: Row) -> Answer:
+    """The answer to a row; Stopped passes through."""
+    try:
+        return await target.answer(row)
+    except Stopped:
+        raise
+    except Exception as error:  # one odd row must not take the others with it
+        log.exception("Row %d could not be answered", row.index)
+        message = f"{type(error).__name__}: {error}"
+        return Answer(None, _exchange([], {}), Fault("answer_failed", message))
 
 
 def _exchange(messages: list[dict[str, Any]], took: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, connection
+from django.db import connection
 
 from apps.evaluations.clients import Stopped
 from apps.evaluations.engine.context import RunContext
@@ -23,8 +24,9 @@ from apps.evaluations.engine.plan import plan_run
 from apps.evaluations.engine.slots import Lane
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.stopping import is_called_off
-from apps.evaluations.engine.store import HeldShard, Outcome, store
-from apps.evaluations.engine.targets import Answer, RecordedTarget
+from apps.evaluations.engine.store import HeldShard, Outcome
+from apps.evaluations.engine.targets import Answer, RecordedTarget, answer_safely
+from apps.evaluations.engine.writer import Writer
 from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Run
 from apps.ids import new_id
@@ -33,11 +35,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BUFFER_ROOM = 4_000  # outcomes that may wait for the writer before grading waits for it
-GRADING_ROOM = 2_000  # rows of a run that may wait when nothing is asked
+GRADING_ROOM = 2_000  # rows of a run that may wait when no endpoint is asked,
+GRADING_ROOM_OF_ALL = 8_000  # and of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
 YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
 TICK_SECONDS = 0.05  # the desk is asked no more often than this
 DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
+DRAIN_LOOK_SECONDS = 0.25
+
+# Set while an item has its answer: what its judges ask belongs to what has begun.
+_is_answered: ContextVar[bool] = ContextVar("_is_answered", default=False)
 
 
 @dataclass(eq=False)
@@ -57,21 +64,23 @@ class Active:
 class Worker:
     """One slice of work, over as many runs and endpoints as there is room for.
 
-    Three threads stand beside the loop, each with a database connection of its own: the desk
-    claims and plans, the writer stores, the keeper prolongs the leases even while grading keeps
+    Threads stand beside the loop, each with a database connection of its own: the desk claims,
+    the planner plans, the writer stores, the keeper prolongs the leases even while grading keeps
     the loop busy.
     """
 
     def __init__(self) -> None:
         self.id = new_id()
         self._desk = Desk(self.id)
+        self._writer = Writer(self._is_cut_off)
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
             for name in ("desk", "writer", "planner", "batches")
         }
         self._active: dict[UUID, Active] = {}
+        self._held: dict[UUID, HeldShard] = {}  # the active ones, and those not stored to the end
         self._lanes: dict[UUID, Lane] = {}
-        self._contexts: dict[UUID, RunContext] = {}  # those whose client is open
+        self._contexts: list[RunContext] = []  # those whose clients are open
         self._buffer: list[tuple[HeldShard, Outcome]] = []
         self._planning: asyncio.Future[None] | None = None
         self._began = time.monotonic()
@@ -84,7 +93,7 @@ class Worker:
         """Work until the slice is over or nothing is left; whether there is more to do."""
         keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         try:
-            self._desk.beat()
+            self._desk.beat([])
             keeper.start()
             asyncio.run(self._work())
         finally:
@@ -109,6 +118,7 @@ class Worker:
             while True:
                 tick = await self._ask_desk()
                 if tick is not None:
+                    self.is_more = tick.is_more
                     self._apply(tick)
                     await self._close_unused()
                 if self._active or self._planning or self._buffer:
@@ -122,7 +132,7 @@ class Worker:
             await self._drain()
         finally:
             flusher.cancel()
-            await self._in("writer", self._store_safely, self._take_buffer())
+            await self._in("writer", self._writer.store, self._take_buffer())
             await self._leave()
 
     def _is_over(self) -> bool:
@@ -153,36 +163,54 @@ class Worker:
 
     def _view(self) -> View:
         room: dict[UUID, int] = {}
+        spare = GRADING_ROOM_OF_ALL
         wanted: dict[UUID, int] = {}
         for active in self._active.values():
             context = active.claim.context
             room.setdefault(active.run_id, self._room(context))
             room[active.run_id] -= active.left
+            if not context.endpoints:
+                spare -= active.left
             for endpoint_id in context.endpoints:
                 wanted[endpoint_id] = wanted.get(endpoint_id, 0) + active.left
+        if self._is_draining:
+            wanted = {endpoint_id: lane.demand for endpoint_id, lane in self._lanes.items()}
+        held = self._known()
+        may_begin = not (
+            self._is_draining
+            or self._is_over()
+            or any(active.claim.alone for active in self._active.values())
+        )
         return View(
             room=room,
+            spare=spare,
             places={
-                endpoint_id: (wanted.get(endpoint_id, 0), lane.in_use)
+                endpoint_id: (wanted.get(endpoint_id, 0), lane.committed)
                 for endpoint_id, lane in self._lanes.items()
             },
-            may_claim=not self._is_draining and not self._is_over(),
-            may_plan=self._planning is None,
+            held=held,
+            may_claim=may_begin,
+            may_plan=may_begin and self._planning is None,
+            is_free=not held and self._planning is None,
         )
+
+    def _known(self) -> list[UUID]:
+        """The shards that are at work here, or still to be stored. Any thread may ask."""
+        return [pk for pk, held in self._held.copy().items() if held.is_open]
 
     def _room(self, context: RunContext) -> int:
         """How many waiting items of a run are enough: what is in flight, and as many again."""
         if not context.endpoints:
             return GRADING_ROOM
-        return 2 * max(1, *(self._lanes[pk].granted for pk in context.endpoints))
+        return 2 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
 
     def _apply(self, tick: Tick) -> None:
-        self.is_more = tick.is_more
         for run_id in tick.ended_runs:
             self._abandon(run_id)
         for endpoint_id, granted in tick.grants.items():
-            self._lanes[endpoint_id].resize(granted)
-            if granted == 0 and self._lanes[endpoint_id].is_idle:
+            self._lane(endpoint_id).resize(granted)
+        for endpoint_id in tick.left:
+            if self._lane(endpoint_id).is_idle:
                 del self._lanes[endpoint_id]
         for claim in tick.claims:
             self._begin(claim)
@@ -207,9 +235,11 @@ class Worker:
 
     async def _close_unused(self) -> None:
         """Close the clients of runs that no shard is held of; claimed again they open anew."""
-        used = {active.run_id for active in self._active.values()}
-        for run_id in self._contexts.keys() - used:
-            await self._contexts.pop(run_id).close()
+        used = {id(active.claim.context) for active in self._active.values()}
+        unused = [context for context in self._contexts if id(context) not in used]
+        self._contexts = [context for context in self._contexts if id(context) in used]
+        for context in unused:
+            await context.close()
 
     # --- items --------------------------------------------------------------------------------
 
@@ -217,19 +247,18 @@ class Worker:
         context = claim.context
         if not context.is_connected:
             context.connect(self._lane, self._must_not_call, partial(self._in, "batches"))
-            self._contexts[claim.shard.run_id] = context
+            self._contexts.append(context)
         held = HeldShard(claim.shard, context.run, claim.tally)
         active = Active(claim, held, left=len(claim.todo))
         self._active[claim.shard.pk] = active
-        if claim.shard.attempts > settings.ENGINE_ATTEMPTS:
+        self._held[claim.shard.pk] = held
+        if claim.alone:
             self._spawn(active, self._work_one_by_one(active))
         elif context.asks:
             for row, repeat in claim.todo:
                 self._spawn(active, self._answer_and_grade(active, row, repeat))
         else:
             self._spawn(active, self._grade_all(active))
-        if not claim.todo:
-            self._finished(active)
 
     def _lane(self, endpoint_id: UUID) -> Lane:
         return self._lanes.setdefault(endpoint_id, Lane(FIRST_GRANT))
@@ -248,13 +277,19 @@ class Worker:
         self._drop(active)
 
     def _must_not_call(self) -> bool:
-        return self._is_draining or self._is_cut_off() or is_called_off()
+        if is_called_off() or self._is_cut_off():
+            return True
+        return self._is_draining and not _is_answered.get()
 
     async def _answer_and_grade(self, active: Active, row: Row, repeat: int) -> None:
+        if self._is_draining:
+            return
         context = active.claim.context
         try:
-            answer = await context.target.answer(row)
+            answer = await answer_safely(context.target, row)
+            begun = _is_answered.set(True)
             outcome = await context.bench.judge(row, repeat, answer)
+            _is_answered.reset(begun)
         except Stopped:
             return
         self._keep_outcome(active, outcome)
@@ -278,20 +313,22 @@ class Worker:
 
     async def _work_one_by_one(self, active: Active) -> None:
         """Find the item that kills: each is alone in work, noted before and stored after."""
-        shard = active.claim.shard
-        context = active.claim.context
+        shard, held, context = active.claim.shard, active.held, active.claim.context
         for row, repeat in active.claim.todo:
+            if self._is_draining or self._must_not_call():
+                return
             place = row.index * context.run.repeats + repeat
             if place == shard.suspect_place:
                 fault = Fault("worker_died", "Every worker that took this item died of it.")
-                outcome = context.bench.grade(row, repeat, Answer(None, fault=fault))
-                self._keep_outcome(active, outcome)
-                continue
-            await self._in("desk", self._desk.suspect, shard, place)
-            await self._answer_and_grade(active, row, repeat)
-            self._flush_soon.set()
-            while any(held is active.held for held, _ in self._buffer):
-                await asyncio.sleep(settings.ENGINE_FLUSH_SECONDS / 5)
+                self._keep_outcome(
+                    active, context.bench.grade(row, repeat, Answer(None, fault=fault))
+                )
+            else:
+                await self._in("desk", self._desk.suspect, shard, place)
+                await self._answer_and_grade(active, row, repeat)
+            while not held.is_lost and held.progress.done < held.size - active.left:
+                self._flush_soon.set()
+                await asyncio.sleep(settings.ENGINE_FLUSH_SECONDS / 50)
 
     def _keep_outcome(self, active: Active, outcome: Outcome) -> None:
         if active.held.is_lost:
@@ -302,27 +339,27 @@ class Worker:
             self._has_room.clear()
             self._flush_soon.set()
         if active.left == 0:
-            self._finished(active)
+            del self._active[active.claim.shard.pk]
+            self._wake.set()
+            if not self._active:
+                self._flush_soon.set()
         elif active.left % 16 == 0:
             self._wake.set()
-
-    def _finished(self, active: Active) -> None:
-        self._active.pop(active.claim.shard.pk, None)
-        self._wake.set()
-        if not self._active:
-            self._flush_soon.set()
 
     def _abandon(self, run_id: UUID) -> None:
         """A run has ended elsewhere: its calls are cut and nothing more of it is stored."""
         for active in [one for one in self._active.values() if one.run_id == run_id]:
             active.claim.context.is_stopped = True
-            active.held.is_lost = True
             self._drop(active)
 
     def _drop(self, active: Active) -> None:
-        self._active.pop(active.claim.shard.pk, None)
+        """Work on a shard no longer, nor store it, nor prolong its lease."""
+        active.held.is_lost = True
+        if self._active.get(active.claim.shard.pk) is active:
+            del self._active[active.claim.shard.pk]
         for task in active.tasks:
             task.cancel()
+        self._wake.set()
 
     # --- storing ------------------------------------------------------------------------------
 
@@ -332,54 +369,42 @@ class Worker:
                 await asyncio.wait_for(self._flush_soon.wait(), settings.ENGINE_FLUSH_SECONDS)
             self._flush_soon.clear()
             if self._buffer:
-                await self._in("writer", self._store_safely, self._take_buffer())
+                await self._in("writer", self._writer.store, self._take_buffer())
                 self._has_room.set()
                 for active in [one for one in self._active.values() if one.held.is_lost]:
                     self._drop(active)
+                self._held = {pk: held for pk, held in self._held.items() if held.is_open}
                 self._wake.set()
 
     def _take_buffer(self) -> list[tuple[HeldShard, Outcome]]:
         taken, self._buffer = self._buffer, []
         return taken
 
-    def _store_safely(self, pairs: list[tuple[HeldShard, Outcome]]) -> None:
-        """Store, through a database that goes away and comes back while the lease may hold."""
-        while pairs:
-            try:
-                store(pairs)
-            except IntegrityError:
-                # Two holders of one lease: the other has stored these, so they are not ours.
-                log.exception("Results were stored twice and the second ones refused")
-                for held, _ in pairs:
-                    held.is_lost = True
-            except DatabaseError:
-                log.exception("Results cannot be stored; trying again")
-                connection.close()
-                if self._is_cut_off():
-                    for held, _ in pairs:
-                        held.is_lost = True
-                time.sleep(settings.ENGINE_FLUSH_SECONDS)
-            else:
-                return
-            pairs = [(held, outcome) for held, outcome in pairs if not held.is_lost]
-
     # --- the end ------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Send nothing more, wait for what is in flight, and let go of the rest."""
+        """Begin nothing more, wait for what has begun, and let go of the rest."""
         self._is_draining = True
+        if self._planning is not None:
+            self.is_more = True  # nobody else has been told of what is being planned
+        for lane in self._lanes.values():
+            if lane.in_use == 0:
+                lane.dismiss()  # without a place to wait for
         bound = settings.ENGINE_DRAIN_SECONDS if is_called_off() else DRAIN_AFTER_SLICE
-        tasks = [task for active in self._active.values() for task in active.tasks]
         ends_at = time.monotonic() + bound
-        while tasks and time.monotonic() < ends_at:
-            _, pending = await asyncio.wait(tasks, timeout=0.5)
-            tasks = list(pending)
+        while (tasks := self._tasks()) and time.monotonic() < ends_at:
+            await asyncio.wait(tasks, timeout=DRAIN_LOOK_SECONDS)
+            if (tick := await self._ask_desk()) is not None:
+                self._apply(tick)
             if is_called_off():
                 ends_at = min(ends_at, time.monotonic() + settings.ENGINE_DRAIN_SECONDS)
-        for task in tasks:
+        for task in self._tasks():
             task.cancel()
         if self._planning is not None:
-            await asyncio.wait([self._planning], timeout=bound)
+            await asyncio.wait([self._planning], timeout=max(0.0, ends_at - time.monotonic()))
+
+    def _tasks(self) -> list["asyncio.Task[None]"]:
+        return [task for active in self._active.values() for task in active.tasks]
 
     async def _leave(self) -> None:
         self.is_more = self.is_more or bool(self._active)
@@ -400,7 +425,7 @@ class Worker:
                 break
             began = time.monotonic()
             try:
-                self._desk.beat()
+                self._desk.beat(self._known())
                 self._beaten_at = began
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")

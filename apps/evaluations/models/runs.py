@@ -1,5 +1,6 @@
 """Runs, the shards they are worked in, and the results and scores that come of them."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -141,19 +142,26 @@ class ShardQuerySet(models.QuerySet["Shard"]):
     def held_by(self, worker: UUID) -> Self:
         return self.unfinished().filter(worker=worker)
 
-    def claim(self, run_id: UUID, worker: UUID, now: datetime, until: datetime) -> "Shard | None":
-        """Take a run's next shard under a lease; None when there is none or another was quicker."""
-        shard = self.free(now).filter(run=run_id).order_by("number").first()
-        if shard is None:
-            return None
+    def next_of(self, run_id: UUID, now: datetime, but_not: Collection[UUID]) -> "Shard | None":
+        """The run's next shard to claim."""
+        return self.free(now).filter(run=run_id).exclude(pk__in=but_not).order_by("number").first()
+
+    def claim(self, shard: "Shard", worker: UUID, now: datetime, until: datetime) -> bool:
+        """Take a shard under a lease; False when another was quicker or the run has ended.
+
+        That the run is going is asked by a subquery: a join would be made a subquery with all the
+        other conditions in it, and PostgreSQL, after waiting for another's claim, would not look
+        at them again.
+        """
         token = uuid4()
+        going = Run.objects.filter(state=Run.State.RUNNING, pk=shard.run_id)
         taken = (
-            self.unfinished()
-            .filter(pk=shard.pk, lease_token=shard.lease_token, run__state=Run.State.RUNNING)
+            self.free(now)
+            .filter(pk=shard.pk, lease_token=shard.lease_token, run__in=going)
             .update(lease_token=token, lease_until=until, worker=worker, attempts=F("attempts") + 1)
         )
-        shard.lease_token, shard.attempts = token, shard.attempts + 1
-        return shard if taken else None
+        shard.lease_token, shard.worker, shard.attempts = token, worker, shard.attempts + 1
+        return bool(taken)
 
 
 class Shard(models.Model):
