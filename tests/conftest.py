@@ -22,13 +22,11 @@ os.environ.pop("PRODUCTION", None)
 os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 
 
-def pytest_configure() -> None:
-    django.setup()
-    assert str(settings.DATA_DIR) == str(Path(os.environ["DATA_DIR"]).resolve()), (
-        "the settings loaded too early: leave DJANGO_SETTINGS_MODULE unset"
-    )
-    # Where no static files are collected the static server warns, and a warning fails a test.
-    settings.STATIC_ROOT.mkdir(exist_ok=True)
+# Here and not in a hook: conftest files below import models when they are loaded.
+django.setup()
+assert str(settings.DATA_DIR) == str(Path(os.environ["DATA_DIR"]).resolve()), (
+    "the settings loaded too early: leave DJANGO_SETTINGS_MODULE unset"
+)
 
 
 def pytest_unconfigure() -> None:
