@@ -52,9 +52,13 @@ def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:
     left = total
     hungry = sorted(worker for worker, count in wanted.items() if count > 0)
     while hungry and left:
-        each, rest = divmod(left, len(hungry))
-        for place, worker in enumerate(hungry):
-            more = min(each + (place < rest), wanted[worker] - shares[worker])
+        each = left // len(hungry)
+        if not each:
+            for worker in hungry[:left]:
+                shares[worker] += 1
+            break
+        for worker in hungry:
+            more = min(each, wanted[worker] - shares[worker])
             shares[worker] += more
             left -= more
         hungry = [worker for worker in hungry if shares[worker] < wanted[worker]]
