@@ -1,0 +1,119 @@
+"""Runs whose criteria ask models, run code or compare embeddings, all at once."""
+
+import json
+from typing import Any
+
+import pytest
+
+from apps.accounts.models import Actor
+from apps.errors import Invalid
+from apps.evaluations.engine.tally import CALLS, Tally
+from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.sandbox import find_runner
+from apps.evaluations.services.endpoints import UnknownModel, add_endpoint
+from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
+from apps.evaluations.services.runs import Recorded, start_run
+from tests.evaluations.engine.test_course import SAME, chat, rows, worked
+from tests.factories import make_actor
+from tests.model_server import ModelServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GOOD = 'answer:{"steps": [], "result": "good"}'
+HALF = 'answer:{"steps": [], "result": 0.5}'
+INPUT = [{"role": "user", "content": "Judge {{ sample.output_text }}"}]
+
+
+@pytest.fixture
+def actor() -> Actor:
+    return make_actor()
+
+
+def labels(model: str = GOOD) -> NewCriterion:
+    settings: dict[str, Any] = {
+        "model": model,
+        "input": INPUT,
+        "labels": ["good", "bad"],
+        "passing_labels": ["good"],
+    }
+    return NewCriterion("label_model", "label", settings)
+
+
+def number(model: str = HALF) -> NewCriterion:
+    return NewCriterion("score_model", "number", {"model": model, "input": INPUT})
+
+
+def code(source: str) -> NewCriterion:
+    return NewCriterion("python", "code", {"source": source})
+
+
+def serve(actor: Actor, server: ModelServer, *models: str) -> None:
+    add_endpoint(actor, base_url=server.base_url, models=models, allow_private=True, concurrency=8)
+
+
+def test_target_and_judges_share_an_endpoint_and_every_call_is_counted(
+    actor: Actor, server: ModelServer
+) -> None:
+    serve(actor, server, "m", GOOD, HALF)
+    evaluation = create_evaluation(actor, criteria=[SAME, labels(), number()], has_sample=True)
+    run = worked(start_run(actor, evaluation, source=rows(120, right=0), target=chat()))
+    assert (run.state, run.passed_count, run.errored_count) == (Run.State.COMPLETED, 120, 0)
+    usage = {model: sums[CALLS] for model, sums in Tally.load(run.tally).models.items()}
+    assert usage == {"m": 120, GOOD: 120, HALF: 120}
+    counts = server.counts()
+    assert counts["total"] == 360
+    assert counts["max_in_flight"] <= 8
+
+
+def test_what_a_judge_was_asked_is_kept_with_its_score(actor: Actor, server: ModelServer) -> None:
+    serve(actor, server, GOOD)
+    evaluation = create_evaluation(actor, criteria=[labels()], has_sample=True)
+    worked(start_run(actor, evaluation, source=rows(1, right=1), target=Recorded()))
+    score = Score.objects.get()
+    assert score.exchange is not None
+    exchange = json.loads(score.exchange)
+    assert exchange["input"] == [{"role": "user", "content": "Judge text 0"}]
+    assert json.loads(exchange["choices"][0]["message"]["content"])["result"] == "good"
+
+
+@pytest.mark.parametrize("model", ["refusal", "empty", "fail-400", "answer:prose", "garbage"])
+def test_a_judge_without_a_verdict_errs_the_item_and_the_run_completes(
+    model: str, actor: Actor, server: ModelServer
+) -> None:
+    serve(actor, server, model)
+    evaluation = create_evaluation(actor, criteria=[labels(model), SAME], has_sample=True)
+    run = worked(start_run(actor, evaluation, source=rows(2, right=2), target=Recorded()))
+    assert (run.state, run.errored_count) == (Run.State.COMPLETED, 2)
+    score = Score.objects.filter(criterion__kind="label_model").first()
+    assert score is not None
+    assert score.is_errored
+    assert score.error_message
+    # The other criterion's verdict stands.
+    assert Score.objects.filter(criterion__kind="string_check", passed=True).count() == 2
+
+
+def test_an_unknown_judge_is_refused_when_the_evaluation_is_made_and_when_a_run_starts(
+    actor: Actor, server: ModelServer
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        create_evaluation(actor, criteria=[SAME, labels("nobody")], has_sample=True)
+    assert refused.value.path == "criteria[1].model"
+    serve(actor, server, GOOD)
+    evaluation = create_evaluation(actor, criteria=[labels()], has_sample=True)
+    add_endpoint(actor, base_url=server.base_url).models.all().delete()
+    with pytest.raises(UnknownModel):
+        start_run(actor, evaluation, source=rows(1, right=1), target=Recorded())
+
+
+def test_code_grades_every_row_and_what_it_raises_fails_that_row_alone(actor: Actor) -> None:
+    if find_runner() is None:
+        pytest.skip("no sandbox on this machine")
+    source = "def grade(sample, item):\n    return 1 / (int(item['text'][5:]) - 3)\n"
+    evaluation = create_evaluation(actor, criteria=[code(source)], has_sample=True)
+    run = worked(start_run(actor, evaluation, source=rows(40, right=0), target=Recorded()))
+    # Rows 0 to 2 are below zero, row 3 divides by it, the rest pass.
+    assert (run.passed_count, run.failed_count, run.errored_count) == (36, 4, 0)
+    score = Score.objects.get(result__row_index=3)
+    assert (score.value, score.passed) == (0.0, False)
+    assert "ZeroDivisionError" in score.error_message
+    assert Result.objects.get(row_index=3).state == Result.State.FAILED
