@@ -4,4 +4,6 @@ from django.contrib import admin
 from django_q.models import OrmQ, Schedule, Success
 
 # A scheduled task names any function; whoever writes one runs code on the workers.
-admin.site.unregister([OrmQ, Schedule, Success])
+for model in (OrmQ, Schedule, Success):
+    if admin.site.is_registered(model):  # OrmQ is, where the queue is in the database
+        admin.site.unregister(model)
