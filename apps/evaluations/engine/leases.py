@@ -23,3 +23,12 @@ def lease_end(now: datetime) -> datetime:
 def uuid_parameter(value: Any) -> Any:
     """A UUID as the database's own column takes it in plain SQL."""
     return value if connection.features.has_native_uuid_field else value.hex
+
+
+def close_connection() -> None:
+    """Close the calling thread's connection.
+
+    A thread must be given this function, never `connection.close`, which is a method of the
+    connection of whoever names it.
+    """
+    connection.close()

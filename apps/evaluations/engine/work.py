@@ -20,6 +20,7 @@ from django.db import connection
 from apps.evaluations.clients import Stopped
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
+from apps.evaluations.engine.leases import close_connection
 from apps.evaluations.engine.plan import plan_run
 from apps.evaluations.engine.slots import Lane
 from apps.evaluations.engine.source import Row
@@ -99,7 +100,7 @@ class Worker:
         finally:
             self._is_left.set()
             for pool in self._threads.values():
-                pool.submit(connection.close)
+                pool.submit(close_connection)
                 pool.shutdown()
             if keeper.is_alive():
                 keeper.join()
@@ -157,7 +158,7 @@ class Worker:
             return await self._in("desk", self._desk.tick, self._view())
         except DatabaseError:
             log.exception("The tables cannot be reached; trying again")
-            await self._in("desk", connection.close)
+            await self._in("desk", close_connection)
             await asyncio.sleep(settings.ENGINE_LOOK_SECONDS)
             return None
 
