@@ -157,8 +157,9 @@ def update_evaluation(
 def delete_evaluation(actor: Actor, evaluation: Evaluation) -> None:
     """Hide an evaluation with its runs, and stop those that are going."""
     actor.require(Action.EDIT, evaluation.account)
-    cancel_runs(Run.objects.filter(evaluation=evaluation))
     if Evaluation.objects.filter(pk=evaluation.pk, deleted_at=None).update(
         deleted_at=timezone.now()
     ):
         record(actor, "evaluation.delete", evaluation, before={"name": evaluation.name})
+    # Afterwards: a run that was just being started is there by now, and no other can be.
+    cancel_runs(Run.objects.filter(evaluation=evaluation))

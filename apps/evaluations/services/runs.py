@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -19,12 +20,13 @@ from apps.evaluations.engine.source import row_fault
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.item_schemas import compile_schema
-from apps.evaluations.models import Evaluation, Result, Run
+from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.endpoints import find_judges, find_model
 from apps.evaluations.tasks import ring_on_commit
 from apps.evaluations.templating import message_templates, unknown_variables
 
 INLINE_PURPOSE = "inline"
+ORPHANED_AFTER = timedelta(hours=1)  # rows that no run reads
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,14 @@ def start_run(
     """Store a run and ring for it; planning and everything after happen in the background.
 
     Rows in the request are checked now, a file's while planning. Raises Invalid with the path
-    `source[n]`, `messages` or `reference`, and UnknownModel.
+    `source[n]`, `messages` or `reference`, UnknownModel, and ObjectDoesNotExist when the
+    evaluation or the file has just been deleted.
     """
     actor.require(Action.EDIT, evaluation.account)
     if len(name) > NAME_LENGTH:
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
+    if repeats < 1:
+        raise Invalid(f"repeats must be at least 1, not {repeats}.", path="repeats")
     endpoint = None
     if isinstance(target, Chat):
         found = find_model(evaluation.account_id, target.model)
@@ -110,6 +115,10 @@ def start_run(
     else:
         run.source_file = _keep_rows(actor, evaluation, source)
     with transaction.atomic():
+        # Held until the run is there, so that neither can be deleted, and purged, beneath it.
+        Evaluation.objects.present().select_for_update().get(pk=evaluation.pk)
+        if run.source_file is not None:
+            File.objects.present().select_for_update().get(pk=run.source_file.pk)
         run.save(force_insert=True)
         record(actor, "run.start", run, after={"name": run.name, "model": run.model})
         ring_on_commit()
@@ -163,7 +172,13 @@ def _keep_rows(actor: Actor, evaluation: Evaluation, rows: Sequence[Mapping[str,
             yield b"\n"
 
     return store_file(
-        actor, filename="rows.jsonl", purpose=INLINE_PURPOSE, chunks=lines(), is_inline=True
+        actor,
+        filename="rows.jsonl",
+        purpose=INLINE_PURPOSE,
+        chunks=lines(),
+        # Nobody can delete these rows: they go with the last run that reads them.
+        expires_at=timezone.now() + ORPHANED_AFTER,
+        is_inline=True,
     )
 
 
@@ -184,7 +199,7 @@ def cancel_run(actor: Actor, run: Run) -> Run:
 
 def cancel_runs(runs: Any) -> None:
     """Stop those of the runs that are not final."""
-    for pk in runs.unfinished().values_list("pk", flat=True):
+    for pk in runs.unfinished().order_by("pk").values_list("pk", flat=True):
         finish_run(pk, Run.State.CANCELED)
 
 
@@ -207,10 +222,12 @@ def retry_errored(actor: Actor, run: Run) -> Run:
         raise StateError("The run is still going: cancel it or wait until it ends.")
     if run.imported_id is not None:
         raise StateError("This run was imported: start a new one over its rows instead.")
-    kept = Result.objects.filter(run=run).exclude(state=Result.State.ERRORED)
-    if run.total_count and kept.count() >= run.total_count:
+    kept_count = run.passed_count + run.failed_count + run.unjudged_count
+    if run.total_count and kept_count >= run.total_count:
         raise StateError("Nothing in this run is errored.")
     with transaction.atomic():
+        # Held until its successor is there, whose planning then keeps it from being purged.
+        Run.objects.present().select_for_update(of=("self",)).get(pk=run.pk)
         again = Run(
             account=run.account,
             evaluation=run.evaluation,
