@@ -36,8 +36,7 @@ HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 class Claim:
     """A shard this worker holds, with what is left to do in it: rows and the repeats of each.
 
-    alone: it has been claimed in vain too often, so its items are worked one by one, and nothing
-    else beside them.
+    alone: its items must be worked one by one.
     """
 
     shard: Shard
@@ -69,13 +68,19 @@ class View:
 
 @dataclass
 class Tick:
-    """What the loop must do next. left: endpoints whose places were given back."""
+    """What the loop must do next.
+
+    left: endpoints whose places were given back. alone: what was claimed has been in vain so
+    often that nothing else may be at work beside it, lest it take others with it, or the other
+    way round.
+    """
 
     claims: list[Claim] = field(default_factory=list)
     grants: dict[UUID, int] = field(default_factory=dict)
     left: set[UUID] = field(default_factory=set)
     ended_runs: set[UUID] = field(default_factory=set)
     plan: Run | None = None
+    alone: bool = False
     is_more: bool = False  # there is work that this worker has no room for
 
 
@@ -119,19 +124,23 @@ class Desk:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
         self._asked: dict[UUID, Asked] = {}
-        self._wary_of: UUID | None = None  # a run with a shard that must be worked alone
+        # A run of which something must be worked alone: no other claim until that is possible.
+        self._wary_of: UUID | None = None
 
     def tick(self, view: View) -> Tick:
         tick = Tick()
         tick.ended_runs = self._ended(view.room.keys())
         for run_id in self._contexts.keys() - view.room.keys():
             del self._contexts[run_id]
-        if view.may_claim:
-            self._claim(view, tick)
+        if self._wary_of is not None and not view.is_free:
+            tick.is_more = True
+        else:
+            first, self._wary_of = self._wary_of, None
+            if view.may_plan:
+                self._plan(view, tick, first)
+            if view.may_claim and not tick.alone and self._wary_of is None:
+                self._claim(view, tick, first)
         self._share_places(view, tick)
-        # Last, since what fails after it would leave a run claimed and nobody planning it.
-        if view.may_plan and not any(claim.alone for claim in tick.claims):
-            tick.plan = claim_plan()
         return tick
 
     def _ended(self, held: Set[UUID]) -> set[UUID]:
@@ -142,17 +151,24 @@ class Desk:
 
     # --- claiming -----------------------------------------------------------------------------
 
-    def _claim(self, view: View, tick: Tick) -> None:
+    def _plan(self, view: View, tick: Tick, first: UUID | None) -> None:
+        """Claim the oldest run that nobody plans, or `first` or none where that has to be first."""
+        plannable = Run.objects.plannable(database_now())
+        run = (plannable if first is None else plannable.filter(pk=first)).first()
+        if run is None:
+            return
+        alone = run.plan_attempts >= settings.ENGINE_ATTEMPTS
+        if alone and not view.is_free:
+            self._wary_of = run.pk
+        elif claim_plan(run) is not None:
+            tick.plan, tick.alone = run, alone
+
+    def _claim(self, view: View, tick: Tick, first: UUID | None) -> None:
         """Claim round by round, a shard of each run there is room for, while anything is found.
 
-        In a round the accounts with the least in work come first, then the oldest runs. A shard
-        that must be worked alone is claimed by a worker that holds nothing; one that finds it but
-        holds something claims nothing more until that is done.
+        In a round the accounts with the least in work come first, then the oldest runs.
         """
-        if self._wary_of is not None and not view.is_free:
-            tick.is_more = True
-            return
-        runs, first, self._wary_of = self._going_runs(), self._wary_of, None
+        runs = self._going_runs()
         room = Room(view)
         ends_at = time.monotonic() + CLAIM_SECONDS
         found = True
@@ -162,15 +178,16 @@ class Desk:
             for run_id in self._in_fair_order(runs, first, now):
                 if not room.is_left(run_id, self._only_grades(run_id)):
                     continue
-                claim = self._claim_of(run_id, now, view.held, view.is_free and not tick.claims)
+                is_free = view.is_free and tick.plan is None and not tick.claims
+                claim = self._claim_of(run_id, now, view.held, is_free)
                 if claim is not None:
                     found = True
                     tick.claims.append(claim)
+                    tick.alone = claim.alone
                     room.take(run_id, len(claim.todo), self._only_grades(run_id))
                 else:
                     room.close(run_id)
-                is_alone = claim is not None and claim.alone
-                if is_alone or self._wary_of is not None or time.monotonic() > ends_at:
+                if tick.alone or self._wary_of is not None or time.monotonic() > ends_at:
                     tick.is_more = True
                     return
         free = Shard.objects.free(database_now()).filter(run__in=[run_id for run_id, _ in runs])

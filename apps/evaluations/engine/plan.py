@@ -38,32 +38,33 @@ class _RowFault(Exception):
     """A row that the run cannot use."""
 
 
-def claim_plan() -> Run | None:
-    """Take the oldest run that nobody is planning."""
+def claim_plan(run: Run | None = None) -> Run | None:
+    """Take this run to plan, or the oldest that nobody plans.
+
+    None when there is none, and when another was quicker or was only late to renew.
+    """
     now = database_now()
-    run = Run.objects.plannable(now).first()
+    run = run or Run.objects.plannable(now).first()
     if run is None:
         return None
     token = uuid4()
-    # Asked again: a planner that was late to renew keeps its run.
     taken = (
         Run.objects.plannable(now)
         .filter(pk=run.pk, plan_token=run.plan_token)
         .update(plan_token=token, plan_until=lease_end(now), plan_attempts=run.plan_attempts + 1)
     )
-    if not taken:
-        return None
     run.plan_token, run.plan_attempts = token, run.plan_attempts + 1
-    return run
+    return run if taken else None
 
 
 def plan_run(run: Run) -> None:
     """Plan a claimed run: shards unseen by workers until the last statement makes it running.
 
     The first row that cannot be used fails the run with its line and reason. A planner that died
-    left shards behind; they are removed first. A planner that died `ENGINE_ATTEMPTS` times fails
-    the run, since the source must be what kills it. Whatever is written, is written in a
-    transaction with `renew`, so that a planner whose lease has passed to another touches nothing.
+    left shards behind; they are removed first. When planners died of it `ENGINE_ATTEMPTS` times,
+    and as often again with nothing else beside, the source must be what kills. Whatever is
+    written, is written in a transaction with `renew`, so that a planner whose lease has passed to
+    another touches nothing.
     """
     try:
         _plan(run)
@@ -74,7 +75,7 @@ def plan_run(run: Run) -> None:
 
 
 def _plan(run: Run) -> None:
-    if run.plan_attempts > settings.ENGINE_ATTEMPTS:
+    if run.plan_attempts > 2 * settings.ENGINE_ATTEMPTS:
         _end(run, Run.State.FAILED, "source_unusable", "Every worker that read the rows died.")
         return
     _remove_shards(run)

@@ -51,17 +51,15 @@ def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:
     shares = dict.fromkeys(wanted, 0)
     left = total
     hungry = sorted(worker for worker, count in wanted.items() if count > 0)
-    while hungry and left:
+    while hungry and left >= len(hungry):
         each = left // len(hungry)
-        if not each:
-            for worker in hungry[:left]:
-                shares[worker] += 1
-            break
         for worker in hungry:
             more = min(each, wanted[worker] - shares[worker])
             shares[worker] += more
             left -= more
         hungry = [worker for worker in hungry if shares[worker] < wanted[worker]]
+    for worker in hungry[:left]:
+        shares[worker] += 1
     return shares
 
 

@@ -60,7 +60,7 @@ def places(run: Run, schema: ItemSchema) -> Iterator[Place]:
         try:
             fault = row_fault(parse_json(line.raw), schema)
         except BadJSON as error:
-            fault = str(error)
+            fault = str(error).replace("at line 1, column", "at column")
         fault = f"line {line.number}: {fault}" if fault else None
         yield Place(line.start, line.stop, line.stop - line.start, fault)
 

@@ -87,6 +87,7 @@ class Worker:
         self._began = time.monotonic()
         self._beaten_at = self._began
         self._is_draining = False
+        self._is_alone = False  # nothing may begin beside what is at work
         self._is_left = threading.Event()
         self.is_more = False
 
@@ -125,6 +126,7 @@ class Worker:
                 if self._active or self._planning or self._buffer:
                     idle_since = time.monotonic()
                 if self._is_over():
+                    self.is_more = True  # for all we know: the last tick did not look
                     break
                 if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
                     break
@@ -177,11 +179,9 @@ class Worker:
         if self._is_draining:
             wanted = {endpoint_id: lane.demand for endpoint_id, lane in self._lanes.items()}
         held = self._known()
-        may_begin = not (
-            self._is_draining
-            or self._is_over()
-            or any(active.claim.alone for active in self._active.values())
-        )
+        is_free = not held and self._planning is None
+        self._is_alone = self._is_alone and not is_free
+        may_begin = not (self._is_draining or self._is_over() or self._is_alone)
         return View(
             room=room,
             spare=spare,
@@ -192,7 +192,7 @@ class Worker:
             held=held,
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
-            is_free=not held and self._planning is None,
+            is_free=is_free,
         )
 
     def _known(self) -> list[UUID]:
@@ -206,6 +206,7 @@ class Worker:
         return 2 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
 
     def _apply(self, tick: Tick) -> None:
+        self._is_alone = self._is_alone or tick.alone
         for run_id in tick.ended_runs:
             self._abandon(run_id)
         for endpoint_id, granted in tick.grants.items():
@@ -386,8 +387,6 @@ class Worker:
     async def _drain(self) -> None:
         """Begin nothing more, wait for what has begun, and let go of the rest."""
         self._is_draining = True
-        if self._planning is not None:
-            self.is_more = True  # nobody else has been told of what is being planned
         for lane in self._lanes.values():
             if lane.in_use == 0:
                 lane.dismiss()  # without a place to wait for
@@ -408,7 +407,6 @@ class Worker:
         return [task for active in self._active.values() for task in active.tasks]
 
     async def _leave(self) -> None:
-        self.is_more = self.is_more or bool(self._active)
         held = [active.claim.shard for active in self._active.values()]
         self._active.clear()
         await self._close_unused()
