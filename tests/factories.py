@@ -1,6 +1,6 @@
 """Makes the rows a test stands on; what the test does not speak of is filled in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,10 @@ from apps.accounts.roles import Role
 from apps.accounts.services import issue_key
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import add_cases, create_dataset, freeze_version
+from apps.evaluations.models import Evaluation, ModelEndpoint, Run
+from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
+from apps.evaluations.services.runs import Chat, Recorded, Source, Target, start_run
 
 _numbers = count(1)
 
@@ -66,3 +70,61 @@ def make_version(
     """The first frozen version of a new dataset."""
     actor = actor or make_actor()
     return freeze_version(actor, make_dataset(actor, items=items, **fields))
+
+
+SAME = NewCriterion(
+    "string_check",
+    "same",
+    {"input": "{{ sample.output_text }}", "reference": "{{ item.label }}", "operation": "eq"},
+)
+
+
+def make_evaluation(
+    actor: Actor | None = None, *, criteria: Sequence[NewCriterion] = (SAME,), **fields: Any
+) -> Evaluation:
+    """One criterion: the answer is the item's label."""
+    return create_evaluation(
+        actor or make_actor(), criteria=criteria, **{"has_sample": True, **fields}
+    )
+
+
+def make_rows(count: int) -> list[dict[str, Any]]:
+    """Rows with recorded answers; every third is wrong."""
+    return [
+        {
+            "item": {"text": f"ticket {index}", "label": f"label {index}"},
+            "sample": {"output_text": f"label {index if index % 3 else 'x'}"},
+        }
+        for index in range(count)
+    ]
+
+
+def make_endpoint(
+    actor: Actor, base_url: str, *, models: Sequence[str] = ("m",), **fields: Any
+) -> ModelEndpoint:
+    """An endpoint on this machine."""
+    return add_endpoint(actor, base_url=base_url, models=models, allow_private=True, **fields)
+
+
+def ask(model: str = "builtin/echo", prompt: str = "{{ item.label }}", **fields: Any) -> Chat:
+    """A chat target; a model that echoes gives every row its label."""
+    return Chat(model, messages=[{"role": "user", "content": prompt}], **fields)
+
+
+def make_run(
+    actor: Actor | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    source: Source | int = 6,
+    target: Target | None = None,
+    **fields: Any,
+) -> Run:
+    """A queued run, over so many rows with recorded answers unless another source is given."""
+    actor = actor or make_actor()
+    return start_run(
+        actor,
+        evaluation or make_evaluation(actor),
+        source=make_rows(source) if isinstance(source, int) else source,
+        target=target or Recorded(),
+        **fields,
+    )

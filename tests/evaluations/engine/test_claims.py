@@ -1,0 +1,376 @@
+"""Claiming: each shard by one worker, fairly, under a lease, and the suspects alone."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from apps.evaluations.engine import desk as desk_module
+from apps.evaluations.engine import plan as plan_module
+from apps.evaluations.engine.desk import busy_workers, sweep_runs
+from apps.evaluations.engine.leases import database_now, lease_end
+from apps.evaluations.engine.store import Batch, store
+from apps.evaluations.models import Run, Shard, WorkerBeat
+from apps.evaluations.services.runs import cancel_run
+from apps.ids import new_id
+from tests.evaluations.engine.shards import (
+    claim,
+    desk,
+    errored,
+    hold,
+    let_lease_run_out,
+    outcome,
+    outcomes,
+    plan,
+    tick,
+)
+from tests.factories import ask, make_actor, make_endpoint, make_run
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(plan_module, "GRADING_ROWS", 2)
+    monkeypatch.setattr(plan_module, "ASKING_ROWS", 2)
+
+
+@pytest.fixture
+def run(small_shards) -> Run:
+    """Three shards of two rows."""
+    return plan(make_run(source=6))
+
+
+def numbers(tick):
+    return [claim.shard.number for claim in tick.claims]
+
+
+# --- one holder ----------------------------------------------------------------------------------
+
+
+def test_a_worker_claims_while_it_has_room(run):
+    assert numbers(tick(desk())) == [0, 1, 2]
+    assert numbers(tick(desk(), room={run.pk: 3})) == []
+
+
+def test_a_worker_claims_no_more_than_it_has_room_for(run):
+    assert numbers(tick(desk(), room={run.pk: 3})) == [0, 1]
+    assert numbers(tick(desk(), spare=1)) == [2]
+
+
+def test_rows_that_only_need_grading_wait_where_many_do_already(run):
+    assert numbers(tick(desk(), spare=0)) == []
+    assert tick(desk(), spare=0).is_more
+
+
+def test_no_other_worker_gets_what_is_held(run):
+    first, second = tick(desk(), room={run.pk: 3}), tick(desk())
+    assert numbers(first) == [0, 1]
+    assert numbers(second) == [2]
+    assert not second.is_more
+
+
+def test_a_draining_worker_claims_nothing(run):
+    assert not tick(desk(), may_claim=False).claims
+
+
+def test_nothing_is_claimed_of_a_run_that_is_not_at_work(run):
+    shard = run.shards.first()
+    now = database_now()
+    cancel_run(make_actor(account=run.account), run)
+    assert not Shard.objects.claim(shard, new_id(), now, lease_end(now))
+    assert not tick(desk()).claims
+
+
+def test_a_shard_is_claimed_once_although_two_found_it(run):
+    now = database_now()
+    found = [Shard.objects.next_of(run.pk, now, []) for _ in range(2)]
+    assert found[0] == found[1]
+    taken = [Shard.objects.claim(shard, new_id(), now, lease_end(now)) for shard in found]
+    assert taken == [True, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_anothers_claim_gets_nothing(run):
+    """On PostgreSQL the second UPDATE waits for the first to commit and must look again."""
+    now = database_now()
+    shard, again = (Shard.objects.next_of(run.pk, now, []) for _ in range(2))
+    second = []
+
+    def claim_too():
+        second.append(Shard.objects.claim(again, new_id(), now, lease_end(now)))
+        connection.close()
+
+    thread = threading.Thread(target=claim_too)
+    with transaction.atomic():
+        assert Shard.objects.claim(shard, new_id(), now, lease_end(now))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(5)
+    assert second == [False]
+    assert Shard.objects.get(pk=shard.pk).lease_token == shard.lease_token
+
+
+def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
+    held = tick(holder := desk(), room={run.pk: 1}).claims[0].shard
+    let_lease_run_out(held)
+    now = database_now() + timedelta(milliseconds=1)
+    found = Shard.objects.next_of(run.pk, now, [])
+    assert found == held
+    holder.beat([held.pk])
+    assert not Shard.objects.claim(found, new_id(), now, lease_end(now))
+
+
+# --- leases --------------------------------------------------------------------------------------
+
+
+def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
+    holder = desk()
+    first, second = tick(holder, room={run.pk: 3}).claims
+    soon = database_now() + timedelta(seconds=1)
+    Shard.objects.update(lease_until=soon)
+    holder.beat([first.shard.pk])
+    leases = dict(Shard.objects.values_list("pk", "lease_until"))
+    assert leases[first.shard.pk] > soon
+    assert leases[second.shard.pk] == soon
+
+
+def test_claims_that_a_tick_lost_on_its_way_are_free_when_their_lease_is_out(run, monkeypatch):
+    lost = desk()
+    monkeypatch.setattr(lost, "_share_places", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tick(lost)
+    lost.beat([])
+    Shard.objects.update(lease_until=database_now())
+    assert numbers(tick(desk())) == [0, 1, 2]
+
+
+def test_a_worker_does_not_claim_what_it_still_holds(run):
+    holder = desk()
+    held = tick(holder, room={run.pk: 1}).claims[0].shard
+    let_lease_run_out(held)
+    assert numbers(tick(holder, held=[held.pk])) == [1, 2]
+
+
+def test_what_is_released_is_free_at_once_and_was_no_attempt(run):
+    holder = desk()
+    shards = [claim.shard for claim in tick(holder).claims]
+    holder.release(shards)
+    assert not Shard.objects.filter(attempts__gt=0).exists()
+    assert numbers(tick(desk())) == [0, 1, 2]
+
+
+def test_a_release_leaves_alone_what_has_passed_to_another(run):
+    late = desk()
+    shard = tick(late, room={run.pk: 1}).claims[0].shard
+    let_lease_run_out(shard)
+    successor = claim(run)
+    late.release([shard])
+    assert Shard.objects.get(pk=shard.pk).lease_token == successor.shard.lease_token
+
+
+def test_who_leaves_is_no_longer_busy(run):
+    one = desk()
+    one.beat([])
+    assert busy_workers() == 1
+    one.leave()
+    assert busy_workers() == 0
+
+
+def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
+    assert sweep_runs()
+    held = tick(desk()).claims
+    assert not sweep_runs()
+    let_lease_run_out(held[0].shard)
+    assert sweep_runs()
+    tick(desk())
+    make_run()
+    assert sweep_runs()
+    desk().beat([])
+    WorkerBeat.objects.update(seen_until=database_now() - timedelta(hours=2))
+    sweep_runs()
+    assert not WorkerBeat.objects.exists()
+
+
+# --- fairness ------------------------------------------------------------------------------------
+
+
+def test_the_account_with_the_least_in_work_comes_first(small_shards):
+    big = plan(make_run(source=40))
+    tick(desk(), room={big.pk: 7})
+    small = plan(make_run(source=4))
+    first = tick(desk()).claims[0]
+    assert first.shard.run_id == small.pk
+
+
+def test_of_one_account_the_oldest_run_comes_first_and_the_next_is_not_kept_waiting(small_shards):
+    actor = make_actor()
+    old, new = (plan(make_run(actor, source=40)) for _ in range(2))
+    claimed = tick(desk(), spare=3).claims
+    assert [claim.shard.run_id for claim in claimed] == [old.pk, new.pk]
+
+
+def test_a_tick_ends_in_time_however_much_there_is(small_shards, monkeypatch):
+    monkeypatch.setattr(desk_module, "CLAIM_SECONDS", 0)
+    plan(make_run(source=40))
+    found = tick(desk())
+    assert len(found.claims) == 1
+    assert found.is_more
+
+
+# --- what cannot be worked on --------------------------------------------------------------------
+
+
+def fails_with(run, text):
+    assert not tick(desk()).claims
+    run.refresh_from_db()
+    assert (run.state, run.error_code) == (Run.State.FAILED, "run_unworkable")
+    assert text in run.error_message
+
+
+def test_a_run_over_a_disabled_endpoint_fails_with_the_reason(small_shards):
+    actor = make_actor()
+    endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
+    run = plan(make_run(actor, target=ask("m")))
+    endpoint.disabled_at = database_now()
+    endpoint.save()
+    fails_with(run, "The endpoint of the model 'm' is gone or disabled.")
+
+
+def test_a_run_over_an_endpoint_with_an_impossible_key_fails_with_the_reason(small_shards):
+    actor = make_actor()
+    make_endpoint(actor, "http://127.0.0.1:9/v1", api_key="two words")
+    run = plan(make_run(actor, target=ask("m")))
+    fails_with(run, "printable ASCII")
+
+
+def test_a_run_whose_source_lost_rows_fails_with_the_reason(run):
+    run.source_file.chunks.all().delete()
+    fails_with(run, "The source has lost some of rows 0 to 1")
+
+
+def test_odd_data_fails_its_run_and_no_other(run):
+    other = plan(make_run(source=2))
+    run.evaluation.criteria.update(settings="[]")
+    assert {claim.shard.run_id for claim in tick(desk()).claims} == {other.pk}
+    run.refresh_from_db()
+    assert (run.state, run.error_code) == (Run.State.FAILED, "run_unworkable")
+
+
+def test_a_database_that_goes_away_fails_no_run(run, monkeypatch):
+    def away(*_):
+        raise OperationalError("gone away")
+
+    monkeypatch.setattr(desk_module, "shard_rows", away)
+    with pytest.raises(OperationalError):
+        tick(desk())
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+
+
+def test_a_shard_that_nobody_ever_gets_ahead_with_ends_its_run(run):
+    Shard.objects.filter(number=0).update(attempts=9)
+    fails_with(run, "Every worker that took rows 0 to 1 died of it.")
+
+
+# --- suspects ------------------------------------------------------------------------------------
+
+
+def claimed_in_vain(times, **filters):
+    Shard.objects.filter(**filters).update(attempts=times)
+
+
+def test_the_third_claim_is_like_the_first_and_the_fourth_is_alone(run):
+    claimed_in_vain(2, number=0)
+    assert not tick(desk(), room={run.pk: 1}).claims[0].alone
+    Shard.objects.update(lease_until=None)
+    one, *others = tick(desk()).claims
+    assert one.alone
+    assert not others
+
+
+def test_a_worker_that_holds_something_leaves_a_suspect_and_claims_no_more(run):
+    other = plan(make_run(source=6))
+    claimed_in_vain(3, run=run, number=1)
+    busy = desk()
+    first = tick(busy, room={other.pk: 1})
+    assert 1 not in numbers(first)
+    held = [claim.shard.pk for claim in first.claims]
+    assert not tick(busy, held=held).claims
+    assert tick(busy, held=held).is_more
+    # Through with what it held, it takes the suspect before anything else.
+    (suspect,) = tick(busy).claims
+    assert (suspect.shard.run_id, suspect.shard.number, suspect.alone) == (run.pk, 1, True)
+
+
+def test_a_worker_that_plans_leaves_a_suspect(run):
+    claimed_in_vain(3, number=0)
+    assert not tick(desk(), is_free=False).claims
+
+
+def test_nothing_is_planned_beside_a_suspect(run):
+    claimed_in_vain(3, number=0)
+    make_run()
+    wary = desk()
+    planning = tick(wary, may_plan=True)
+    assert (planning.claims, planning.plan is None) == ([], False)
+    make_run()
+    found = tick(wary, may_plan=True)
+    assert found.claims[0].alone
+    assert found.plan is None
+
+
+def test_a_suspect_that_another_takes_keeps_nobody_waiting(run):
+    claimed_in_vain(3, number=0)
+    wary = desk()
+    tick(wary, is_free=False)
+    claim(run)
+    assert numbers(tick(wary)) == [1, 2]
+
+
+def test_the_item_that_was_noted_makes_its_shard_a_suspect_at_the_next_claim(run):
+    one = desk()
+    claimed_in_vain(3, number=0)
+    (suspect,) = tick(one).claims
+    one.suspect(suspect.shard, 1)
+    let_lease_run_out(suspect.shard)
+    again = claim(run)
+    assert (again.alone, again.shard.suspect_place) == (True, 1)
+
+
+def test_progress_clears_attempts_and_suspicion(run):
+    claimed_in_vain(3, number=0)
+    one = desk()
+    (suspect,) = tick(one).claims
+    one.suspect(suspect.shard, 0)
+    store([Batch(hold(suspect), [outcome(suspect, 0, fault=errored("worker_died"))])])
+    shard = Shard.objects.get(number=0)
+    assert (shard.attempts, shard.suspect_place) == (0, None)
+
+
+def test_who_is_stopped_in_good_order_accuses_nobody(run):
+    claimed_in_vain(3, number=0)
+    one = desk()
+    (suspect,) = tick(one).claims
+    one.suspect(suspect.shard, 0)
+    one.release([suspect.shard])
+    shard = Shard.objects.get(number=0)
+    assert (shard.attempts, shard.suspect_place) == (3, None)
+
+
+def test_a_late_worker_accuses_nobody(run):
+    late = desk()
+    shard = tick(late, room={run.pk: 1}).claims[0].shard
+    let_lease_run_out(shard)
+    claim(run)
+    late.suspect(shard, 0)
+    assert Shard.objects.get(pk=shard.pk).suspect_place is None
+
+
+def test_a_finished_shard_is_never_claimed(run):
+    claimed = claim(run)
+    store([Batch(hold(claimed), outcomes(claimed))])
+    Shard.objects.filter(finished_at=None).update(lease_until=None)
+    assert numbers(tick(desk())) == [1, 2]
