@@ -11,6 +11,7 @@ urlpatterns = [
     path("readyz", health.ready),
     path("metrics", health.metrics),
     path("", RedirectView.as_view(pattern_name="web:home")),
+    path("app", RedirectView.as_view(pattern_name="web:home")),
     path("app/", include("evalplatform.web.urls")),
     path("admin/", admin.site.urls),
     path("v1/", include("evalplatform.dialects.openai.urls")),
