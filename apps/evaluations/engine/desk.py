@@ -271,7 +271,12 @@ class Desk:
 
     def _share_places(self, view: View, tick: Tick) -> None:
         """Ask for places at once where there may be more to have, else once in a while."""
-        for endpoint_id, (wanted, committed) in view.places.items():
+        places = dict(view.places)
+        for claim in tick.claims:
+            for endpoint_id in claim.context.endpoints:
+                wanted, committed = places.get(endpoint_id, (0, 0))
+                places[endpoint_id] = (wanted + len(claim.todo), committed)
+        for endpoint_id, (wanted, committed) in places.items():
             asked = self._asked.get(endpoint_id)
             if asked is not None and wanted and not asked.is_due(wanted):
                 continue
