@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast they go
 CLAIM_SECONDS = 0.25  # of claims in one tick: the loop waits to hear of a cancellation
 REBALANCE_SECONDS = 1.0
+HANDOVER_SECONDS = 0.2  # while places pass from one worker to another, which neither can use
 HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 
 
@@ -86,16 +87,20 @@ class Tick:
 
 @dataclass(frozen=True)
 class Asked:
-    """When places at an endpoint were last asked for, how many, and how many were granted."""
+    """When places at an endpoint were last asked for, with what, and how many were granted."""
 
     at: float
     wanted: int
+    committed: int
     granted: int
 
-    def is_due(self, wanted: int) -> bool:
+    def is_due(self, wanted: int, committed: int) -> bool:
         """Has a wish grown that had been granted in full, or is it a while ago?"""
-        has_grown = self.wanted <= self.granted < wanted
-        return has_grown or time.monotonic() - self.at >= REBALANCE_SECONDS
+        if not wanted or self.wanted <= self.granted < wanted:
+            return True
+        waits = self.granted == 0 or committed < self.committed
+        pause = HANDOVER_SECONDS if waits else REBALANCE_SECONDS
+        return time.monotonic() - self.at >= pause
 
 
 class Room:
@@ -270,20 +275,23 @@ class Desk:
         return context
 
     def _share_places(self, view: View, tick: Tick) -> None:
-        """Ask for places at once where there may be more to have, else once in a while."""
-        places = dict(view.places)
+        """Ask for places at once where there may be more to have, else once in a while.
+
+        What an earlier tick got and did not live to tell goes back.
+        """
+        places = dict.fromkeys(self._asked, (0, 0)) | view.places
         for claim in tick.claims:
             for endpoint_id in claim.context.endpoints:
                 wanted, committed = places.get(endpoint_id, (0, 0))
                 places[endpoint_id] = (wanted + len(claim.todo), committed)
         for endpoint_id, (wanted, committed) in places.items():
             asked = self._asked.get(endpoint_id)
-            if asked is not None and wanted and not asked.is_due(wanted):
+            if asked is not None and not asked.is_due(wanted, committed):
                 continue
             granted = rebalance(endpoint_id, self.worker, wanted=wanted, committed=committed)
             if wanted or committed:
                 tick.grants[endpoint_id] = granted
-                self._asked[endpoint_id] = Asked(time.monotonic(), wanted, granted)
+                self._asked[endpoint_id] = Asked(time.monotonic(), wanted, committed, granted)
             else:
                 tick.left.add(endpoint_id)
                 self._asked.pop(endpoint_id, None)
@@ -308,11 +316,11 @@ class Desk:
         release_all(self.worker)
         WorkerBeat.objects.filter(worker=self.worker).delete()
 
-    def beat(self, held: Collection[UUID]) -> None:
-        """Prolong what is at work. Runs in the keeper's thread.
+    def beat(self, held: Collection[UUID], endpoints: Collection[UUID]) -> None:
+        """Prolong these shards and the places at these endpoints. Runs in the keeper's thread.
 
-        A shard that the table gives us but that is not at work was lost on the way here: its
-        lease must run out.
+        What the tables give us but is not at work was lost on its way here: its lease must run
+        out.
         """
         until = lease_end(database_now())
         with transaction.atomic():
@@ -321,7 +329,8 @@ class Desk:
             locked = shards.order_by("run_id", "pk").select_for_update()
             ours = list(locked.values_list("pk", flat=True))
             Shard.objects.filter(pk__in=ours).update(lease_until=until)
-        EndpointSlot.objects.filter(worker=self.worker).update(lease_until=until)
+        places = EndpointSlot.objects.filter(worker=self.worker, endpoint__in=endpoints)
+        places.update(lease_until=until)
         WorkerBeat.objects.update_or_create(
             worker=self.worker,
             defaults={"host": socket.gethostname(), "pid": os.getpid(), "seen_until": until},

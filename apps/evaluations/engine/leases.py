@@ -1,6 +1,8 @@
 """One clock for all leases: the database's, since workers' clocks may differ."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from django.conf import settings
@@ -20,9 +22,9 @@ def lease_end(now: datetime) -> datetime:
     return now + timedelta(seconds=settings.ENGINE_LEASE_SECONDS)
 
 
-def uuid_parameter(value: Any) -> Any:
-    """A UUID as the database's own column takes it in plain SQL."""
-    return value if connection.features.has_native_uuid_field else value.hex
+def uuid_writer() -> Callable[[Any], Any]:
+    """What makes of a UUID the parameter that its column takes in plain SQL."""
+    return (lambda value: value) if connection.features.has_native_uuid_field else attrgetter("hex")
 
 
 def close_connection() -> None:

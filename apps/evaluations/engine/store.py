@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from apps.evaluations.clients import Usage
-from apps.evaluations.engine.leases import uuid_parameter
+from apps.evaluations.engine.leases import uuid_writer
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Result, Run, Score, Shard
@@ -142,12 +142,13 @@ def store(batches: Iterable[Batch]) -> None:
     reached = [(batch, _advance(batch)) for batch in batches if not batch.held.is_lost]
     if not reached:
         return
+    parameter = uuid_writer()
     with transaction.atomic():
         kept = _fence([batch.held for batch, _ in reached])
         ours, fresh = [], []
         for batch, progress in reached:
             token, done = kept.get(batch.held.shard.pk, (None, 0))
-            if token != uuid_parameter(batch.held.shard.lease_token):
+            if token != parameter(batch.held.shard.lease_token):
                 batch.held.is_lost = True
                 continue
             ours.append((batch, progress))
@@ -175,8 +176,9 @@ def _fence(held: list[HeldShard]) -> dict[UUID, tuple[Any, int]]:
     )
     if connection.features.has_select_for_update:
         query += " ORDER BY r.id, s.id FOR UPDATE OF s FOR SHARE OF r"
+    parameter = uuid_writer()
     with connection.cursor() as cursor:
-        cursor.execute(query, [uuid_parameter(one.shard.pk) for one in held])
+        cursor.execute(query, [parameter(one.shard.pk) for one in held])
         rows = cursor.fetchall()
     return {pk if isinstance(pk, UUID) else UUID(pk): (token, done) for pk, token, done in rows}
 
@@ -194,13 +196,14 @@ SCORE_COLUMNS = (
 def _insert(batches: list[Batch]) -> None:
     """Insert without model objects: they would take most of a worker's time."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
+    parameter = uuid_writer()
     results: list[tuple[Any, ...]] = []
     scores: list[tuple[Any, ...]] = []
     for batch in batches:
-        account = uuid_parameter(batch.held.shard.account_id)
-        run = uuid_parameter(batch.held.shard.run_id)
+        account = parameter(batch.held.shard.account_id)
+        run = parameter(batch.held.shard.run_id)
         for outcome in batch.outcomes:
-            result = uuid_parameter(new_id())
+            result = parameter(new_id())
             fault = outcome.fault
             results.append(
                 (
@@ -213,12 +216,10 @@ def _insert(batches: list[Batch]) -> None:
                 mark, error = one.mark, one.mark.error
                 scores.append(
                     (
-                        uuid_parameter(new_id()), result, uuid_parameter(one.criterion), "machine",
-                        "",
+                        parameter(new_id()), result, parameter(one.criterion), "machine", "",
                         mark.value, mark.passed, _text(mark.evidence),
                         error.code if error else "", _text(error.message) if error else "",
-                        one.exchange,
-                        GRADER_VERSION, now,
+                        one.exchange, GRADER_VERSION, now,
                     )
                 )  # fmt: skip
     _insert_rows(Result, RESULT_COLUMNS, results)
@@ -233,13 +234,18 @@ def _text(text: str) -> str:
 def _insert_rows(model: type[Model], columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     if not rows:
         return
-    marks = ", ".join(["%s"] * len(columns))
+    table = model._meta.db_table
     names = ", ".join(f'"{column}"' for column in columns)
     with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {model._meta.db_table} ({names}) VALUES ({marks})",  # noqa: S608
-            rows,
-        )
+        if connection.vendor == "postgresql":
+            # A third of the time that as many INSERTs take.
+            copying = cursor.copy(f"COPY {table} ({names}) FROM STDIN")
+            with connection.wrap_database_errors, copying as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            marks = ", ".join(["%s"] * len(columns))
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def _advance(batch: Batch) -> Progress:

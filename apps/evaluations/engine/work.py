@@ -95,7 +95,7 @@ class Worker:
         """Work until the slice is over or nothing is left; whether there is more to do."""
         keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         try:
-            self._desk.beat([])
+            self._desk.beat([], [])
             keeper.start()
             asyncio.run(self._work())
         finally:
@@ -200,10 +200,10 @@ class Worker:
         return [pk for pk, held in self._held.copy().items() if held.is_open]
 
     def _room(self, context: RunContext) -> int:
-        """How many waiting items of a run are enough: what is in flight, and as many again."""
+        """How many items of a run are enough: those in flight, and for a tick of a fast server."""
         if not context.endpoints:
             return GRADING_ROOM
-        return 2 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
+        return 3 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
 
     def _apply(self, tick: Tick) -> None:
         self._is_alone = self._is_alone or tick.alone
@@ -220,7 +220,7 @@ class Worker:
             self._planning = asyncio.ensure_future(self._in("planner", self._plan, tick.plan))
             self._planning.add_done_callback(self._planned)
         if tick.claims:
-            self._wake.set()  # new lanes need their grant, and there may be room for more
+            self._wake.set()  # there may be room for more
 
     def _plan(self, run: Run) -> None:
         try:
@@ -424,7 +424,7 @@ class Worker:
                 break
             began = time.monotonic()
             try:
-                self._desk.beat(self._known())
+                self._desk.beat(self._known(), list(self._lanes.copy()))
                 self._beaten_at = began
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")

@@ -11,7 +11,7 @@ from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine.desk import busy_workers, sweep_runs
 from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.models import Run, Shard, WorkerBeat
+from apps.evaluations.models import EndpointSlot, Run, Shard, WorkerBeat
 from apps.evaluations.services.runs import cancel_run
 from apps.ids import new_id
 from tests.evaluations.engine.shards import (
@@ -119,7 +119,7 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
     now = database_now() + timedelta(milliseconds=1)
     found = Shard.objects.next_of(run.pk, now, [])
     assert found == held
-    holder.beat([held.pk])
+    holder.beat([held.pk], [])
     assert not Shard.objects.claim(found, new_id(), now, lease_end(now))
 
 
@@ -131,7 +131,7 @@ def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
     first, second = tick(holder, room={run.pk: 3}).claims
     soon = database_now() + timedelta(seconds=1)
     Shard.objects.update(lease_until=soon)
-    holder.beat([first.shard.pk])
+    holder.beat([first.shard.pk], [])
     leases = dict(Shard.objects.values_list("pk", "lease_until"))
     assert leases[first.shard.pk] > soon
     assert leases[second.shard.pk] == soon
@@ -142,9 +142,68 @@ def test_claims_that_a_tick_lost_on_its_way_are_free_when_their_lease_is_out(run
     monkeypatch.setattr(lost, "_share_places", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tick(lost)
-    lost.beat([])
+    lost.beat([], [])
     Shard.objects.update(lease_until=database_now())
     assert numbers(tick(desk())) == [0, 1, 2]
+
+
+def test_places_that_a_tick_lost_on_its_way_go_back(small_shards, monkeypatch):
+    actor = make_actor()
+    make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=10)
+    plan(make_run(actor, target=ask("m")))
+    lost = desk()
+    found = tick(lost)
+    assert list(found.grants.values()) == [6]
+    # The loop never heard of it, and has no lane there.
+    lost.beat([], [])
+    again = tick(lost, may_claim=False)
+    assert again.left == set(found.grants)
+    assert not EndpointSlot.objects.exists()
+
+
+def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
+    actor = make_actor()
+    endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
+    plan(make_run(actor, target=ask("m")))
+    holder = desk()
+    tick(holder)
+    soon = database_now() + timedelta(seconds=1)
+    EndpointSlot.objects.update(lease_until=soon)
+    holder.beat([], [])
+    assert EndpointSlot.objects.get().lease_until == soon
+    holder.beat([], [endpoint.pk])
+    assert EndpointSlot.objects.get().lease_until > soon
+
+
+def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
+    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
+    pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
+    holder, newcomer = desk(), desk()
+
+    def granted(desk, wanted, committed):
+        return tick(desk, places={pk: (wanted, committed)}).grants.get(pk)
+
+    assert granted(holder, 4, 0) == 4
+    assert granted(holder, 4, 4) is None
+    # Its wish had been granted in full, and has grown.
+    assert granted(holder, 40, 4) == 10
+    assert granted(holder, 50, 10) is None
+    assert granted(newcomer, 40, 0) == 0
+    assert granted(newcomer, 40, 0) is None
+    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 0)
+    assert granted(holder, 50, 10) == 5
+    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 100)
+    # Who is told to shrink says soon when it has, and who has nothing asks again soon.
+    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 0)
+    assert granted(holder, 50, 10) is None
+    assert granted(holder, 50, 5) == 5
+    assert granted(newcomer, 40, 0) == 5
+    assert granted(newcomer, 40, 5) is None
+    # What is not wanted any more goes back at once.
+    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
+    assert granted(holder, 0, 2) == 0
+    assert tick(holder, places={pk: (0, 0)}).left == {pk}
 
 
 def test_a_worker_does_not_claim_what_it_still_holds(run):
@@ -173,7 +232,7 @@ def test_a_release_leaves_alone_what_has_passed_to_another(run):
 
 def test_who_leaves_is_no_longer_busy(run):
     one = desk()
-    one.beat([])
+    one.beat([], [])
     assert busy_workers() == 1
     one.leave()
     assert busy_workers() == 0
@@ -188,7 +247,7 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
     tick(desk())
     make_run()
     assert sweep_runs()
-    desk().beat([])
+    desk().beat([], [])
     WorkerBeat.objects.update(seen_until=database_now() - timedelta(hours=2))
     sweep_runs()
     assert not WorkerBeat.objects.exists()

@@ -1,7 +1,7 @@
 """Storing: once, fenced, in short transactions, and through whatever the database does."""
 
 import pytest
-from django.db import DataError, OperationalError, connection
+from django.db import DataError, IntegrityError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from apps.evaluations import reports
@@ -307,6 +307,18 @@ def test_evidence_with_a_nul_is_stored(run, writer):
     odd = outcome(claimed, 0, mark=Mark(1.0, True, "a\0b"))
     writer.store(pairs(claimed, [odd])[1])
     assert Score.objects.get().evidence == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_is_there_already_is_an_error_of_the_databases_own_kind(run):
+    """Whatever way rows take into the database: the writer tells its errors apart."""
+    claimed = claim(run)
+    held = hold(claimed)
+    store([Batch(held, [outcome(claimed, 0)])])
+    with pytest.raises(IntegrityError):
+        store([Batch(held, [outcome(claimed, 0)])])
+    assert Result.objects.count() == Score.objects.count() == 1
+    store([Batch(held, [outcome(claimed, 1)])])
 
 
 def test_storing_takes_few_queries_however_many_rows(run):
