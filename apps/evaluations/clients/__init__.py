@@ -12,6 +12,7 @@ from apps.evaluations.clients.base import (
 )
 from apps.evaluations.clients.builtin import BUILT_IN, Echo, Majority, Nearest
 from apps.evaluations.clients.chat import ChatClient
+from apps.evaluations.clients.presets import Preset
 from apps.evaluations.clients.retries import Patience
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Majority",
     "Nearest",
     "Patience",
+    "Preset",
     "Reply",
     "Stopped",
     "Unlimited",

@@ -3,6 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from apps.datasets.formats import BadJSON, parse_json
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
 
 def for_chat(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Role and content of each message; one part alone becomes an array of one.
@@ -14,6 +18,29 @@ def for_chat(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {"role": message["role"], "content": _content(message.get("content"))}
         for message in messages
     ]
+
+
+def messages_of(value: Any) -> list[dict[str, Any]]:
+    """The messages that a text stands for: a JSON array of messages as such, another as a user's.
+
+    None is an empty text. Raises ValueError for what is no text.
+    Source: contracts/spice.md, section 10.2.
+    """
+    text = "" if value is None else value
+    if not isinstance(text, str):
+        raise ValueError(f"{value!r} is neither a text nor a list of messages")
+    if text.lstrip().startswith("["):
+        try:
+            found = parse_json(text)
+        except BadJSON:
+            found = None
+        if isinstance(found, list) and found and all(_is_message(one) for one in found):
+            return found
+    return [{"role": "user", "content": text}]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("role") in ROLES
 
 
 def _content(content: Any) -> Any:

@@ -9,7 +9,7 @@ from uuid import UUID
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
 from apps.errors import Invalid
-from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority, Unlimited
+from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority, Preset, Unlimited
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
 from apps.evaluations.engine.slots import Lane, Turn
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
@@ -56,7 +56,8 @@ class Models:
             )
 
     def judge(self, address: Address) -> Judge:
-        return Judge(self.client(address), address.get("upstream") or address["model"])
+        upstream = address.get("upstream") or address["model"]
+        return Judge(self.client(address), upstream, Preset.of(address))
 
     def client(self, address: Address) -> Client:
         if "builtin" in address:
@@ -113,7 +114,9 @@ class RunContext:
                 upstream=data.get("upstream") or data["model"],
                 messages=data.get("messages"),
                 reference=data.get("reference"),
+                takes_text=data.get("takes_text", False),
                 params=data.get("params") or {},
+                preset=Preset.of(data),
             )
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.datasets.formats import dump_json
-from apps.evaluations.clients import CallFailed, Client, Stopped, Usage
+from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
@@ -34,10 +34,11 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 
 @dataclass(frozen=True)
 class Judge:
-    """A model that judges: its client, and the name by which its server knows it."""
+    """A model that judges: its client, the name by which its server knows it, and its preset."""
 
     client: Client
     upstream: str
+    preset: Preset = field(default_factory=Preset)
 
 
 @dataclass
@@ -56,9 +57,10 @@ class Asker:
     async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
         model = request["model"]
         judge = self.judges[model]
-        self.exchange = {"input": request["messages"], "params": _params(request)}
+        sent = judge.preset.apply({**request, "model": judge.upstream})
+        self.exchange = {"input": sent["messages"], "params": _params(sent)}
         try:
-            reply = await judge.client.complete({**request, "model": judge.upstream})
+            reply = await judge.client.complete(sent)
         except CallFailed as failure:
             self.spent.append(Spent(model, failure.calls, Usage()))
             self.exchange["error"] = {"code": failure.code, "message": failure.message}

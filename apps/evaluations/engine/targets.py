@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from apps.datasets.formats import BadJSON, dump_json, parse_json
-from apps.evaluations.clients import CallFailed, Client, Stopped, Usage
+from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
+from apps.evaluations.clients.messages import messages_of
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
 from apps.evaluations.graders.base import Fault
@@ -70,7 +71,10 @@ class RecordedTarget(Target):
 
 @dataclass(frozen=True)
 class ChatTarget(Target):
-    """A chat completion of a filled-in message template, or of messages that the row holds."""
+    """A chat completion of a filled-in message template, or of what the row has at `reference`.
+
+    That is a list of messages, or with takes_text also a text, see `messages_of`.
+    """
 
     kind = "chat"
     asks = True
@@ -80,7 +84,9 @@ class ChatTarget(Target):
     upstream: str
     messages: list[Mapping[str, Any]] | None
     reference: str | None
+    takes_text: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
+    preset: Preset = field(default_factory=Preset)
 
     async def answer(self, row: Row) -> Answer:
         scope = {"item": row.item}
@@ -89,11 +95,11 @@ class ChatTarget(Target):
         except (MissingVariable, RenderedTooLong, ValueError) as error:
             message = f"The prompt cannot be made: {error}."
             return Answer(None, _exchange([], {}), Fault("invalid_prompt", message))
+        request = self.preset.apply({"model": self.upstream, "messages": messages, **self.params})
+        messages = request["messages"]
         began = time.monotonic()
         try:
-            reply = await self.client.complete(
-                {"model": self.upstream, "messages": messages, **self.params}
-            )
+            reply = await self.client.complete(request)
         except CallFailed as failure:
             return Answer(
                 None,
@@ -124,6 +130,8 @@ class ChatTarget(Target):
         if self.reference is None:
             return render_messages(self.messages or (), scope)
         found = resolve(self.reference, scope)
+        if self.takes_text and not isinstance(found, list):
+            return messages_of(found)
         if not isinstance(found, list) or not found:
             raise ValueError(f"{self.reference} is not a list of messages")
         if not all(isinstance(message, dict) and "role" in message for message in found):

@@ -47,6 +47,16 @@ class ServedModel(OwnedModel):
         max_length=300, blank=True, help_text="What the server calls it, where that differs."
     )
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHAT)
+    system_prompt = models.TextField(
+        blank=True, default="", help_text="Goes in front of every request to this model."
+    )
+    prompt_is_template = models.BooleanField(
+        default=False,
+        help_text="Is the system prompt a Jinja template? As a judge it sees input, actual, ideal.",
+    )
+    params = models.TextField(
+        default="{}", help_text="JSON object: request fields, where a request does not set them."
+    )
     prompt_price = models.DecimalField(
         max_digits=12, decimal_places=6, null=True, blank=True, help_text="Per million tokens."
     )

@@ -25,6 +25,15 @@ class Evaluation(OwnedModel):
     call_name = models.CharField(  # noqa: DJ001  unique where it is there
         max_length=200, null=True, blank=True, help_text="The name by which a program runs it."
     )
+    description = models.TextField(blank=True, default="")
+    dataset_name = models.CharField(
+        max_length=200, blank=True, default="", help_text="The dataset that a run by name reads."
+    )
+    scorers = models.TextField(
+        default="[]",
+        help_text="JSON list of names: scorers and models that become criteria when a run by "
+        "name starts. Empty: the criteria are as they are.",
+    )
     metadata = models.TextField(default="{}", help_text="JSON object of texts.")
     item_schema = models.TextField(default="{}", help_text="JSON Schema of an item.")
     has_sample = models.BooleanField(
@@ -65,6 +74,9 @@ class Evaluation(OwnedModel):
 
     def read_item_schema(self) -> Any:
         return parse_json(self.item_schema)
+
+    def read_scorers(self) -> list[str]:
+        return parse_json(self.scorers)
 
     def criteria_of(self, version: int) -> "list[Criterion]":
         """The criteria of a version in order, from what was prefetched where it was."""

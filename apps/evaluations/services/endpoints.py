@@ -11,6 +11,7 @@ from django.db import transaction
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
+from apps.datasets.formats import parse_json
 from apps.datasets.services import examples_of, find_version
 from apps.errors import Invalid
 from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
@@ -65,13 +66,13 @@ def find_model(account_id: UUID, name: str) -> FoundModel:
 
 
 def find_embedder(account_id: UUID) -> FoundModel:
-    """The account's embedding model, of several the first by name. Raises UnknownModel."""
+    """The account's embedding model, of several the oldest. Raises UnknownModel."""
     served = (
         ServedModel.objects.filter(
             account_id=account_id, kind=ServedModel.Kind.EMBEDDING, endpoint__disabled_at=None
         )
         .select_related("endpoint")
-        .order_by("name")
+        .order_by("created_at", "id")
         .first()
     )
     if served is None:
@@ -104,11 +105,16 @@ def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
 
 
 def _served(served: ServedModel) -> FoundModel:
-    address = {
+    address: dict[str, Any] = {
         "model": served.name,
         "upstream": served.upstream_name or served.name,
         "endpoint": str(served.endpoint_id),
     }
+    if served.system_prompt or served.params != "{}":
+        address["preset"] = {
+            "system_prompt": served.system_prompt,
+            "params": parse_json(served.params),
+        }
     return FoundModel(served.name, served.endpoint, address)
 
 

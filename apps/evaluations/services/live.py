@@ -10,7 +10,14 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.evaluations.clients import CallFailed, ChatClient, Client, Patience, Unlimited
+from apps.evaluations.clients import (
+    CallFailed,
+    ChatClient,
+    Client,
+    Patience,
+    Preset,
+    Unlimited,
+)
 from apps.evaluations.clients.streams import Assembly
 from apps.evaluations.engine.context import Models
 from apps.evaluations.services.completions import Keep, store_completion
@@ -46,7 +53,8 @@ class LiveCall:
         self.id, self.created_at = new_id(), timezone.now()
         self.model = model
         self._actor, self._keep = actor, keep
-        self._request = {**request, "model": found.address.get("upstream", model)}
+        asked = {**request, "model": found.address.get("upstream", model)}
+        self._request = Preset.of(found.address).apply(asked)
         self._client = _connect(found)
         self._runner: asyncio.Runner | None = None
         self._assembly = Assembly()

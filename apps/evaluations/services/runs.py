@@ -38,12 +38,13 @@ class Recorded:
 class Chat:
     """Ask a chat model by `messages`, a template, or by the messages at `reference`, in the row.
 
-    params go into every request as they are (temperature, response_format, …).
+    takes_text: a text at `reference` will do too: messages in JSON, or what a user says. params go
     """
 
     model: str
     messages: Sequence[Mapping[str, Any]] | None = None
     reference: str | None = None
+    takes_text: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -87,6 +88,7 @@ def start_run(
             **found.address,
             "messages": target.messages,
             "reference": target.reference,
+            "takes_text": target.takes_text,
             "params": target.params,
         }
     else:
