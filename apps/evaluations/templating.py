@@ -82,6 +82,15 @@ class Template:
             pieces += (text, literal)
         return "".join(pieces)
 
+    def value(self, scope: Scope) -> Any:
+        """The value itself where the template is one placeholder and nothing else, else the text.
+
+        Raises as `render` does.
+        """
+        if not self._head and len(self._fillings) == 1 and not self._fillings[0][1]:
+            return self._fillings[0][0](scope)
+        return self.render(scope)
+
 
 @lru_cache(maxsize=128)
 def compile_template(text: str) -> Template:

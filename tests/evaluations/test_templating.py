@@ -186,6 +186,28 @@ def test_resolve_returns_the_value_itself():
         resolve("", SCOPE)
 
 
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{{ item.tags }}", SCOPE["item"]["tags"]),
+        ("{{item.nothing}}", None),
+        ("{{ item.count }}", 42),
+        (" {{ item.nothing }}", " null"),
+        ("{{ item.count }}{{ item.count }}", "4242"),
+        ("{{ item.count }}.", "42."),
+        ("item.count", "item.count"),
+        ("", ""),
+    ],
+)
+def test_the_value_of_a_lone_placeholder_is_not_made_text(template, value):
+    assert compile_template(template).value(SCOPE) == value
+
+
+def test_a_lone_placeholder_that_leads_nowhere_is_a_missing_variable():
+    with pytest.raises(MissingVariable):
+        compile_template("{{ item.absent }}").value(SCOPE)
+
+
 def test_a_long_result_is_refused_before_it_is_built(monkeypatch):
     monkeypatch.setattr(templating, "MAX_RENDERED_CHARS", 100)
     compile_template.cache_clear()

@@ -6,6 +6,8 @@ from typing import Any
 from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
 from apps.evaluations.graders.cosine import CosineSimilarity
 from apps.evaluations.graders.label_model import LabelModel
+from apps.evaluations.graders.levenshtein import Levenshtein
+from apps.evaluations.graders.matching import FuzzyMatch, Includes, JsonMatch, Match
 from apps.evaluations.graders.python_code import PythonCode
 from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
@@ -13,7 +15,18 @@ from apps.evaluations.graders.text_similarity import TextSimilarity
 
 GRADERS: dict[str, type[Grader]] = {
     grader.kind: grader
-    for grader in (LabelModel, PythonCode, ScoreModel, StringCheck, TextSimilarity)
+    for grader in (
+        FuzzyMatch,
+        Includes,
+        JsonMatch,
+        LabelModel,
+        Levenshtein,
+        Match,
+        PythonCode,
+        ScoreModel,
+        StringCheck,
+        TextSimilarity,
+    )
 }
 
 

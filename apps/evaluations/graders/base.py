@@ -14,7 +14,8 @@ T = TypeVar("T")
 Shape = Literal["grade", "grade_batch", "judge"]
 
 QUOTED_LENGTH = 100
-TYPE_NAMES = {str: "a string", float: "a number", NoneType: "null"}
+SHOWN_LENGTH = 200
+TYPE_NAMES = {str: "a string", float: "a number", bool: "true or false", NoneType: "null"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class Sample:
         if text is None:
             text = self._rendered[template] = compile_template(template).render(self._scope)
         return text
+
+    def value(self, template: str) -> Any:
+        """What the template's only placeholder holds, else its text. Raises as `render` does."""
+        return compile_template(template).value(self._scope)
 
     def memo(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` gave the first time this key was asked for; never None."""
@@ -186,6 +191,11 @@ def quoted(value: object) -> str:
     """A setting as its sender wrote it, in JSON, cut to a length that fits a sentence."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= QUOTED_LENGTH else f"{text[:QUOTED_LENGTH]}…"
+
+
+def shown(text: str) -> str:
+    """A text in quotes; of a long one its beginning, since the result keeps the whole."""
+    return repr(text) if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]!r}…"
 
 
 def _read(field: "Field[Any]", settings: Mapping[str, Any]) -> Any:

@@ -4,9 +4,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample, quoted
-
-SHOWN_LENGTH = 200
+from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample, quoted, shown
 
 HOLDS: dict[str, Callable[[str, str], bool]] = {
     "eq": operator.eq,
@@ -44,9 +42,4 @@ class StringCheck(PlainGrader):
     def mark(self, sample: Sample) -> Mark:
         text, reference = sample.render(self.input), sample.render(self.reference)
         passed = HOLDS[self.operation](text, reference)
-        return Mark(float(passed), passed, f"{_shown(text)} {self.operation} {_shown(reference)}")
-
-
-def _shown(text: str) -> str:
-    """The text in quotes; of a long one its beginning, since the result keeps the whole."""
-    return repr(text) if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]!r}…"
+        return Mark(float(passed), passed, f"{shown(text)} {self.operation} {shown(reference)}")

@@ -115,11 +115,15 @@ class TextSimilarity(PlainGrader):
         text, reference = sample.render(self.input), sample.render(self.reference)
         metric = METRICS[self.evaluation_metric]
         if metric.quadratic and len(text) * len(reference) > LARGEST_TABLE:
-            return Mark.errored_by(
-                "text_too_long",
-                f"{self.evaluation_metric} cannot compare texts of {len(text):,} and "
-                f"{len(reference):,} characters: the product may be at most {LARGEST_TABLE:,}.",
-            )
+            return too_long(self.evaluation_metric, text, reference)
         value = min(max(metric.measure(sample, text, reference), 0.0), 1.0)
         passed = None if self.pass_threshold is None else value >= self.pass_threshold
         return Mark(value, passed, metric.evidence)
+
+
+def too_long(metric: str, text: str, reference: str) -> Mark:
+    return Mark.errored_by(
+        "text_too_long",
+        f"{metric} cannot compare texts of {len(text):,} and {len(reference):,} characters: "
+        f"the product may be at most {LARGEST_TABLE:,}.",
+    )

@@ -13,9 +13,17 @@ from apps.evaluations.templating import MissingVariable
 
 STRING_CHECK = {"input": "{{sample.output_text}}", "reference": "{{item.a}}", "operation": "eq"}
 SIMILARITY = {"input": "{{sample.output_text}}", "reference": "{{item.a}}"}
-SETTINGS = {
+REQUIRED = {
     "string_check": STRING_CHECK,
     "text_similarity": {**SIMILARITY, "evaluation_metric": "bleu", "pass_threshold": 0.5},
+}
+SETTINGS = {
+    **REQUIRED,
+    "fuzzy_match": SIMILARITY,
+    "includes": SIMILARITY,
+    "json_match": SIMILARITY,
+    "levenshtein": {**SIMILARITY, "pass_threshold": 0.5},
+    "match": SIMILARITY,
 }
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -53,7 +61,7 @@ def test_an_unknown_kind_is_refused_by_the_field_type():
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, name) for kind in SETTINGS for name in SETTINGS[kind] if name != "pass_threshold"],
+    [(kind, name) for kind in REQUIRED for name in REQUIRED[kind] if name != "pass_threshold"],
 )
 def test_a_missing_setting_is_named(kind, name):
     error = refusal(kind, {key: SETTINGS[kind][key] for key in SETTINGS[kind] if key != name})
