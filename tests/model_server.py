@@ -23,6 +23,9 @@ or use `running()`. The name of the model says how a request is answered:
     breaks-off             the usual answer; of one that is streamed, half
     whole                  the usual answer in one piece, although it was to be streamed
 
+An embeddings request is answered with the vector that each text spells in JSON, or with counts of
+its letters; the model one-vector gives no more than the first, and fail-STATUS that status.
+
 A request with `stream` gets the usual answers word by word, as server-sent events.
 
 GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts}, by the last user
@@ -104,6 +107,15 @@ def error(status: int, message: str, *headers: str) -> bytes:
     return response(status, orjson.dumps({"error": fault}), *headers)
 
 
+def vector_of(text: str) -> list[float]:
+    """The vector that a text spells in JSON, else how often it has each of a few letters."""
+    try:
+        vector = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        vector = None
+    return vector if isinstance(vector, list) else [text.count(letter) for letter in "aeinorst"]
+
+
 def text_of(message: Any) -> str:
     content = message.get("content")
     if isinstance(content, str):
@@ -162,6 +174,8 @@ class Conversation(asyncio.Protocol):
     def serve(self, route: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
         if route == b"POST /v1/chat/completions":
             self.complete(headers, body)
+        elif route == b"POST /v1/embeddings":
+            self.embed(body)
         elif route == b"GET /v1/models":
             model = {"id": "echo", "object": "model", "created": 0, "owned_by": "tests"}
             self.transport.write(response(200, orjson.dumps({"object": "list", "data": [model]})))
@@ -184,13 +198,7 @@ class Conversation(asyncio.Protocol):
         users = [message for message in messages if message.get("role") == "user"]
         prompt = text_of(users[-1]) if users else ""
         counts = self.counts
-        counts.total += 1
-        counts.in_flight += 1
-        counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
-        counts.models[model] += 1
-        if self.behaviour.count_prompts:
-            counts.prompts[prompt] += 1
-        self.pending += 1
+        self.note(model, prompt)
         self.streams = bool(request.get("stream"))
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         key = self.behaviour.api_key
@@ -211,6 +219,38 @@ class Conversation(asyncio.Protocol):
             )
         else:
             self.behave(model, messages, prompt, authorization)
+
+    def note(self, model: str, prompt: str) -> None:
+        counts = self.counts
+        counts.total += 1
+        counts.in_flight += 1
+        counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
+        counts.models[model] += 1
+        if self.behaviour.count_prompts:
+            counts.prompts[prompt] += 1
+        self.pending += 1
+
+    def embed(self, body: bytes) -> None:
+        try:
+            request = orjson.loads(body)
+            model, texts = str(request["model"]), [str(text) for text in request["input"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            self.transport.write(error(400, "a JSON object with model and input is required"))
+            return
+        self.note(model, json.dumps(texts))
+        if status := STATUS.match(model):
+            self.answer(refusal_of_service(int(status[1]), status[2], status[3]))
+            return
+        vectors = [vector_of(text) for text in (texts[:1] if model == "one-vector" else texts)]
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
+        ]
+        words = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": words, "total_tokens": words}
+        # The index says which is which, not the order.
+        done = {"object": "list", "model": model, "data": data[::-1], "usage": usage}
+        self.answer(response(200, orjson.dumps(done)))
 
     def behave(
         self, model: str, messages: list[dict[str, Any]], prompt: str, authorization: str

@@ -56,8 +56,9 @@ class Models:
             )
 
     def judge(self, address: Address) -> Judge:
-        upstream = address.get("upstream") or address["model"]
-        return Judge(self.client(address), upstream, Preset.of(address))
+        name = address["model"]
+        upstream = address.get("upstream") or name
+        return Judge(self.client(address), name, upstream, Preset.of(address))
 
     def client(self, address: Address) -> Client:
         if "builtin" in address:
@@ -73,7 +74,7 @@ class Models:
 class RunContext:
     """A run as a worker holds it: how it is answered and judged, and whether it was called off.
 
-    addresses: the run's target as it is stored, with `judges` and `embedder` beside it.
+    addresses: the run's target as it is stored, with `judges` beside it.
     """
 
     run: Run
@@ -128,8 +129,6 @@ def equip(
 ) -> None:
     """Give a bench the opened models that its judges name, and batchers for its batch graders."""
     bench.judges = {name: models.judge(one) for name, one in addresses.get("judges", {}).items()}
-    if "embedder" in addresses:
-        bench.embedder = models.judge(addresses["embedder"])
     bench.batchers = {
         pk: Batcher(grader, run_batch)
         for pk, grader in bench.criteria
@@ -138,8 +137,7 @@ def equip(
 
 
 def judging_addresses(addresses: Mapping[str, Any]) -> list[Address]:
-    embedder = [addresses["embedder"]] if "embedder" in addresses else []
-    return [*addresses.get("judges", {}).values(), *embedder]
+    return [*addresses.get("judges", {}).values()]
 
 
 def open_context(run: Run) -> RunContext:

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -29,14 +28,16 @@ T = TypeVar("T")
 
 FIRST_BATCH, LARGEST_BATCH = 8, 256
 QUICK_SECONDS = 2.0
+LARGEST_VALUE = 1e100  # squares of a billion of them can still be summed
 BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn has come
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A model that judges: its client, the name by which its server knows it, and its preset."""
+    """A model that judges: its client, its names here and at its server, and its preset."""
 
     client: Client
+    name: str
     upstream: str
     preset: Preset = field(default_factory=Preset)
 
@@ -45,19 +46,20 @@ class Judge:
 class Asker:
     """What one grader asked about one sample: the `Ask` it is given, and the record of it.
 
-    ways is shared by all askers of a run.
+    judges: by the name that graders use, chat and embedding models alike. ways is shared by all
+    askers of a run.
     """
 
     judges: dict[str, Judge]
     ways: dict[str, int]
-    embedder: Judge | None = None
     spent: list[Spent] = field(default_factory=list)
     exchange: dict[str, Any] | None = None
 
-    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
         model = request["model"]
         judge = self.judges[model]
-        sent = judge.preset.apply({**request, "model": judge.upstream})
+        preset = replace(judge.preset, system_prompt="") if prompted else judge.preset
+        sent = preset.apply({**request, "model": judge.upstream})
         self.exchange = {"input": sent["messages"], "params": _params(sent)}
         try:
             reply = await judge.client.complete(sent)
@@ -73,15 +75,14 @@ class Asker:
         }
         return reply.body
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
-        assert self.embedder is not None
-        model = self.embedder.upstream
+    async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
+        judge = self.judges[model]
         try:
-            reply = await self.embedder.client.embed({"model": model, "input": texts})
+            reply = await judge.client.embed({"model": judge.upstream, "input": texts})
         except CallFailed as failure:
-            self.spent.append(Spent(model, failure.calls, Usage()))
+            self.spent.append(Spent(judge.name, failure.calls, Usage()))
             raise
-        self.spent.append(Spent(model, reply.calls, reply.usage))
+        self.spent.append(Spent(judge.name, reply.calls, reply.usage))
         vectors = sorted(reply.body["data"], key=lambda one: one.get("index", 0))
         if len(vectors) != len(texts):
             raise CallFailed(
@@ -147,7 +148,6 @@ class Bench:
     criteria: Sequence[tuple[UUID, Grader]]
     judges: dict[str, Judge] = field(default_factory=dict)
     batchers: dict[UUID, Batcher] = field(default_factory=dict)
-    embedder: Judge | None = None
     ways: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -178,7 +178,7 @@ class Bench:
         self, pk: UUID, grader: Grader, sample: Sample, spent: list[Spent]
     ) -> Judged:
         if isinstance(grader, JudgeGrader):
-            asker = Asker(self.judges, self.ways, self.embedder)
+            asker = Asker(self.judges, self.ways)
             try:
                 mark = _sane(await grader.judge(sample, asker))
             except Stopped:
@@ -231,10 +231,10 @@ def _batch_marks(grader: BatchGrader, samples: Sequence[Sample]) -> list[Mark]:
 
 
 def _sane(mark: Mark) -> Mark:
-    """Raises ValueError for a value that could neither be stored nor summed."""
-    if mark.value is not None and not math.isfinite(mark.value):
-        raise ValueError(f"the value {mark.value} is not finite")
-    return mark
+    """The mark, or an errored one for a value that could neither be stored nor summed squared."""
+    if mark.value is None or abs(mark.value) <= LARGEST_VALUE:
+        return mark
+    return Mark.errored_by("grader_failed", f"The value {mark.value} is no number to count with.")
 
 
 def _failed(grader: Grader, error: Exception) -> Mark:

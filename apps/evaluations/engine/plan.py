@@ -118,7 +118,7 @@ def _keep(run: Run, shards: Iterable[Shard]) -> None:
 
 def _cut(run: Run) -> Iterator[Shard]:
     target = run.read_target()
-    asks = target["kind"] != "recorded" or "judges" in target or "embedder" in target
+    asks = target["kind"] != "recorded" or "judges" in target
     limit = ASKING_ROWS if asks else GRADING_ROWS
     schema = compile_schema(run.evaluation.item_schema)
     open_shard: Shard | None = None

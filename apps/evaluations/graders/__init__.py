@@ -5,6 +5,7 @@ from typing import Any
 
 from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
 from apps.evaluations.graders.cosine import CosineSimilarity
+from apps.evaluations.graders.embedding_distance import EmbeddingDistance
 from apps.evaluations.graders.label_model import LabelModel
 from apps.evaluations.graders.levenshtein import Levenshtein
 from apps.evaluations.graders.matching import FuzzyMatch, Includes, JsonMatch, Match
@@ -16,6 +17,7 @@ from apps.evaluations.graders.text_similarity import TextSimilarity
 GRADERS: dict[str, type[Grader]] = {
     grader.kind: grader
     for grader in (
+        EmbeddingDistance,
         FuzzyMatch,
         Includes,
         JsonMatch,

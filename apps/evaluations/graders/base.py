@@ -12,6 +12,7 @@ from apps.evaluations.templating import MissingVariable, RenderedTooLong, compil
 
 T = TypeVar("T")
 Shape = Literal["grade", "grade_batch", "judge"]
+Asked = Literal["chat", "embedding"]
 
 QUOTED_LENGTH = 100
 SHOWN_LENGTH = 200
@@ -154,17 +155,27 @@ class Ask(Protocol):
 
     ways: dict[str, int]
 
-    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The chat.completion that answers a request. Raises CallFailed, or Stopped."""
+    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
+        """The chat.completion that answers a request. Raises CallFailed, or Stopped.
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text, by the account's embedding model. Raises as `chat` does."""
+        prompted: the request brings the system prompt, so the model's own is left out.
+        """
+
+    async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
+        """A vector for each text, all from one request. Raises as `chat` does.
+
+        model: an embedding model's name, or "" for the account's own.
+        """
 
 
 class JudgeGrader(Grader):
-    """A grader that asks the model it names, or the account's embedding model: then "" here."""
+    """A grader that asks a model; `asks` is the kind of it.
+
+    model: its name; "" is the account's own embedding model.
+    """
 
     needs = "judge"
+    asks: ClassVar[Asked] = "chat"
 
     model: str
 

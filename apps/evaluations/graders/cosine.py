@@ -27,6 +27,7 @@ class CosineSimilarity(JudgeGrader):
 
     kind = "text_similarity"
     metric: ClassVar[str] = "cosine"
+    asks = "embedding"
     model = ""
 
     input: str
@@ -49,7 +50,7 @@ class CosineSimilarity(JudgeGrader):
         if not text or not reference:
             return self._mark(0.0)
         try:
-            first, second = await ask.embed([text, reference])
+            first, second = await ask.embed(self.model, [text, reference])
         except CallFailed as failure:
             return Mark(None, None, error=Fault("embedding_failed", str(failure)))
         return self._mark(min(max(cosine(first, second), 0.0), 1.0))

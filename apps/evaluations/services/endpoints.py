@@ -65,43 +65,38 @@ def find_model(account_id: UUID, name: str) -> FoundModel:
     return _served(served)
 
 
-def find_embedder(account_id: UUID) -> FoundModel:
-    """The account's embedding model, of several the oldest. Raises UnknownModel."""
-    served = (
-        ServedModel.objects.filter(
-            account_id=account_id, kind=ServedModel.Kind.EMBEDDING, endpoint__disabled_at=None
-        )
-        .select_related("endpoint")
-        .order_by("created_at", "id")
-        .first()
+def find_embedder(account_id: UUID, name: str = "") -> FoundModel:
+    """The embedding model of that name, without one the account's oldest. Raises UnknownModel."""
+    embedders = ServedModel.objects.filter(
+        account_id=account_id, kind=ServedModel.Kind.EMBEDDING, endpoint__disabled_at=None
     )
+    if name:
+        embedders = embedders.filter(name=name)
+    served = embedders.select_related("endpoint").order_by("created_at", "id").first()
     if served is None:
         raise UnknownModel(
-            EMBEDDING,
+            name or EMBEDDING,
             "register an embedding model with `manage.py add_endpoint --embedding-model`.",
         )
     return _served(served)
 
 
 def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
-    """The addresses that judges need: `judges` by model name, and `embedder`; each where asked.
+    """The addresses that judges need, as `judges` by the name they use; nothing without judges.
 
     Raises UnknownModel with `place`, which of the graders names the model.
     """
-    found: dict[str, Any] = {}
+    judges: dict[str, Any] = {}
     for place, grader in enumerate(graders):
         if not isinstance(grader, JudgeGrader):
             continue
         try:
-            if grader.model:
-                judge = find_model(account_id, grader.model)
-                found.setdefault("judges", {})[grader.model] = judge.address
-            else:
-                found["embedder"] = find_embedder(account_id).address
+            find = find_model if grader.asks == "chat" else find_embedder
+            judges[grader.model] = find(account_id, grader.model).address
         except UnknownModel as error:
             error.place = place
             raise
-    return found
+    return {"judges": judges} if judges else {}
 
 
 def _served(served: ServedModel) -> FoundModel:

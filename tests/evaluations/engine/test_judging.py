@@ -117,3 +117,57 @@ def test_code_grades_every_row_and_what_it_raises_fails_that_row_alone(actor: Ac
     assert (score.value, score.passed) == (0.0, False)
     assert "ZeroDivisionError" in score.error_message
     assert Result.objects.get(row_index=3).state == Result.State.FAILED
+
+
+def distance(model: str) -> NewCriterion:
+    settings = {"model": model, "input": "[1, 0]", "reference": "[0, 1]"}
+    return NewCriterion("embedding_distance", "distance", settings)
+
+
+COSINE = NewCriterion(
+    "text_similarity",
+    "angle",
+    {"input": "[1, 0]", "reference": "[2, 0]", "evaluation_metric": "cosine"},
+)
+
+
+def test_a_grader_asks_the_embedding_model_it_names_and_another_the_oldest(
+    actor: Actor, server: ModelServer
+) -> None:
+    for name in ("z-oldest", "a-newer"):
+        add_endpoint(actor, base_url=server.base_url, embedding_models=[name], allow_private=True)
+    evaluation = create_evaluation(actor, criteria=[distance("a-newer"), COSINE], has_sample=True)
+    run = worked(start_run(actor, evaluation, source=rows(3, right=3), target=Recorded()))
+    assert (run.state, run.errored_count) == (Run.State.COMPLETED, 0)
+    values = {score.criterion.name: score.value for score in Score.objects.all()}
+    assert values == {"distance": pytest.approx(2**0.5 - 1), "angle": pytest.approx(1.0)}
+    usage = {model: sums[CALLS] for model, sums in Tally.load(run.tally).models.items()}
+    assert usage == {"a-newer": 3, "z-oldest": 3}
+    assert server.counts()["models"] == usage
+
+
+def test_a_name_that_is_no_embedding_model_of_the_account_is_refused(
+    actor: Actor, server: ModelServer
+) -> None:
+    serve(actor, server, "talker")
+    add_endpoint(
+        make_actor(), base_url=server.base_url, embedding_models=["theirs"], allow_private=True
+    )
+    for name in ("talker", "theirs", "builtin/echo"):
+        with pytest.raises(Invalid) as refused:
+            create_evaluation(actor, criteria=[SAME, distance(name)], has_sample=True)
+        assert (refused.value.path, refused.value.code) == ("criteria[1].model", "model_not_found")
+
+
+def test_a_value_too_large_to_be_summed_errs_its_item_alone(
+    actor: Actor, server: ModelServer
+) -> None:
+    vast = 'answer:{"steps": [], "result": 1e200}'
+    serve(actor, server, vast)
+    judge = NewCriterion("score_model", "vast", {**number(vast).settings, "range": [0, 1e300]})
+    evaluation = create_evaluation(actor, criteria=[judge, SAME], has_sample=True)
+    run = worked(start_run(actor, evaluation, source=rows(2, right=2), target=Recorded()))
+    assert (run.state, run.errored_count) == (Run.State.COMPLETED, 2)
+    score = Score.objects.filter(criterion__name="vast").first()
+    assert score is not None
+    assert (score.value, score.error_code) == (None, "grader_failed")

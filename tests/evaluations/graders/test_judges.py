@@ -38,7 +38,7 @@ class Asking:
         self.requests.append(request)
         return (await self.client.complete(request)).body
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
+    async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
         raise AssertionError("a judge asks for no embeddings")
 
 
