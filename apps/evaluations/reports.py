@@ -90,7 +90,11 @@ def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
         for run_id, text in live.values_list("run", "tally").iterator():
             tallies.setdefault(run_id, Tally()).add(Tally.load(text))
     criteria: dict[tuple[UUID, int], list[Criterion]] = {}
-    for criterion in Criterion.objects.filter(evaluation__in={run.evaluation_id for run in runs}):
+    used = Criterion.objects.filter(
+        evaluation__in={run.evaluation_id for run in runs},
+        version__in={run.criteria_version for run in runs},
+    )
+    for criterion in used:
         key = (criterion.evaluation_id, criterion.version)
         criteria.setdefault(key, []).append(criterion)
     return {

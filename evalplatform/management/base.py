@@ -1,11 +1,17 @@
 """What our commands share: the core's refusals become one line on stderr and exit code 1."""
 
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
+from rest_framework.exceptions import ValidationError as FieldError
 
+from apps.accounts.services import find_account
 from apps.errors import LimitError, StateError
+from apps.evaluations.models import Run
+from evalplatform.dialects.openai.wire import RUN_ID, any_of
 
 
 class CoreCommand(BaseCommand):
@@ -18,3 +24,23 @@ class CoreCommand(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         except (PermissionDenied, ObjectDoesNotExist, StateError, LimitError) as error:
             raise CommandError(str(error)) from error
+
+
+def find_run(name: str, account_name: str | None) -> Run:
+    """The run of this UUID, or of the id by which the API shows it. Raises CommandError."""
+    try:
+        ways = [Q(pk=UUID(name))]
+    except ValueError:
+        try:
+            ways = RUN_ID.ways(name)
+        except FieldError:
+            raise CommandError(f"{name} is no id of a run.") from None
+    runs = Run.objects.present().filter(any_of(ways)).select_related("evaluation", "source_file")
+    if account_name is not None:
+        runs = runs.filter(account=find_account(account_name))
+    found = list(runs[:2])
+    if not found:
+        raise CommandError(f"There is no run {name}.")
+    if len(found) > 1:
+        raise CommandError(f"Several accounts have a run {name}: choose one with --account.")
+    return found[0]

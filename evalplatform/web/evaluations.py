@@ -44,7 +44,7 @@ class CriterionView:
 @signed_in
 @require_safe
 def evaluations(request: HttpRequest, actor: Actor) -> HttpResponse:
-    rows = Evaluation.objects.visible_to(actor).present().prefetch_related("criteria")
+    rows = Evaluation.objects.visible_to(actor).present().with_criteria()
     page = page_of(finder(rows, ORDER), ORDER, request.GET)
     views = _newest_runs(page.rows)
     lines = [
@@ -67,7 +67,7 @@ def _newest_runs(evaluations: Sequence[Evaluation]) -> dict[UUID, RunView]:
 @require_safe
 def evaluation(request: HttpRequest, actor: Actor, evaluation_id: UUID) -> HttpResponse:
     visible = Evaluation.objects.visible_to(in_any_account(actor)).present()
-    related = visible.select_related("account", "created_by").prefetch_related("criteria")
+    related = visible.select_related("account", "created_by").with_criteria()
     found = get_object_or_404(related, pk=evaluation_id)
     actor = in_account_of(request, actor, found)
     criteria = found.criteria_of(found.criteria_version)

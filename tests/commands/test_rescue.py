@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.evaluations.models import Evaluation, Result, Run, Score
-from apps.evaluations.services.rescue import differing_verdicts
+from apps.evaluations.services.regrades import differing_verdicts
 from evalplatform.management import parquet
 from tests.dialects.openai.caller import (
     ROWS,

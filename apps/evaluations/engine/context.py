@@ -150,6 +150,8 @@ def open_context(run: Run) -> RunContext:
             raise Unworkable(f"The criterion {criterion.name!r}: {error}") from error
         criteria.append((criterion.pk, grader))
     target = run.read_target()
+    if run.answers_of_id is not None:  # each claim brings them along
+        target["kind"] = RecordedTarget.kind
     asked = judging_addresses(target)
     if target["kind"] != RecordedTarget.kind:
         asked.append(target)

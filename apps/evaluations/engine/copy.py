@@ -1,6 +1,6 @@
-"""Begin a retry: the shards of the run it repeats, with the results that need no repeating."""
+"""Begin where another run has been: take over its shards, and what results need no repeating."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,20 +13,10 @@ from apps.evaluations.models import Result, Run, Score, Shard
 from apps.ids import new_id
 
 
-def copy_results(run: Run, renew: Callable[[], None]) -> int:
-    """Copy shard by shard; how many rows the source has.
-
-    `renew` is called in each transaction, first, and raises when the run is no longer ours to
-    plan. Model usage is not copied: the retry paid for none of it.
-    """
-    source = run.retry_of
-    assert source is not None
-    _remove_results(run, renew)
-    criteria = run.evaluation.criteria.filter(version=run.criteria_version).count()
-    step = max(1, ROWS_AT_ONCE // (run.repeats * (1 + criteria)))
-    rows = 0
+def copy_shards(run: Run, source: Run) -> Iterator[Shard]:
+    """The same ranges of rows for another run over the same source; nothing is stored."""
     for old in source.shards.order_by("number").iterator(chunk_size=100):
-        shard = Shard(
+        yield Shard(
             account_id=run.account_id,
             run=run,
             number=old.number,
@@ -35,12 +25,26 @@ def copy_results(run: Run, renew: Callable[[], None]) -> int:
             start=old.start,
             stop=old.stop,
         )
+
+
+def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
+    """Copy shard by shard what is finished; how many rows the source has.
+
+    `renew` is called in each transaction, first, and raises when the run is no longer ours to
+    plan. Model usage is not copied: the retry paid for none of it.
+    """
+    _remove_results(run, renew)
+    criteria = run.evaluation.criteria.filter(version=run.criteria_version).count()
+    step = max(1, ROWS_AT_ONCE // (run.repeats * (1 + criteria)))
+    rows = 0
+    for shard in copy_shards(run, source):
         tally = Tally()
-        rows = old.first_row + old.row_count
-        for first in range(old.first_row, rows, step):
+        rows += shard.row_count
+        stop = shard.first_row + shard.row_count
+        for first in range(shard.first_row, stop, step):
             with transaction.atomic():
                 renew()
-                _copy_rows(source, shard, tally, first, min(first + step, rows))
+                _copy_rows(source, shard, tally, first, min(first + step, stop))
         shard.tally = tally.dump()
         if shard.done_count == shard.row_count * run.repeats:
             shard.finished_at = timezone.now()

@@ -22,6 +22,7 @@ from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.slots import drop_expired, rebalance, release_all
 from apps.evaluations.engine.source import Row, shard_rows
 from apps.evaluations.engine.tally import Tally
+from apps.evaluations.engine.targets import KeptTarget
 from apps.evaluations.models import EndpointSlot, MachineBeat, Result, Run, Shard, WorkerBeat
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 class Claim:
     """A shard this worker holds, with what is left to do in it: rows and the repeats of each.
 
-    alone: its items must be worked one by one.
+    alone: its items must be worked one by one. answers: those that another run got for it, where
+    that one's are graded.
     """
 
     shard: Shard
@@ -45,6 +47,7 @@ class Claim:
     todo: list[tuple[Row, int]]
     tally: Tally
     alone: bool = False
+    answers: KeptTarget | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,10 @@ class Desk:
             for repeat in range(context.run.repeats)
             if (row.index, repeat) not in done
         ]
-        return Claim(shard, context, todo, Tally.load(shard.tally), alone)
+        run, answers = context.run, None
+        if run.answers_of_id is not None:
+            answers = KeptTarget.of(run.answers_of_id, shard, in_rows=not run.model)
+        return Claim(shard, context, todo, Tally.load(shard.tally), alone, answers)
 
     def _context(self, run_id: UUID) -> RunContext:
         context = self._contexts.get(run_id)

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from apps.evaluations.engine.close import finish_run
-from apps.evaluations.engine.copy import copy_results
+from apps.evaluations.engine.copy import copy_results, copy_shards
 from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.engine.source import places
 from apps.evaluations.engine.stopping import is_called_off
@@ -81,9 +81,11 @@ def _plan(run: Run) -> None:
     _remove_shards(run)
     try:
         if run.retry_of is not None and run.retry_of.started_at is not None:
-            row_count = copy_results(run, lambda: renew(run))
+            row_count = copy_results(run, run.retry_of, lambda: renew(run))
+        elif run.answers_of is not None:
+            row_count = _make_shards(run, copy_shards(run, run.answers_of))
         else:
-            row_count = _make_shards(run)
+            row_count = _make_shards(run, _cut(run))
     except _RowFault as fault:
         _end(run, Run.State.FAILED, "invalid_row", str(fault))
     else:
@@ -97,12 +99,12 @@ def _remove_shards(run: Run) -> None:
             Shard.objects.filter(pk__in=pks).delete()
 
 
-def _make_shards(run: Run) -> int:
+def _make_shards(run: Run, shards: Iterable[Shard]) -> int:
     row_count = 0
     held: list[Shard] = []
-    for shard in _cut(run):
+    for shard in shards:
         held.append(shard)
-        row_count = shard.first_row + shard.row_count
+        row_count += shard.row_count
         if len(held) >= SHARDS_AT_ONCE:
             _keep(run, held)
             held.clear()

@@ -11,11 +11,17 @@ PIECE = 1_000
 def purge_runs(pieces: int = 5) -> int:
     """Remove some rows of deleted runs, at most `pieces` × PIECE results; how many pieces it took.
 
-    A run that is being retried from is left until the retry has copied what it needs.
+    A run that is being retried from is left until the retry has copied what it needs, and one
+    whose answers are graded until that is done.
     """
-    gone = Run.objects.filter(
-        Q(deleted_at__lt=timezone.now()) | Q(evaluation__deleted_at__lt=timezone.now())
-    ).exclude(retries__state=Run.State.QUEUED)
+    going = (Run.State.QUEUED, Run.State.RUNNING)
+    gone = (
+        Run.objects.filter(
+            Q(deleted_at__lt=timezone.now()) | Q(evaluation__deleted_at__lt=timezone.now())
+        )
+        .exclude(retries__state=Run.State.QUEUED)
+        .exclude(regrades__state__in=going)
+    )
     done = 0
     for run in gone.order_by("pk")[:pieces]:
         while done < pieces:

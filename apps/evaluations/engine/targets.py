@@ -1,11 +1,12 @@
-"""How an item gets its answer: it brings one, or a chat model is asked."""
+"""How an item gets its answer: it brings one, another run has it, or a chat model is asked."""
 
 import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple, Self
+from uuid import UUID
 
 from apps.datasets.formats import BadJSON, dump_json, parse_json
 from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
@@ -13,6 +14,7 @@ from apps.evaluations.clients.messages import messages_of
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
 from apps.evaluations.graders.base import Fault
+from apps.evaluations.models import Result, Shard
 from apps.evaluations.templating import (
     MissingVariable,
     RenderedTooLong,
@@ -28,20 +30,30 @@ class Answer:
     """What graders see of an answer, and what it took to get it.
 
     sample: the `sample` of contract openai section 10, None where the row brings no answer.
-    exchange: JSON for the result's row, None for a recorded answer.
+    exchange: JSON for the result's row, None for a recorded answer. kept: the sample as JSON,
+    where another run has stored it.
     """
 
     sample: dict[str, Any] | None
     exchange: str | None = None
     fault: Fault | None = None
     spent: Spent | None = None
+    kept: str | None = None
 
     @property
     def stored_sample(self) -> str | None:
         """The sample as JSON where it is not the row's own."""
+        if self.kept is not None:
+            return self.kept
         if self.exchange is None or self.sample is None:
             return None
         return dump_json(self.sample)
+
+
+UNANSWERED = Answer(
+    None,
+    fault=Fault("never_answered", "The run whose answers are graded ended before it had this one."),
+)
 
 
 class Target(ABC):
@@ -51,7 +63,7 @@ class Target(ABC):
     asks: ClassVar[bool]
 
     @abstractmethod
-    async def answer(self, row: Row) -> Answer:
+    async def answer(self, row: Row, repeat: int) -> Answer:
         """Answer a row; what could not be answered carries a fault instead of raising."""
 
 
@@ -62,11 +74,52 @@ class RecordedTarget(Target):
     kind = "recorded"
     asks = False
 
-    def recorded(self, row: Row) -> Answer:
+    def recorded(self, row: Row, repeat: int) -> Answer:
         return Answer(None if row.sample is None else complete_sample(row.sample))
 
-    async def answer(self, row: Row) -> Answer:
-        return self.recorded(row)
+    async def answer(self, row: Row, repeat: int) -> Answer:
+        return self.recorded(row, repeat)
+
+
+class Kept(NamedTuple):
+    """What another run has stored of an item."""
+
+    sample: str | None
+    exchange: str | None
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class KeptTarget(RecordedTarget):
+    """The answers that another run got, by row index and repeat; its faults are answers too.
+
+    in_rows: what is not there is in the row itself, for that run asked nobody either.
+    """
+
+    answers: Mapping[tuple[int, int], Kept]
+    in_rows: bool
+
+    @classmethod
+    def of(cls, run_id: UUID, shard: Shard, *, in_rows: bool) -> Self:
+        """What the run has stored of a shard's rows, read at once."""
+        rows = range(shard.first_row, shard.first_row + shard.row_count)
+        found = Result.objects.filter(
+            run=run_id, row_index__gte=rows.start, row_index__lt=rows.stop
+        ).order_by()
+        columns = ("row_index", "repeat", *Kept._fields)
+        rows_kept = found.values_list(*columns)
+        return cls({(index, repeat): Kept(*kept) for index, repeat, *kept in rows_kept}, in_rows)
+
+    def recorded(self, row: Row, repeat: int) -> Answer:
+        kept = self.answers.get((row.index, repeat))
+        if kept is None:
+            return super().recorded(row, repeat) if self.in_rows else UNANSWERED
+        fault = Fault(kept.error_code, kept.error_message) if kept.error_code else None
+        if kept.sample is None:
+            answer = super().recorded(row, repeat)
+            return replace(answer, exchange=kept.exchange, fault=fault)
+        return Answer(parse_json(kept.sample), kept.exchange, fault, kept=kept.sample)
 
 
 @dataclass(frozen=True)
@@ -88,7 +141,7 @@ class ChatTarget(Target):
     params: Mapping[str, Any] = field(default_factory=dict)
     preset: Preset = field(default_factory=Preset)
 
-    async def answer(self, row: Row) -> Answer:
+    async def answer(self, row: Row, repeat: int) -> Answer:
         scope = {"item": row.item}
         try:
             messages = self._messages(scope)
@@ -139,10 +192,10 @@ class ChatTarget(Target):
         return found
 
 
-async def answer_safely(target: Target, row: Row) -> Answer:
+async def answer_safely(target: Target, row: Row, repeat: int) -> Answer:
     """The answer to a row; Stopped passes through."""
     try:
-        return await target.answer(row)
+        return await target.answer(row, repeat)
     except Stopped:
         raise
     except Exception as error:  # one odd row must not take the others with it

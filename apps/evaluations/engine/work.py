@@ -288,7 +288,8 @@ class Worker:
             return
         context = active.claim.context
         try:
-            answer = await answer_safely(context.target, row)
+            target = active.claim.answers or context.target
+            answer = await answer_safely(target, row, repeat)
             begun = _is_answered.set(True)
             outcome = await context.bench.judge(row, repeat, answer)
             _is_answered.reset(begun)
@@ -301,13 +302,14 @@ class Worker:
             await self._has_room.wait()
 
     async def _grade_all(self, active: Active) -> None:
-        bench, target = active.claim.context.bench, active.claim.context.target
+        context = active.claim.context
+        bench, target = context.bench, active.claim.answers or context.target
         assert isinstance(target, RecordedTarget)
         turn_ends = time.monotonic() + YIELD_SECONDS
         for row, repeat in active.claim.todo:
             if self._is_draining:
                 return
-            self._keep_outcome(active, bench.grade(row, repeat, target.recorded(row)))
+            self._keep_outcome(active, bench.grade(row, repeat, target.recorded(row, repeat)))
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 await self._has_room.wait()

@@ -14,6 +14,11 @@ class EvaluationQuerySet(OwnedQuerySet):
     def present(self) -> Self:
         return self.filter(deleted_at=None)
 
+    def with_criteria(self) -> Self:
+        """With those of the current version at hand: of earlier ones there may be many."""
+        current = Criterion.objects.filter(version=models.F("evaluation__criteria_version"))
+        return self.prefetch_related(models.Prefetch("criteria", current))
+
 
 class Evaluation(OwnedModel):
     """What a good answer is: a schema for items and versions of criteria.

@@ -91,6 +91,16 @@ class Run(OwnedModel):
     retry_of = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="retries"
     )
+    # Kept when that run is purged: by it a run knows that nobody is to be asked for its answers.
+    answers_of = models.ForeignKey(
+        "self",
+        models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        blank=True,
+        related_name="regrades",
+        help_text="The run whose answers are graded; nobody is asked anew.",
+    )
     imported_id = models.CharField(max_length=100, null=True, editable=False)  # noqa: DJ001
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -248,6 +258,12 @@ class Result(OwnedModel):
         ]
         indexes = [
             models.Index("run", "state", "row_index", "repeat", name="result_by_state"),
+            models.Index(
+                "run",
+                "imported_id",
+                condition=Q(imported_id__isnull=False),
+                name="result_by_imported_id",
+            ),
         ]
 
     def __str__(self) -> str:

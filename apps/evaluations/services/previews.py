@@ -1,79 +1,137 @@
-"""Try graders on a few rows at once, before anything is stored."""
+"""Try criteria on a few rows at once, before anything is stored."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
+from apps.datasets.formats import parse_json
+from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError
 from apps.evaluations.engine.context import Models, equip, judging_addresses
 from apps.evaluations.engine.grading import Bench
 from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.slots import Lane, rebalance, release_all
-from apps.evaluations.engine.source import Row
-from apps.evaluations.engine.store import Judged, Spent
-from apps.evaluations.engine.targets import Answer, complete_sample
+from apps.evaluations.engine.source import Row, row_fault, rows_at
+from apps.evaluations.engine.store import Outcome, Spent
+from apps.evaluations.engine.tally import Tally
+from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTarget
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import Grader, InvalidSetting, Mark
 from apps.evaluations.graders.formula import BadFormula
 from apps.evaluations.graders.multi import KIND as MULTI
 from apps.evaluations.graders.multi import Multi, read_multi
-from apps.evaluations.models import EndpointSlot
+from apps.evaluations.item_schemas import compile_schema
+from apps.evaluations.models import EndpointSlot, Evaluation, Run
+from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.endpoints import UnknownModel, find_judges
-from apps.evaluations.services.evaluations import NewCriterion, check_criteria, check_judges
+from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.templating import unknown_variables
 from apps.ids import new_id
 
-ROWS = 100  # at most, since somebody waits for the answer
+ROWS = 20  # at most, since somebody waits for the answer
 PLACES = 8  # calls in flight at an endpoint, as far as its workers leave them free
 PLACES_WAIT_SECONDS = 10
-HOLD_SECONDS = 150  # longer than one call may take
+SECONDS = 120  # for all of a preview
+HOLD_SECONDS = 150  # longer than that
+
+Item = tuple[Row, Answer]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the graders would say of one row: a mark per criterion, and what judging it took."""
+    """A row with its answer, and what the graders would say of it."""
 
-    judged: Sequence[Judged]
-    spent: Sequence[Spent]
+    row: Row
+    answer: Answer
+    outcome: Outcome
 
 
-def preview_criteria(
+def try_criteria(
     actor: Actor,
+    evaluation: Evaluation,
     *,
     criteria: Sequence[NewCriterion],
-    rows: Sequence[Mapping[str, Any]],
-    item_schema: Any = None,
+    source: Run | DatasetVersion | Sequence[Mapping[str, Any]],
+    count: int = ROWS,
 ) -> list[Preview]:
-    """Judge rows of the form {"item": {…}, "sample": {…}}; nothing is stored.
+    """Judge the first rows of a source by criteria that are not the evaluation's yet.
 
-    Raises Invalid as create_evaluation does, or for too many rows, and LimitError while an
-    endpoint's places are all taken.
+    A run's rows have the answers that it got; rows given have the form {"item": {…},
+    "sample": {…}}. Nothing is stored. Raises Invalid as create_evaluation does, or for rows that
+    the evaluation would not take, and LimitError while an endpoint's places are all taken and
+    when judging takes too long.
     """
-    account = actor.require(Action.EDIT)
-    if len(rows) > ROWS:
-        raise Invalid(f"A preview takes at most {ROWS} rows, not {len(rows)}.", path="rows")
-    graders = check_criteria(criteria, item_schema or {}, has_sample=True)
-    check_judges(account.pk, graders)
-    return judge_rows(account.pk, graders, rows)
+    actor.require(Action.EDIT, evaluation.account)
+    if not 1 <= count <= ROWS:
+        raise Invalid(f"A preview takes 1 to {ROWS} rows, not {count}.", path="count")
+    graders = check_criteria_of(evaluation, criteria)
+    if not graders:
+        raise Invalid("There is no criterion to grade by.", path="criteria")
+    if isinstance(source, Run):
+        items = _items_of_run(source, count)
+    elif isinstance(source, DatasetVersion):
+        cases = source.cases(0).values_list("item", "sample")[:count]
+        items = [
+            _recorded(index, parse_json(item), parse_json(sample) if sample else None)
+            for index, (item, sample) in enumerate(cases)
+        ]
+    else:
+        items = _items_given(evaluation, source[:count])
+    if not items:
+        raise Invalid("There are no rows to try the criteria on.", path="rows")
+    return judge_items(evaluation.account_id, graders, items)
 
 
-def judge_rows(
-    account_id: UUID, graders: Sequence[Grader], rows: Sequence[Mapping[str, Any]]
+def _items_of_run(run: Run, count: int) -> list[Item]:
+    columns = ("row_index", "repeat", *Kept._fields)
+    found = list(run.results.in_order().values_list(*columns)[:count])
+    answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in found}
+    target = KeptTarget(answers, in_rows=not run.model)
+    rows = rows_at(run, (index for index, _ in answers))
+    return [(rows[index], target.recorded(rows[index], repeat)) for index, repeat in answers]
+
+
+def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
+    schema = compile_schema(evaluation.item_schema)
+    for index, row in enumerate(rows):
+        if fault := row_fault(row, schema):
+            raise Invalid(f"Row {index + 1}: {fault}", path=f"rows[{index}]")
+    return [_recorded(index, row["item"], row.get("sample")) for index, row in enumerate(rows)]
+
+
+def _recorded(index: int, item: dict[str, Any], sample: dict[str, Any] | None) -> Item:
+    row = Row(index, item, sample)
+    return row, RecordedTarget().recorded(row, 0)
+
+
+def usage_of(previews: Iterable[Preview]) -> dict[str, list[int]]:
+    """By model: calls, prompt, completion, total and cached tokens."""
+    tally = Tally()
+    for preview in previews:
+        for spent in preview.outcome.spent:
+            tally.use(spent.model, (spent.calls, *astuple(spent.usage)))
+    return tally.models
+
+
+def judge_items(
+    account_id: UUID, graders: Sequence[Grader], items: Sequence[Item]
 ) -> list[Preview]:
-    """Judge rows by graders that are built already. Raises UnknownModel and LimitError."""
+    """Judge by graders that are built already. Raises UnknownModel and LimitError."""
     addresses = find_judges(account_id, graders)
     models = Models(judging_addresses(addresses))
     bench = Bench([(new_id(), grader) for grader in graders])
     worker = new_id()
     try:
-        lanes = {pk: Lane(_places(pk, worker, len(rows))) for pk in models.endpoints}
-        return asyncio.run(_judge_all(bench, models, addresses, lanes, rows))
+        lanes = {pk: Lane(_places(pk, worker, len(items))) for pk in models.endpoints}
+        return asyncio.run(_judge_all(bench, models, addresses, lanes, items))
+    except TimeoutError:
+        raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
         release_all(worker)
 
@@ -97,12 +155,13 @@ async def _judge_all(
     models: Models,
     addresses: Mapping[str, Any],
     lanes: Mapping[UUID, Lane],
-    rows: Sequence[Mapping[str, Any]],
+    items: Sequence[Item],
 ) -> list[Preview]:
     models.open(lanes.__getitem__, "preview", lambda: False)
     equip(bench, models, addresses, _in_a_thread)
     try:
-        return list(await asyncio.gather(*(_judge(bench, row) for row in rows)))
+        async with asyncio.timeout(SECONDS):
+            return list(await asyncio.gather(*(_judge(bench, *item) for item in items)))
     finally:
         await models.close()
 
@@ -111,11 +170,8 @@ async def _in_a_thread(call: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(call, *arguments)
 
 
-async def _judge(bench: Bench, row: Mapping[str, Any]) -> Preview:
-    sample = row.get("sample")
-    answer = Answer(None if sample is None else complete_sample(sample))
-    outcome = await bench.judge(Row(0, row.get("item") or {}, sample), 0, answer)
-    return Preview(outcome.judged, outcome.spent)
+async def _judge(bench: Bench, row: Row, answer: Answer) -> Preview:
+    return Preview(row, answer, await bench.judge(row, 0, answer))
 
 
 @dataclass(frozen=True)
@@ -142,9 +198,10 @@ def try_grader(
     multi = checked if isinstance(checked, Multi) else None
     graders = {"": checked} if isinstance(checked, Grader) else checked.graders
     began = time.monotonic()
-    row = {"item": item, "sample": sample}
-    [preview] = judge_rows(account.pk, list(graders.values()), [row])
-    marks = {name: judged.mark for name, judged in zip(graders, preview.judged, strict=True)}
+    tried = _recorded(0, {**item}, {**sample})
+    [preview] = judge_items(account.pk, list(graders.values()), [tried])
+    outcome = preview.outcome
+    marks = {name: judged.mark for name, judged in zip(graders, outcome.judged, strict=True)}
     seconds = time.monotonic() - began
     scores = {name: mark.value or 0.0 for name, mark in marks.items()}
     fault = ""
@@ -157,7 +214,7 @@ def try_grader(
             reward = multi.formula.value(scores)
         except BadFormula as error:
             reward, fault = 0.0, str(error)
-    return Trial(reward, marks, preview.spent, seconds, fault)
+    return Trial(reward, marks, outcome.spent, seconds, fault)
 
 
 def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:

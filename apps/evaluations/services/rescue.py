@@ -14,17 +14,16 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.files import store_file
-from apps.datasets.formats import dump_json, parse_json
+from apps.datasets.formats import dump_json
 from apps.datasets.models import NAME_LENGTH, File
 from apps.errors import StateError
 from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
-from apps.evaluations.engine.source import rows_at
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.item_schemas import BadSchema, check_item_schema
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.models.evaluations import EvaluationQuerySet
 from apps.evaluations.models.runs import RunQuerySet
-from apps.evaluations.services.runs import INLINE_PURPOSE, Recorded, start_run
+from apps.evaluations.services.runs import INLINE_PURPOSE
 from apps.ids import new_id
 
 IMPORTED_PURPOSE = "imported"
@@ -189,7 +188,7 @@ def import_run(
     run = Run(
         account=account,
         evaluation=evaluation,
-        criteria_version=evaluation.criteria_version,
+        criteria_version=_version_of(evaluation, saved),
         imported_id=saved.imported_id,
         name=saved.name[:NAME_LENGTH],
         metadata=dump_json(saved.metadata),
@@ -218,6 +217,12 @@ def import_run(
         if file is not None:
             File.objects.filter(pk=file.pk).update(deleted_at=now)
         raise
+
+
+def _version_of(evaluation: Evaluation, saved: SavedRun) -> int:
+    """The criteria that the run tells of, of an evaluation that may have others by now."""
+    told = evaluation.criteria.filter(key__in=list(saved.criteria)).order_by("-version")
+    return told.values_list("version", flat=True).first() or evaluation.criteria_version
 
 
 def _store_rows(
@@ -378,45 +383,3 @@ def _store(results: list[Result], scores: list[Score]) -> None:
         Score.objects.bulk_create(scores, batch_size=PAGE)
     results.clear()
     scores.clear()
-
-
-def grade_again(actor: Actor, run: Run) -> Run:
-    """A new run over the rows and answers of one that is over, by its evaluation's criteria.
-
-    Raises Invalid and UnknownModel where the evaluation has a criterion that cannot be run here.
-    """
-    file = store_file(
-        actor, filename="rows.jsonl", purpose=INLINE_PURPOSE, chunks=_answers(run), is_inline=True
-    )
-    name = f"{run.name[: NAME_LENGTH - 20]} (graded again)"
-    try:
-        return start_run(
-            actor, run.evaluation, source=file, target=Recorded(), name=name, dialect=run.dialect
-        )
-    except BaseException:
-        file.delete()
-        raise
-
-
-def _answers(run: Run) -> Iterator[bytes]:
-    """Every row with its answer as criteria saw it, in order, a page in memory at a time."""
-    after = -1
-    while True:
-        found = Result.objects.filter(run=run, repeat=0, row_index__gt=after)
-        page = list(found.order_by("row_index").values_list("row_index", "sample")[:PAGE])
-        rows = rows_at(run, (index for index, _ in page))
-        for index, text in page:
-            sample = parse_json(text) if text else rows[index].sample
-            answer = {} if sample is None else {"sample": sample}
-            yield dump_json({"item": rows[index].item, **answer}).encode() + b"\n"
-        if len(page) < PAGE:
-            return
-        after = page[-1][0]
-
-
-def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
-    """How many results of `new`, made by `grade_again`, have another state; and of how many."""
-    states = Result.objects.filter(run=old, repeat=0).in_order().values_list("state", flat=True)
-    again = Result.objects.filter(run=new).in_order().values_list("state", flat=True)
-    pairs = list(zip(states.iterator(), again.iterator(), strict=False))
-    return sum(one != other for one, other in pairs), len(pairs)

@@ -93,7 +93,7 @@ def start_run(
         }
     else:
         kept = {"kind": "recorded"}
-    kept |= judges_of(evaluation)
+    kept |= judges_of(evaluation, evaluation.criteria_version)
     run = Run(
         account=evaluation.account,
         evaluation=evaluation,
@@ -127,13 +127,13 @@ def start_run(
     return run
 
 
-def judges_of(evaluation: Evaluation) -> dict[str, Any]:
-    """How the evaluation's judges reach their models. Raises UnknownModel.
+def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
+    """How the judges among a version's criteria reach their models. Raises UnknownModel.
 
     Raises Invalid for a criterion that was imported and that no grader here understands.
     """
     graders = []
-    for one in evaluation.criteria.filter(version=evaluation.criteria_version):
+    for one in evaluation.criteria.filter(version=version):
         try:
             graders.append(build_grader(one.kind, one.read_settings()))
         except InvalidSetting as error:
@@ -230,26 +230,34 @@ def retry_errored(actor: Actor, run: Run) -> Run:
     with transaction.atomic():
         # Held until its successor is there, whose planning then keeps it from being purged.
         Run.objects.present().select_for_update(of=("self",)).get(pk=run.pk)
-        again = Run(
-            account=run.account,
-            evaluation=run.evaluation,
-            criteria_version=run.criteria_version,
-            name=f"{run.name[: NAME_LENGTH - 8]} (retry)",
-            metadata=run.metadata,
-            model=run.model,
-            source_file=run.source_file,
-            source_version=run.source_version,
-            target=run.target,
-            endpoint=run.endpoint,
-            repeats=run.repeats,
-            on_error=run.on_error,
-            on_empty=run.on_empty,
-            dialect=run.dialect,
-            spec=run.spec,
-            created_by=actor.user,
-            retry_of=run,
-        )
+        if run.answers_of_id is not None and not Run.objects.present().filter(pk=run.answers_of_id):
+            raise StateError("The run whose answers this one graded is deleted.")
+        again = successor_of(actor, run, "retry")
+        again.retry_of = run
+        again.answers_of_id = run.answers_of_id
         again.save(force_insert=True)
         record(actor, "run.retry", again, after={"retry_of": str(run.pk)})
         ring_on_commit()
     return again
+
+
+def successor_of(actor: Actor, run: Run, reason: str) -> Run:
+    """A run over the same source, of the same target by the same criteria; not stored yet."""
+    return Run(
+        account=run.account,
+        evaluation=run.evaluation,
+        criteria_version=run.criteria_version,
+        name=f"{run.name[: NAME_LENGTH - len(reason) - 3]} ({reason})",
+        metadata=run.metadata,
+        model=run.model,
+        source_file=run.source_file,
+        source_version=run.source_version,
+        target=run.target,
+        endpoint=run.endpoint,
+        repeats=run.repeats,
+        on_error=run.on_error,
+        on_empty=run.on_empty,
+        dialect=run.dialect,
+        spec=run.spec,
+        created_by=actor.user,
+    )

@@ -135,7 +135,7 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
     paths = {"criteria": "testing_criteria", "item_schema": "data_source_config.item_schema"}
 
     def all_rows(self) -> QuerySet[Evaluation]:
-        return Evaluation.objects.visible_to(self.actor).prefetch_related("criteria")
+        return Evaluation.objects.visible_to(self.actor).with_criteria()
 
     @extend_schema(request=EvalCreate, responses={201: EvalSerializer})
     def create(self, request: Request) -> Response:

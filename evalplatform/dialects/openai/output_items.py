@@ -135,7 +135,7 @@ class OutputItemViewSet(OpenAIViewSet):
         return self.all_rows().only(*SHOWN_COLUMNS)
 
     def ways(self, name: str) -> list[Q]:
-        # Only items that were imported are looked up by an imported id: no index has it.
+        # Only items that were imported are looked up by an imported id.
         if self.run.imported_id is None:
             return [Q(pk=ITEM_ID.to_internal_value(name))]
         return super().ways(name)

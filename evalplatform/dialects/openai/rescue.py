@@ -185,9 +185,10 @@ def _import_run(
 
 def _what_results_say(evaluation: Evaluation) -> dict[str, str]:
     """Criteria's keys by what results may call them: the key, or a name that only one has."""
-    criteria = list(evaluation.criteria.filter(version=evaluation.criteria_version))
-    names = [criterion.name for criterion in criteria]
-    said = {one.name: one.key for one in criteria if names.count(one.name) == 1}
+    criteria = list(evaluation.criteria.all())
+    current = [one for one in criteria if one.version == evaluation.criteria_version]
+    names = [criterion.name for criterion in current]
+    said = {one.name: one.key for one in current if names.count(one.name) == 1}
     return {**said, **{one.key: one.key for one in criteria}}
 
 

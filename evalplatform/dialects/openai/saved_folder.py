@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +33,9 @@ class _Nowhere:
 
 def write_folder(run: Run, folder: Path) -> int:
     """Write FILES into an existing folder; how many output items there were."""
-    (folder / "eval.json").write_bytes(_json(EvalSerializer(run.evaluation).data))
+    evaluation = copy(run.evaluation)
+    evaluation.criteria_version = run.criteria_version  # as it was when the run began
+    (folder / "eval.json").write_bytes(_json(EvalSerializer(evaluation).data))
     (shown,) = runs_shown([run], cast(Request, _Nowhere()))
     (folder / "run.json").write_bytes(_json(shown))
     count = 0

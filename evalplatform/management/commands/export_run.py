@@ -7,19 +7,14 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import CommandError
-from django.db.models import Q
-from rest_framework.exceptions import ValidationError as FieldError
 
-from apps.accounts.services import find_account
 from apps.datasets.formats import write_csv, write_jsonl
 from apps.evaluations.exports import columns, rows, summary_table
 from apps.evaluations.models import Run
 from evalplatform.dialects.openai.saved_folder import FILES, write_folder
-from evalplatform.dialects.openai.wire import RUN_ID, any_of
-from evalplatform.management.base import CoreCommand
+from evalplatform.management.base import CoreCommand, find_run
 from evalplatform.management.parquet import NoParquet, write_parquet
 
 
@@ -45,7 +40,7 @@ class Command(CoreCommand):
         parser.add_argument("--account", metavar="NAME", help="needed where two have such a run")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        run = _find(options["run"], options["account"])
+        run = find_run(options["run"], options["account"])
         kind, output = options["format"], options["output"]
         if output == "-" and kind in {"jsonl", "csv"}:
             for chunk in _table(run, kind):
@@ -64,25 +59,6 @@ class Command(CoreCommand):
         except OSError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Exported {count:,} results of {run.name} to {path}.")
-
-
-def _find(name: str, account_name: str | None) -> Run:
-    try:
-        ways = [Q(pk=UUID(name))]
-    except ValueError:
-        try:
-            ways = RUN_ID.ways(name)
-        except FieldError:
-            raise CommandError(f"{name} is no id of a run.") from None
-    runs = Run.objects.present().filter(any_of(ways)).select_related("evaluation", "source_file")
-    if account_name is not None:
-        runs = runs.filter(account=find_account(account_name))
-    found = list(runs[:2])
-    if not found:
-        raise CommandError(f"There is no run {name}.")
-    if len(found) > 1:
-        raise CommandError(f"Several accounts have a run {name}: choose one with --account.")
-    return found[0]
 
 
 def _table(run: Run, kind: str) -> Iterator[bytes]:

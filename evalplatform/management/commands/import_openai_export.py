@@ -13,7 +13,7 @@ from apps.accounts.services import actor_of
 from apps.errors import StateError
 from apps.evaluations.models import Run
 from apps.evaluations.services.endpoints import UnknownModel
-from apps.evaluations.services.rescue import differing_verdicts, grade_again
+from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from evalplatform.dialects.openai.rescue import Rescue, rescue
 from evalplatform.dialects.openai.wire import RUN_ID
 from evalplatform.management.base import CoreCommand
@@ -78,11 +78,8 @@ class Command(CoreCommand):
     def _grade_again(self, actor: Actor, runs: list[Run], wait: float) -> None:
         started = []
         for run in runs:
-            if run.source_file_id is None:
-                self.stderr.write(f"{RUN_ID.of(run)} has no rows to grade again.")
-                continue
             try:
-                again = grade_again(actor, run)
+                again = regrade_run(actor, run)
             except (ValidationError, UnknownModel, StateError) as error:
                 reason = " ".join(getattr(error, "messages", [str(error)]))
                 self.stderr.write(f"{RUN_ID.of(run)} is not graded again: {reason}")

@@ -1,0 +1,75 @@
+"""Grade the answers of a finished run again, by other criteria: a new run, and nobody is asked."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.db.models import Count, F, OuterRef, Q, Subquery
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.formats import dump_json
+from apps.errors import Invalid, StateError
+from apps.evaluations.models import Result, Run
+from apps.evaluations.services.criteria import check_criteria_of, hold_evaluation, keep_criteria
+from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.services.runs import judges_of, successor_of
+from apps.evaluations.tasks import ring_on_commit
+
+
+def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | None = None) -> Run:
+    """A new run over the rows and answers of one that is over; only judges are asked.
+
+    criteria: None for those that the evaluation has now. Others become a version that this run
+    has; the evaluation's own stay as they are. What was not answered stays errored, with its
+    reason, and so is what that run never came to. Raises StateError while the run is going or
+    when nothing of it is there, Invalid as create_evaluation does, and UnknownModel.
+    """
+    actor.require(Action.EDIT, run.account)
+    check_regradable(run)
+    if criteria is not None:
+        check_criteria_of(run.evaluation, criteria)
+    with transaction.atomic():
+        # Both held until the new run is there, whose work then keeps them from being purged.
+        evaluation = hold_evaluation(run.evaluation)
+        Run.objects.present().select_for_update(of=("self",)).get(pk=run.pk)
+        version = evaluation.criteria_version
+        if criteria is not None:
+            version = keep_criteria(evaluation, criteria)
+        if not evaluation.criteria.filter(version=version).exists():
+            raise Invalid("There is no criterion to grade by.", path="criteria")
+        kept = run.read_target()
+        target = {key: kept[key] for key in kept if key not in {"judges", "embedder"}}
+        again = successor_of(actor, run, "graded again")
+        again.criteria_version = version
+        again.target = dump_json(target | judges_of(evaluation, version))
+        # To look again is to look at everything, whatever is errored.
+        again.on_error = Run.OnError.CONTINUE
+        again.answers_of = run
+        again.save(force_insert=True)
+        after = {"answers_of": str(run.pk), "criteria_version": version}
+        record(actor, "run.regrade", again, after=after)
+        ring_on_commit()
+    return again
+
+
+def check_regradable(run: Run) -> None:
+    """Raises StateError for a run that is going, and for one that has no rows or no answers."""
+    if not run.is_final:
+        raise StateError("The run is still going: cancel it or wait until it ends.")
+    if not run.row_count or (run.model and not run.results.exists()):
+        raise StateError("Nothing of this run is there to be graded again.")
+
+
+def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
+    """How many items came to another state in `new`; and of how many that both have."""
+    twin = Result.objects.filter(
+        run=old, row_index=OuterRef("row_index"), repeat=OuterRef("repeat")
+    )
+    both = (
+        Result.objects.filter(run=new)
+        .annotate(before=Subquery(twin.order_by().values("state")[:1]))
+        .exclude(before=None)
+    )
+    found = both.aggregate(total=Count("pk"), differing=Count("pk", filter=~Q(state=F("before"))))
+    return found["differing"], found["total"]

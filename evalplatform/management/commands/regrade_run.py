@@ -1,0 +1,69 @@
+"""Grades the answers of a finished run again, without asking the model under test."""
+
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from apps.accounts.services import actor_of
+from apps.errors import Invalid
+from apps.evaluations.services.criteria import read_criteria
+from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.services.regrades import differing_verdicts, regrade_run
+from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.management.base import CoreCommand, find_run
+
+LOOK_SECONDS = 0.5
+
+
+class Command(CoreCommand):
+    help = (
+        "Grade the stored answers of a finished run again, as a new run of the same evaluation: by "
+        "its present criteria, or by those in a file. No model under test is asked; judges are. "
+        "The run that was graded stays as it is, and so do the evaluation's own criteria."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("run", metavar="RUN", help="its UUID, or evalrun_… as the API shows it")
+        parser.add_argument(
+            "--criteria",
+            metavar="FILE",
+            help="a JSON array of criteria, each an object with type, name and its settings",
+        )
+        parser.add_argument("--account", metavar="NAME", help="needed where two have such a run")
+        parser.add_argument("--email", help="who asks; without it an owner of the account")
+        parser.add_argument(
+            "--wait",
+            action="store_true",
+            help="until it has ended, to tell how many verdicts differ; workers must be running",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        run = find_run(options["run"], options["account"])
+        actor = actor_of(run.account.name, options["email"])
+        try:
+            criteria = _criteria_in(options["criteria"])
+            again = regrade_run(actor, run, criteria=criteria)
+        except Invalid as error:
+            raise CommandError(f"{error.path}: {error.messages[0]}") from error
+        self.stdout.write(f"{RUN_ID.of(run)} is graded again as {RUN_ID.of(again)}.")
+        if not options["wait"]:
+            return
+        while not again.is_final:
+            time.sleep(LOOK_SECONDS)
+            again.refresh_from_db()
+        differing, total = differing_verdicts(run, again)
+        self.stdout.write(
+            f"{RUN_ID.of(again)} is {again.state}: {differing:,} of {total:,} verdicts differ."
+        )
+
+
+def _criteria_in(file: str | None) -> list[NewCriterion] | None:
+    if file is None:
+        return None
+    try:
+        return read_criteria(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(str(error)) from error

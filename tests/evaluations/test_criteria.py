@@ -1,0 +1,196 @@
+"""Criteria that change, and criteria that are tried before they do."""
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.accounts.models import AuditEvent
+from apps.accounts.roles import Role
+from apps.errors import Invalid, LimitError
+from apps.evaluations.models import Criterion, EndpointSlot, Evaluation, Result, Run, Score
+from apps.evaluations.services import previews
+from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
+from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.services.previews import ROWS, try_criteria, usage_of
+from tests.evaluations.engine.test_judging import labels
+from tests.evaluations.engine.workers import work_until_idle
+from tests.factories import (
+    SAME,
+    ask,
+    make_actor,
+    make_endpoint,
+    make_evaluation,
+    make_rows,
+    make_run,
+    make_version,
+)
+from tests.model_server import running
+
+LOOSE = NewCriterion("string_check", "loose", {**SAME.settings, "operation": "like"})
+JUDGE = 'answer:{"steps": [], "result": "good"}'
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+settings = st.dictionaries(
+    texts.filter(lambda key: key not in {"type", "name", "id"}),
+    st.recursive(
+        texts | st.integers(-(2**53), 2**53) | st.none() | st.booleans(), st.lists, max_leaves=5
+    ),
+    max_size=4,
+)
+
+
+@pytest.fixture
+def actor(db):
+    return make_actor()
+
+
+@pytest.fixture
+def evaluation(actor):
+    return make_evaluation(actor)
+
+
+@pytest.fixture
+def server():
+    with running() as server:
+        yield server
+
+
+def of_version(evaluation: Evaluation, version: int) -> list[str]:
+    found = Criterion.objects.filter(evaluation=evaluation, version=version)
+    return list(found.values_list("name", flat=True))
+
+
+@given(
+    st.lists(st.builds(NewCriterion, texts.filter(bool), texts.filter(bool), settings), max_size=4)
+)
+def test_criteria_come_back_as_they_were_written(criteria):
+    assert read_criteria(write_criteria(criteria)) == criteria
+
+
+def test_an_id_that_was_copied_along_is_no_setting():
+    text = '[{"id": "same-1", "type": "string_check", "name": "same", "operation": "eq"}]'
+    assert read_criteria(text) == [NewCriterion("string_check", "same", {"operation": "eq"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", "criteria"),
+        ("[NaN]", "criteria"),
+        ("{}", "criteria"),
+        ("[1]", "criteria[0]"),
+        ('[{"type": "x", "name": ""}]', "criteria[0].name"),
+        ('[{"type": 3, "name": "x"}]', "criteria[0].type"),
+        (f'[{{"type": "x", "name": "{"n" * 3_001}"}}]', "criteria[0].name"),
+        (f"[{','.join(['{}'] * 1_001)}]", "criteria"),
+    ],
+)
+def test_what_are_no_criteria_is_refused_with_its_place(text, path):
+    with pytest.raises(Invalid) as refusal:
+        read_criteria(text)
+    assert refusal.value.path == path
+
+
+def test_changed_criteria_are_a_version_and_runs_keep_theirs(actor, evaluation):
+    before = make_run(actor, evaluation=evaluation)
+    change_criteria(actor, evaluation, [SAME, LOOSE])
+    after = make_run(actor, evaluation=evaluation)
+    assert (before.criteria_version, after.criteria_version) == (1, 2)
+    assert (of_version(evaluation, 1), of_version(evaluation, 2)) == (["same"], ["same", "loose"])
+    assert evaluation.criteria_version == 2
+    assert AuditEvent.objects.filter(action="evaluation.criteria").count() == 1
+
+
+def test_equal_criteria_change_nothing_and_earlier_ones_come_back(actor, evaluation):
+    change_criteria(actor, evaluation, [SAME])
+    assert evaluation.criteria_version == 1
+    for criteria, version in (([LOOSE], 2), ([SAME], 1), ([], 3), ([], 3), ([LOOSE, SAME], 4)):
+        change_criteria(actor, evaluation, criteria)
+        assert evaluation.criteria_version == version
+        wanted = [one.name for one in criteria]
+        assert [one.name for one in evaluation.criteria_of(version)] == wanted
+
+
+def test_bad_criteria_change_nothing(actor, evaluation):
+    bad = NewCriterion("string_check", "bad", {**SAME.settings, "operation": "near"})
+    with pytest.raises(Invalid) as refusal:
+        change_criteria(actor, evaluation, [SAME, bad])
+    assert refusal.value.path == "criteria[1].operation"
+    assert evaluation.criteria.count() == 1
+
+
+def test_who_may_not_edit_neither_changes_nor_tries(actor, evaluation):
+    viewer = make_actor(Role.VIEWER, account=actor.account)
+    for stranger in (viewer, make_actor()):
+        with pytest.raises(PermissionDenied):
+            change_criteria(stranger, evaluation, [LOOSE])
+        with pytest.raises(PermissionDenied):
+            try_criteria(stranger, evaluation, criteria=[LOOSE], source=make_rows(1))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_criteria_are_tried_on_rows_and_nothing_is_stored(actor, evaluation):
+    tried = try_criteria(actor, evaluation, criteria=[SAME, LOOSE], source=make_rows(4), count=3)
+    assert [one.outcome.state for one in tried] == ["failed", "passed", "passed"]
+    assert [one.mark.passed for one in tried[0].outcome.judged] == [False, False]
+    assert "label x" in tried[0].outcome.judged[0].mark.evidence
+    assert not Run.objects.exists()
+    assert not Score.objects.exists()
+    assert evaluation.criteria.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_criteria_are_tried_on_what_a_run_was_answered(actor):
+    run = make_run(actor, source=5, target=ask(), repeats=2)
+    work_until_idle()
+    stored = Result.objects.count()
+    tried = try_criteria(actor, run.evaluation, criteria=[SAME], source=run, count=3)
+    assert [one.row.index for one in tried] == [0, 0, 1]
+    assert [one.outcome.state for one in tried] == ["passed"] * 3
+    assert tried[2].answer.sample["output_text"] == "label 1"
+    assert Result.objects.count() == stored
+
+
+@pytest.mark.django_db(transaction=True)
+def test_criteria_are_tried_on_a_dataset_and_judges_are_asked(actor, server):
+    make_endpoint(actor, server.base_url, models=[JUDGE])
+    judge = labels(JUDGE)
+    judge = NewCriterion(
+        judge.kind,
+        judge.name,
+        {**judge.settings, "input": [{"role": "user", "content": "Judge {{ item.text }}"}]},
+    )
+    evaluation = make_evaluation(actor)
+    tried = try_criteria(actor, evaluation, criteria=[judge], source=make_version(actor))
+    assert [one.outcome.state for one in tried] == ["passed"] * 3
+    [(model, counts)] = usage_of(tried).items()
+    assert (model, counts[0]) == (JUDGE, 3)
+    assert counts[1] > 0
+    assert not EndpointSlot.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_judging_that_takes_too_long_is_given_up(actor, server, monkeypatch):
+    make_endpoint(actor, server.base_url, models=["slow:5"])
+    monkeypatch.setattr(previews, "SECONDS", 0.2)
+    with pytest.raises(LimitError, match="try fewer rows"):
+        try_criteria(
+            actor, make_evaluation(actor), criteria=[labels("slow:5")], source=make_rows(2)
+        )
+    assert not EndpointSlot.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "path"),
+    [
+        ([], 5, "rows"),
+        ([{"item": 1}], 5, "rows[0]"),
+        ([{"item": {}}, {"items": {}}], 5, "rows[1]"),
+        (make_rows(1), 0, "count"),
+        (make_rows(1), ROWS + 1, "count"),
+    ],
+)
+def test_rows_that_cannot_be_tried_are_refused(actor, evaluation, source, count, path):
+    with pytest.raises(Invalid) as refusal:
+        try_criteria(actor, evaluation, criteria=[SAME], source=source, count=count)
+    assert refusal.value.path == path
