@@ -154,6 +154,12 @@ ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
 ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
 ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 
+# --- requests that wait for their run ------------------------------------------------------------
+
+# Of one web process, which has three times as many threads: pages are answered as well.
+WAITING_PLACES = env.integer("WAITING_PLACES", 32)
+WAITING_SECONDS = env.seconds("WAITING_SECONDS", 3600)
+
 # --- webhooks ----------------------------------------------------------------------------------
 
 # What is sent is a dialect's to spell: a function from a WebhookDelivery to a JSON object.

@@ -14,6 +14,7 @@ urlpatterns = [
     path("app", RedirectView.as_view(pattern_name="web:home")),
     path("app/", include("evalplatform.web.urls")),
     path("admin/", admin.site.urls),
+    path("v1/", include("evalplatform.dialects.crossroads")),
     path("v1/", include("evalplatform.dialects.openai.urls")),
     path("", include("evalplatform.dialects.schemas")),
 ]

@@ -80,5 +80,7 @@ def _reason(errored: Result) -> tuple[str, str]:
     if errored.error_code:
         return errored.error_code, errored.error_message
     scores = errored.scores.exclude(error_code="").order_by("criterion__position")
-    reason = scores.values_list("error_code", "error_message").first()
-    return reason or ("errored", "it could not be judged.")
+    score = scores.select_related("criterion").first()
+    if score is None:
+        return "errored", "it could not be judged."
+    return score.error_code, f"{score.criterion.name}: {score.error_message}"

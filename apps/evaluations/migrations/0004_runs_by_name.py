@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='evaluation',
             name='scorers',
-            field=models.TextField(default='[]', help_text='JSON list of names: scorers and models that become criteria when a run by name starts. Empty: the criteria are as they are.'),
+            field=models.TextField(blank=True, default='', help_text='JSON list of names: scorers and models that become criteria when a run by name starts. Empty: the criteria are as they are.'),
         ),
         migrations.AddField(
             model_name='servedmodel',

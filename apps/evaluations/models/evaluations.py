@@ -35,7 +35,8 @@ class Evaluation(OwnedModel):
         max_length=200, blank=True, default="", help_text="The dataset that a run by name reads."
     )
     scorers = models.TextField(
-        default="[]",
+        blank=True,
+        default="",
         help_text="JSON list of names: scorers and models that become criteria when a run by "
         "name starts. Empty: the criteria are as they are.",
     )
@@ -80,8 +81,8 @@ class Evaluation(OwnedModel):
     def read_item_schema(self) -> Any:
         return parse_json(self.item_schema)
 
-    def read_scorers(self) -> list[str]:
-        return parse_json(self.scorers)
+    def read_scorers(self) -> list[str] | None:
+        return parse_json(self.scorers) if self.scorers else None
 
     def criteria_of(self, version: int) -> "list[Criterion]":
         """The criteria of a version in order, from what was prefetched where it was."""

@@ -31,7 +31,7 @@ Chunk = dict[str, Any]
 ONE_TRY = Patience(
     connecting_seconds=0, answered_tries=1, invalid_tries=1, call_seconds=600, connect_seconds=10
 )
-# Calls in flight of one web process, which has twice as many threads: pages are answered as well.
+# Of one web process, which has three times as many threads: pages are answered as well.
 PLACES = 32
 _places = BoundedSemaphore(PLACES)
 

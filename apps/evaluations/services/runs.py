@@ -66,9 +66,11 @@ def start_run(
     on_empty: str = Run.OnEmpty.FAIL,
     dialect: str = "",
     spec: Mapping[str, Any] | None = None,
+    fault: str | None = None,
 ) -> Run:
     """Store a run and ring for it; planning and everything after happen in the background.
 
+    fault: why nothing can come of it; the run is stored as failed by this, and nothing is asked.
     Rows in the request are checked now, a file's while planning. Raises Invalid with the path
     `source[n]`, `messages` or `reference`, UnknownModel, and ObjectDoesNotExist when the
     evaluation or the file has just been deleted.
@@ -93,7 +95,8 @@ def start_run(
         }
     else:
         kept = {"kind": "recorded"}
-    kept |= judges_of(evaluation, evaluation.criteria_version)
+    if fault is None:
+        kept |= judges_of(evaluation, evaluation.criteria_version)
     run = Run(
         account=evaluation.account,
         evaluation=evaluation,
@@ -123,7 +126,11 @@ def start_run(
             File.objects.present().select_for_update().get(pk=run.source_file.pk)
         run.save(force_insert=True)
         record(actor, "run.start", run, after={"name": run.name, "model": run.model})
-        ring_on_commit()
+        if fault is None:
+            ring_on_commit()
+        else:
+            finish_run(run.pk, Run.State.FAILED, "not_runnable", fault)
+            run.refresh_from_db()
     return run
 
 

@@ -67,8 +67,8 @@ class Command(worker.Command):
             *("--workers", str(env.integer("WEB_WORKERS", 1)), "--respawn-failed-workers"),
             # Requests still running then are cut, before the supervisor kills the server.
             *("--workers-kill-timeout", "8"),
-            # Blocking answers and slow clients each hold a thread.
-            *("--blocking-threads", "64", "--backlog", "1024"),
+            # Who waits for a run, for a model or on a slow line holds a thread: a third for each.
+            *("--blocking-threads", "96", "--backlog", "1024"),
         ]
         web = Service("web server", command, {"EVALPLATFORM_ROLE": "web"})
         return [web, *super().services(**options)]

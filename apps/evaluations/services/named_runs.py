@@ -1,0 +1,196 @@
+"""Evaluations that programs run by name: a dataset, scorers by their names, and any model."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.accounts.services import record
+from apps.datasets.formats import dump_json, parse_json
+from apps.datasets.models import DatasetVersion
+from apps.datasets.services import find_version
+from apps.errors import Invalid, StateError
+from apps.evaluations.graders.sides import read_ideal
+from apps.evaluations.models import Criterion, Evaluation, Run, ServedModel
+from apps.evaluations.services.endpoints import find_model
+from apps.evaluations.services.evaluations import NewCriterion, create_evaluation, store_criteria
+from apps.evaluations.services.runs import Chat, start_run
+
+# Scorers that are graders of ours by the same name.
+BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshtein")
+UNKNOWN = "unknown_scorer"  # the kind of a criterion whose name means nothing yet
+NAME_LENGTH = 200
+
+_MESSAGE_ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
+_MESSAGES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["role"],
+        "properties": {"role": {"enum": _MESSAGE_ROLES}},
+    },
+}
+_CHOICES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["index", "message"],
+        "properties": {"message": {"type": "object", "required": ["role"]}},
+    },
+}
+_TEXT = {"type": ["string", "null"]}
+# Source: contracts/spice.md, sections 10.2 and 10.3.
+ITEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["input", "ideal"],
+    "properties": {"input": {"anyOf": [_TEXT, _MESSAGES]}, "ideal": {"anyOf": [_TEXT, _CHOICES]}},
+}
+
+
+class UnknownDataset(ObjectDoesNotExist):
+    """The evaluation's dataset is not there, or has no frozen version."""
+
+
+def find_by_name(actor: Actor, name: str) -> Evaluation | None:
+    """The account's evaluation that is run by this name."""
+    account = actor.require(Action.READ)
+    return Evaluation.objects.present().filter(account=account, call_name=name).first()
+
+
+def scorer_names(evaluation: Evaluation) -> list[str]:
+    """What it is scored by, in order; the names of its criteria where it has those alone."""
+    names = evaluation.read_scorers()
+    if names is not None:
+        return names
+    return [one.name for one in evaluation.criteria_of(evaluation.criteria_version)]
+
+
+def name_evaluation(
+    actor: Actor,
+    *,
+    call_name: str,
+    dataset_name: str,
+    scorers: Sequence[str],
+    description: str = "",
+) -> Evaluation:
+    """Create the evaluation of this name, or change the one there is; past runs keep theirs.
+
+    Neither the dataset nor the scorers need to be there yet. Raises Invalid.
+    """
+    account = actor.require(Action.EDIT)
+    if not 0 < len(call_name) <= NAME_LENGTH or "/" in call_name or not call_name.isprintable():
+        raise Invalid(
+            f"A name has 1 to {NAME_LENGTH} characters and no slash, unlike {call_name[:60]!r}.",
+            path="call_name",
+        )
+    changes = {
+        "description": description,
+        "dataset_name": dataset_name,
+        "scorers": dump_json(list(scorers)),
+    }
+    named = Evaluation.objects.present().filter(account=account, call_name=call_name)
+    with transaction.atomic():
+        evaluation = named.select_for_update().first()
+        if evaluation is None:
+            evaluation = create_evaluation(
+                actor, criteria=[], name=call_name, item_schema=ITEM_SCHEMA, has_sample=True
+            )
+            changes["call_name"] = call_name
+        for field, value in changes.items():
+            setattr(evaluation, field, value)
+        evaluation.updated_at = timezone.now()
+        try:
+            evaluation.save(update_fields=[*changes, "updated_at"])
+        except IntegrityError as error:
+            raise StateError(f"Somebody else has just named an eval {call_name!r}.") from error
+        _criteria_version(evaluation, choices=False)
+        record(actor, "evaluation.name", evaluation, after=changes)
+    return evaluation
+
+
+def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Run:
+    """Ask a model the evaluation's dataset, and score by its scorers as they are now.
+
+    The first row that cannot be answered or scored fails the run; one whose scorer is unknown
+    has failed when it starts. Raises UnknownModel and UnknownDataset.
+    """
+    actor.require(Action.EDIT, evaluation.account)
+    find_model(evaluation.account_id, model)
+    try:
+        source = find_version(evaluation.account_id, evaluation.dataset_name)
+    except ObjectDoesNotExist as error:
+        raise UnknownDataset(str(error)) from error
+    with transaction.atomic():
+        evaluation = Evaluation.objects.present().select_for_update().get(pk=evaluation.pk)
+        unknown = _criteria_version(evaluation, choices=_answers_in_choices(source))
+        return start_run(
+            actor,
+            evaluation,
+            source=source,
+            target=Chat(model, reference="item.input", takes_text=True),
+            name=f"{evaluation.call_name} · {model}",
+            on_error=Run.OnError.FAIL,
+            on_empty=Run.OnEmpty.COMPLETE,
+            fault=None if unknown is None else f"The scorer {unknown!r} does not exist.",
+        )
+
+
+def _answers_in_choices(source: DatasetVersion) -> bool:
+    """Does the first row expect a list of choices? Then every reply keeps its own."""
+    first = source.cases().values_list("item", flat=True).first()
+    return first is not None and isinstance(read_ideal(parse_json(first).get("ideal")), list)
+
+
+def _criteria_version(evaluation: Evaluation, *, choices: bool) -> str | None:
+    """Make the scorers' names a version of criteria, where the current one is another.
+
+    Returns the first name that means nothing.
+    """
+    names = evaluation.read_scorers()
+    if names is None:
+        return None
+    wanted = [*_resolve(evaluation.account_id, names, choices=choices)]
+    current = Criterion.objects.filter(
+        evaluation=evaluation, version=evaluation.criteria_version
+    ).order_by("position")
+    is_same = [(one.kind, one.name, dump_json(one.settings)) for one in wanted] == list(
+        current.values_list("kind", "name", "settings")
+    )
+    if not is_same:
+        evaluation.criteria_version += 1
+        evaluation.save(update_fields=["criteria_version"])
+        store_criteria(evaluation, wanted, version=evaluation.criteria_version)
+    return next((one.name for one in wanted if one.kind == UNKNOWN), None)
+
+
+def _resolve(account_id: UUID, names: Sequence[str], *, choices: bool) -> Iterator[NewCriterion]:
+    """What each name stands for: a scorer of ours, an embedding model, or a model that judges."""
+    models = {
+        model.name: model
+        for model in ServedModel.objects.filter(
+            account_id=account_id, name__in=set(names), endpoint__disabled_at=None
+        )
+    }
+    answer = "{{ sample.choices }}" if choices else "{{ sample.output_text }}"
+    sides = {"input": answer, "reference": "{{ item.ideal }}", "choices": True}
+    for name in names:
+        model = models.get(name)
+        if name in BUILT_IN_SCORERS:
+            yield NewCriterion(name, name, sides)
+        elif model is None:
+            yield NewCriterion(UNKNOWN, name)
+        elif model.kind == ServedModel.Kind.EMBEDDING:
+            yield NewCriterion("embedding_distance", name, {"model": name, **sides})
+        else:
+            asked = {
+                "model": name,
+                "prompt": model.system_prompt,
+                "is_template": model.prompt_is_template,
+                "params": parse_json(model.params),
+            }
+            yield NewCriterion("prompt_judge", name, {**asked, **sides})

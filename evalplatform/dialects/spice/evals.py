@@ -1,0 +1,222 @@
+"""Evals: list them, or run one by its name and wait for what comes of it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from threading import BoundedSemaphore
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.roles import Action
+from apps.errors import Invalid
+from apps.evaluations.graders.base import quoted
+from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.reports import Summary, summary
+from apps.evaluations.services.endpoints import UnknownModel
+from apps.evaluations.services.named_runs import (
+    UnknownDataset,
+    find_by_name,
+    scorer_names,
+    start_run_by_name,
+)
+from apps.evaluations.services.waiting import await_end
+from evalplatform.dialects.spice.renderings import (
+    CONTENT_TYPES,
+    CSV,
+    JSON,
+    RENDER,
+    TABLE,
+    Record,
+    as_json,
+    negotiate,
+)
+from evalplatform.dialects.spice.wire import Refused, SpiceViewSet, written
+from evalplatform.dialects.spice.words import STATUSES
+
+ERROR_CHARS = 4_000
+RETRY_SECONDS = 5
+
+_places = BoundedSemaphore(settings.WAITING_PLACES)
+
+
+class EvalSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    description = serializers.CharField(required=False, help_text="Left out where there is none.")
+    dataset = serializers.CharField()
+    scorers = serializers.ListField(child=serializers.CharField())
+
+
+class RunEval(serializers.Serializer):
+    model = serializers.CharField(help_text="The model to ask; other members are ignored.")
+
+
+class RunSerializer(serializers.Serializer):
+    primary_key = serializers.CharField(help_text="The run: 32 hex digits.")
+    time_column = serializers.CharField(help_text="When it was created, in UTC.")
+    dataset = serializers.CharField()
+    model = serializers.CharField()
+    status = serializers.ChoiceField(["completed", "failed"])
+    error_message = serializers.CharField(allow_null=True)
+    scorers = serializers.ListField(child=serializers.CharField())
+    metrics = serializers.DictField(
+        child=serializers.FloatField(), help_text="`<scorer>/mean` of each; empty when failed."
+    )
+
+
+class EvalViewSet(SpiceViewSet):
+    queryset = Evaluation.objects.none()
+    refusals = {
+        "run": {
+            400: "The body is not JSON.",
+            404: "There is no such eval, model or dataset.",
+            413: "The body is too large.",
+            415: "The body is not declared as JSON.",
+            422: "The body has no `model`, or it is no text.",
+            503: "Too many requests wait for runs already; see Retry-After.",
+            504: "The run takes longer than a request may wait. It goes on.",
+        }
+    }
+
+    @extend_schema(responses={(200, JSON): EvalSerializer(many=True)})
+    def index(self, request: Request) -> Response:
+        """Every eval of the account that has a name to be run by."""
+        account = self.actor.require(Action.READ)
+        named = Evaluation.objects.present().filter(account=account, call_name__isnull=False)
+        evals = named.prefetch_related("criteria").order_by("created_at", "id")
+        return written(as_json([_shown(one) for one in evals]))
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH),
+            OpenApiParameter(
+                "X-Spice-Row-Format",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                enum=["runtime"],
+                description="`runtime`: JSON as the vendor's program sent it.",
+            ),
+        ],
+        request=RunEval,
+        responses={(200, JSON): RunSerializer, (200, CSV): str, (200, TABLE): str},
+    )
+    def run(self, request: Request, name: str) -> Response:
+        """Run an eval against a model and wait for the end; Accept chooses the rendering."""
+        model = _read_model(request)
+        with _place():
+            run = self._start(name, model)
+            if not await_end(run.pk, settings.WAITING_SECONDS):
+                page = request.build_absolute_uri(reverse("web:run", args=[run.pk]))
+                raise Refused(504, f"run {run.pk.hex} takes longer and goes on: see {page}")
+        ended = Run.objects.select_related("source_version__dataset").get(pk=run.pk)
+        record = _record(name, summary(ended))
+        if request.META.get("HTTP_X_SPICE_ROW_FORMAT") == "runtime":
+            return written(as_json([_as_runtime(record, ended)]))
+        kind = negotiate(request.META.get("HTTP_ACCEPT"))
+        return written(RENDER[kind](record), CONTENT_TYPES[kind])
+
+    def _start(self, name: str, model: str) -> Run:
+        # No name holds a NUL, and PostgreSQL refuses to be asked for one.
+        found = None if "\0" in name else find_by_name(self.actor, name)
+        if found is None:
+            raise Refused(404, f"eval '{name}' not found")
+        try:
+            return start_run_by_name(self.actor, found, model=model)
+        except UnknownModel:
+            raise Refused(404, f"model '{model}' not found") from None
+        except UnknownDataset:
+            raise Refused(404, f"dataset '{found.dataset_name}' not found") from None
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    """One of the places of this process for requests that wait: the others keep their threads."""
+    if not _places.acquire(blocking=False):
+        raise Refused(
+            503,
+            f"{settings.WAITING_PLACES} requests wait for their runs already: try again later",
+            Retry_After=str(RETRY_SECONDS),
+        )
+    try:
+        yield
+    finally:
+        _places.release()
+
+
+def _read_model(request: Request) -> str:
+    """The body's `model`. Raises Refused; source: contracts/spice.md, section 7."""
+    kind = request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    if re.fullmatch(r"application/(json|\S+\+json)", kind) is None:
+        raise Refused(415, f"expected the content type application/json, not '{kind}'")
+    try:
+        body = request.data
+    except Invalid as error:
+        raise Refused(400, f"the body could not be parsed: {error.messages[0]}") from None
+    # DRF takes an empty body for an empty object.
+    if not body and not int(request.META.get("CONTENT_LENGTH") or 0):
+        raise Refused(400, "the body could not be parsed: it is empty")
+    if not isinstance(body, dict):
+        raise Refused(422, "the body must be a JSON object with the field `model`")
+    if "model" not in body:
+        raise Refused(422, "the field `model` is missing")
+    if not isinstance(body["model"], str):
+        raise Refused(422, f"the field `model` must be a string, not {quoted(body['model'])}")
+    return body["model"]
+
+
+def _shown(evaluation: Evaluation) -> dict[str, Any]:
+    described = {"description": evaluation.description} if evaluation.description else {}
+    return {
+        "name": evaluation.call_name,
+        **described,
+        "dataset": evaluation.dataset_name,
+        "scorers": scorer_names(evaluation),
+    }
+
+
+def _record(name: str, told: Summary) -> dict[str, Any]:
+    """The run's eight fields. Source: contracts/spice.md, section 6.1."""
+    run = told.run
+    completed = run.state == Run.State.COMPLETED
+    source = run.source_version
+    means = {
+        f"{line.criterion.name}/mean": line.total / line.scored if line.scored else 0.0
+        for line in told.criteria
+    }
+    return {
+        "primary_key": run.pk.hex,
+        "time_column": f"{run.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "dataset": source.dataset.name if source else "",
+        "model": run.model,
+        "status": STATUSES[run.state],
+        "error_message": None if completed else _reason(name, run),
+        "scorers": [line.criterion.name for line in told.criteria],
+        "metrics": means if completed else {},
+    }
+
+
+def _reason(name: str, run: Run) -> str:
+    reason = run.error_message or f"the run was {run.state}"
+    return f"eval '{name}': {reason}"[:ERROR_CHARS]
+
+
+def _as_runtime(record: Record, run: Run) -> dict[str, Any]:
+    """The row as the vendor's program sent it. Source: contracts/spice.md, section 6.5."""
+    row = {
+        "id": record["primary_key"],
+        "created_at": record["time_column"].removesuffix("Z"),
+        "completed_at": None,
+        **{field: record[field] for field in ("dataset", "model")},
+        "status": record["status"].capitalize(),
+        **{field: record[field] for field in ("error_message", "scorers", "metrics")},
+    }
+    if run.state == Run.State.COMPLETED and run.finished_at is not None:
+        row["completed_at"] = f"{run.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    return {field: value for field, value in row.items() if value is not None}

@@ -1,0 +1,11 @@
+"""The vendor's words for our states."""
+
+from apps.evaluations.models import Run
+
+STATUSES: dict[str, str] = {
+    Run.State.QUEUED: "waiting",
+    Run.State.RUNNING: "running",
+    Run.State.COMPLETED: "completed",
+    Run.State.FAILED: "failed",
+    Run.State.CANCELED: "failed",
+}
