@@ -1,6 +1,6 @@
 """Messages as chat servers read them, from the forms in which people write their parts; pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from apps.datasets.formats import BadJSON, parse_json
@@ -29,17 +29,21 @@ def messages_of(value: Any) -> list[dict[str, Any]]:
     text = "" if value is None else value
     if not isinstance(text, str):
         raise ValueError(f"{value!r} is neither a text nor a list of messages")
-    if text.lstrip().startswith("["):
-        try:
-            found = parse_json(text)
-        except BadJSON:
-            found = None
-        if isinstance(found, list) and found and all(_is_message(one) for one in found):
-            return found
-    return [{"role": "user", "content": text}]
+    return array_in(text, is_message) or [{"role": "user", "content": text}]
 
 
-def _is_message(value: Any) -> bool:
+def array_in(text: str, fits: Callable[[Any], bool]) -> list[Any]:
+    """The JSON array that a text is, where every element of it fits; else an empty list."""
+    if not text.lstrip().startswith("["):
+        return []
+    try:
+        array = parse_json(text)
+    except BadJSON:
+        return []
+    return array if all(map(fits, array)) else []
+
+
+def is_message(value: Any) -> bool:
     return isinstance(value, dict) and value.get("role") in ROLES
 
 

@@ -9,6 +9,7 @@ from apps.evaluations.graders.embedding_distance import EmbeddingDistance
 from apps.evaluations.graders.label_model import LabelModel
 from apps.evaluations.graders.levenshtein import Levenshtein
 from apps.evaluations.graders.matching import FuzzyMatch, Includes, JsonMatch, Match
+from apps.evaluations.graders.prompt_judge import PromptJudge
 from apps.evaluations.graders.python_code import PythonCode
 from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
@@ -24,6 +25,7 @@ GRADERS: dict[str, type[Grader]] = {
         LabelModel,
         Levenshtein,
         Match,
+        PromptJudge,
         PythonCode,
         ScoreModel,
         StringCheck,

@@ -16,7 +16,13 @@ Asked = Literal["chat", "embedding"]
 
 QUOTED_LENGTH = 100
 SHOWN_LENGTH = 200
-TYPE_NAMES = {str: "a string", float: "a number", bool: "true or false", NoneType: "null"}
+TYPE_NAMES = {
+    str: "a string",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    NoneType: "null",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +220,8 @@ def _read(field: "Field[Any]", settings: Mapping[str, Any]) -> Any:
     if name not in settings:
         if field.default is not MISSING:
             return field.default
+        if field.default_factory is not MISSING:
+            return field.default_factory()
         raise InvalidSetting(name, f"{name} is required.", "missing_required_parameter")
     value = settings[name]
     allowed = get_args(field.type) or (field.type,)

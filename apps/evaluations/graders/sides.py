@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from apps.datasets.formats import BadJSON, dump_json, parse_json
+from apps.datasets.formats import dump_json
+from apps.evaluations.clients.messages import array_in, is_message
 from apps.evaluations.graders.base import Grader, Sample, shown
 
 Choices = list[Any]
 Side = str | Choices
-
-JSON_BLANKS = " \t\n\r"
-MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 @dataclass(frozen=True)
@@ -44,31 +42,20 @@ def read_reply(value: Any) -> Side:
 
 
 def read_ideal(value: Any) -> Side:
-    """A list of choices, or the text of whatever else it is.
+    """A list of choices, given or written as JSON; else text. Source: contracts/spice.md, 10.3."""
+    return _listed(value, is_choice)
 
-    The empty array is no choice when it is written as text. Source: contracts/spice.md, 10.3.
-    """
-    if isinstance(value, list) and all(map(is_choice, value)):
+
+def read_prompt(value: Any) -> Side:
+    """A list of messages, given or written as JSON; else text. Source: contracts/spice.md, 10.2."""
+    return _listed(value, is_message)
+
+
+def _listed(value: Any, fits: Callable[[Any], bool]) -> Side:
+    if isinstance(value, list) and all(map(fits, value)):
         return value
-    return array_in(value, is_choice) or as_text(value)
-
-
-def read_messages(value: Any) -> Side:
-    """A list of chat messages, or the text of whatever else it is; as read_ideal."""
-    if isinstance(value, list) and all(map(is_message, value)):
-        return value
-    return array_in(value, is_message) or as_text(value)
-
-
-def array_in(value: Any, fits: Callable[[Any], bool]) -> Choices:
-    """The JSON array that a text is, where every element of it fits; else the empty list."""
-    if not isinstance(value, str) or not value.lstrip(JSON_BLANKS).startswith("["):
-        return []
-    try:
-        array = parse_json(value)
-    except BadJSON:
-        return []
-    return array if all(map(fits, array)) else []
+    # An empty array that is written as text stays text.
+    return (array_in(value, fits) if isinstance(value, str) else []) or as_text(value)
 
 
 def is_choice(value: Any) -> bool:
@@ -76,10 +63,6 @@ def is_choice(value: Any) -> bool:
         return False
     message = value.get("message")
     return isinstance(message, dict) and isinstance(message.get("role"), str)
-
-
-def is_message(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("role") in MESSAGE_ROLES
 
 
 def as_text(value: Any) -> str:
