@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
+from apps.accounts.roles import Action
 from apps.datasets.formats import parse_json
 from apps.evaluations.models import Criterion, Evaluation, Run
 from evalplatform.web import items
@@ -80,6 +81,7 @@ def evaluation(request: HttpRequest, actor: Actor, evaluation_id: UUID) -> HttpR
         "schema": items.part_of(schema) if schema else None,
         "metadata": items.fields_of(parse_json(found.metadata)),
         "hides_evaluation": True,
+        "may_edit": actor.may(Action.EDIT, found.account),
         **runs_context(request, actor, RunFilter(evaluation=found.pk)),
     }
     return render(request, "web/evaluation.html", context)

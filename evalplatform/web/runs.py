@@ -20,6 +20,7 @@ from apps.datasets.formats import parse_json
 from apps.errors import StateError
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import summarize, summary
+from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from evalplatform.web import items
 from evalplatform.web.access import ACCOUNT, in_account_of, signed_in
@@ -41,11 +42,12 @@ STATES = [
     *((state.value, state.label) for state in Run.State if state in Run.FINAL),
 ]
 EVALUATIONS_OFFERED = 50
+FOLLOWERS = 5  # runs made from a run that its page names
 # An id at the end of what was typed, with or without its dashes and a caller's prefix.
 ID = re.compile(r"([0-9a-f]{32})$")
 ORDER = newest_first(Run)
 # What a run's page names beside the run.
-SHOWN = ("source_file", "source_version__dataset", "created_by", "retry_of")
+SHOWN = ("source_file", "source_version__dataset", "created_by", "retry_of", "answers_of")
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
     may_edit = actor.may(Action.EDIT, run.account)
     counts = view.summary.counts
     is_incomplete = counts.errored > 0 or counts.done < run.total_count
-    source, target = run.retry_of, run.read_target()
+    target = run.read_target()
     return {
         "run": run,
         "view": view,
@@ -187,7 +189,9 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
         "live_url": reverse("web:run_live", args=[run.pk]),
         "may_cancel": may_edit and not run.is_final,
         "may_retry": may_edit and run.is_final and is_incomplete,
-        "retried_from": source if source and source.deleted_at is None else None,
+        "may_regrade": may_edit and is_regradable(run),
+        "retried_from": _if_there(run.retry_of),
+        "regraded_from": _if_there(run.answers_of),
         "may_edit": may_edit,
         "first_error": _first_error(run) if counts.errored else None,
         "has_means": view.has_means,
@@ -195,8 +199,13 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
         "asked": items.messages_of(target.get("messages")),
         "asked_from": target.get("reference"),
         "params": items.fields_of(target.get("params") or {}),
-        "retries": run.retries.present().order_by("created_at", "id")[:5],
+        "retries": run.retries.present().order_by("created_at", "id")[:FOLLOWERS],
+        "regrades": run.regrades.present().order_by("created_at", "id")[:FOLLOWERS],
     }
+
+
+def _if_there(run: Run | None) -> Run | None:
+    return run if run and run.deleted_at is None else None
 
 
 def _first_error(run: Run) -> FirstError | None:

@@ -3,7 +3,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from evalplatform.web import access, datasets, evaluations, results, runs
+from evalplatform.web import access, criteria, datasets, evaluations, results, runs
 
 app_name = "web"
 urlpatterns = [
@@ -17,10 +17,12 @@ urlpatterns = [
     path("runs/<uuid:run_id>/live/", runs.run_live, name="run_live"),
     path("runs/<uuid:run_id>/cancel/", runs.cancel, name="cancel_run"),
     path("runs/<uuid:run_id>/retry/", runs.retry, name="retry_run"),
+    path("runs/<uuid:run_id>/regrade/", criteria.regrade, name="regrade_run"),
     path("runs/<uuid:run_id>/results/", results.results_live, name="results_live"),
     path("runs/<uuid:run_id>/results/<uuid:result_id>/", results.result, name="result"),
     path("evaluations/", evaluations.evaluations, name="evaluations"),
     path("evaluations/<uuid:evaluation_id>/", evaluations.evaluation, name="evaluation"),
+    path("evaluations/<uuid:evaluation_id>/criteria/", criteria.change, name="change_criteria"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/<uuid:dataset_id>/", datasets.dataset, name="dataset"),
 ]

@@ -191,6 +191,28 @@ def test_failures_are_stepped_through_with_the_arrow_keys(page: Page, site: Site
     expect(page).to_have_url(re.compile(r"state=failed&row=6#results$"))
 
 
+def test_other_criteria_are_tried_and_then_grade_the_answers_that_are_there(
+    page: Page, site: Site
+) -> None:
+    run = site.start("quick", 9, "Graded")
+    page.goto(run.report_url)
+    expect(page.locator("#run .head .badge")).to_have_text("Completed", timeout=15_000)
+    answered = site.models.counts()["answered"]
+    page.get_by_role("link", name="Grade again…").click()
+    criteria = page.get_by_label("Criteria")
+    criteria.fill(criteria.input_value().replace('"eq"', '"ne"'))
+    page.get_by_role("button", name="Try", exact=True).click()
+    marks = page.locator("#trial tbody .mark")
+    expect(marks).to_have_text(["passed", "failed", "passed", "failed", "passed"])
+    page.get_by_role("button", name="Start grading 9 results").click()
+    expect(page.locator("h1")).to_have_text("Graded (graded again)")
+    expect(page.locator("#run .head .badge")).to_have_text("Completed", timeout=15_000)
+    expect(page.get_by_role("link", name="Passed 5")).to_be_visible()
+    page.get_by_role("link", name="Graded", exact=True).click()
+    expect(page.get_by_role("link", name="Passed 4")).to_be_visible()
+    assert site.models.counts()["answered"] == answered
+
+
 def test_the_pages_work_without_scripts(browser: Browser, site: Site) -> None:
     run = site.start("slow:60", 60, "Plain")
     context = browser.new_context(base_url=site.served.base_url, java_script_enabled=False)
@@ -227,6 +249,8 @@ def test_no_page_is_wider_than_its_window(
         run.report_url,
         result,
         evaluation,
+        f"{evaluation}criteria/",
+        f"{run.report_url}regrade/",
         "/app/runs/",
         "/app/evaluations/",
         "/app/datasets/",

@@ -1,17 +1,22 @@
 """The admin of evaluations with their criteria."""
 
 from typing import Any
+from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.owned_admin import AccountFilter, actor_in, may
 from apps.accounts.roles import Action
+from apps.evaluations.admin.criteria import criteria_page
 from apps.evaluations.admin.shown import FoundById, pretty
+from apps.evaluations.forms import ChangeForm
 from apps.evaluations.models import Criterion, Evaluation
 from apps.evaluations.services.evaluations import delete_evaluation
 
@@ -60,7 +65,7 @@ class EvaluationAdmin(FoundById):
         "call_name",
         "runs_link",
         "dialect",
-        "criteria_version",
+        "version_shown",
         "has_sample",
         "item_schema_shown",
         "metadata_shown",
@@ -70,7 +75,13 @@ class EvaluationAdmin(FoundById):
         "updated_at",
         "archived_at",
     )
-    readonly_fields = ("runs_link", "item_schema_shown", "metadata_shown", "spec_shown")
+    readonly_fields = (
+        "runs_link",
+        "version_shown",
+        "item_schema_shown",
+        "metadata_shown",
+        "spec_shown",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         rows: Any = super().get_queryset(request)
@@ -78,6 +89,32 @@ class EvaluationAdmin(FoundById):
 
     def remove(self, request: HttpRequest, obj: Evaluation) -> None:
         delete_evaluation(actor_in(request, obj.account), obj)
+
+    def get_urls(self) -> list:
+        view = self.admin_site.admin_view(self.criteria_view)
+        page = path("<uuid:pk>/criteria/", view, name="evaluations_evaluation_criteria")
+        return [page, *super().get_urls()]
+
+    def criteria_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Change the criteria, tried first on some rows."""
+        found = get_object_or_404(self.get_queryset(request), pk=pk)
+        if not may(request, self.change_action, found.account):
+            raise PermissionDenied
+        form = ChangeForm(actor_in(request, found.account), found, request.POST or None)
+        if request.method == "POST" and "try" not in request.POST and form.save():
+            told = f"Runs from now on have the criteria of version {found.criteria_version}."
+            self.message_user(request, told, messages.SUCCESS)
+            return redirect("admin:evaluations_evaluation_change", found.pk)
+        title = f"Criteria of {found.name}"
+        return criteria_page(
+            self, request, found, form, title=title, submit="Save as a new version"
+        )
+
+    @admin.display(description="criteria version")
+    def version_shown(self, evaluation: Evaluation) -> SafeString:
+        url = reverse("admin:evaluations_evaluation_criteria", args=[evaluation.pk])
+        words = '{} (<a href="{}">try and change the criteria</a>)'
+        return format_html(words, evaluation.criteria_version, url)
 
     @admin.display(description="runs")
     def runs_link(self, evaluation: Evaluation) -> SafeString:

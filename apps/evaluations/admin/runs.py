@@ -1,19 +1,22 @@
-"""The admin of runs: how far they are, how they went, cancel and retry."""
+"""The admin of runs: how far they are, how they went, cancel, retry and grade again."""
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.models import Actor
-from apps.accounts.owned_admin import AccountFilter, actor_in, may
-from apps.errors import StateError
+from apps.accounts.owned_admin import REFUSALS, AccountFilter, actor_in, may, reason_of
+from apps.evaluations.admin.criteria import criteria_page
 from apps.evaluations.admin.shown import (
     NOTHING,
     FoundById,
@@ -23,8 +26,10 @@ from apps.evaluations.admin.shown import (
     rate_text,
     table,
 )
+from apps.evaluations.forms import RegradeForm
 from apps.evaluations.models import Run
 from apps.evaluations.reports import Counts, Summary, count_results, summary
+from apps.evaluations.services.regrades import is_regradable, regrade_run
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
 from apps.evaluations.statistics import rate
 
@@ -94,7 +99,7 @@ class RunAdmin(FoundById):
     )
     search_fields = ("name", "model", "evaluation__name")
     ordering = ("-id",)
-    actions = ("cancel", "retry")
+    actions = ("cancel", "retry", "regrade")
     outcome = (
         "name",
         "links",
@@ -107,6 +112,7 @@ class RunAdmin(FoundById):
         "rate_shown",
         "criteria_shown",
         "usage_shown",
+        "regrade_shown",
     )
     start = (
         "id",
@@ -122,6 +128,7 @@ class RunAdmin(FoundById):
         "metadata_shown",
         "spec_shown",
         "retry_of",
+        "answers_of",
     )
     fieldsets = (
         (None, {"fields": outcome}),
@@ -130,6 +137,7 @@ class RunAdmin(FoundById):
     )
     readonly_fields = (
         "links",
+        "regrade_shown",
         "error_shown",
         "counts_shown",
         "rate_shown",
@@ -147,7 +155,12 @@ class RunAdmin(FoundById):
         if is_list(request):
             return runs
         return runs.select_related(
-            "created_by", "endpoint", "retry_of", "source_file", "source_version__dataset"
+            "created_by",
+            "endpoint",
+            "retry_of",
+            "answers_of",
+            "source_file",
+            "source_version__dataset",
         ).defer("endpoint__api_key")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -167,6 +180,27 @@ class RunAdmin(FoundById):
     def retry(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._each(request, queryset, retry_errored, "a new run retries what is errored in it")
 
+    @admin.action(description="Grade again by the present criteria", permissions=["edit"])
+    def regrade(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._each(request, queryset, regrade_run, "a new run grades its answers again")
+
+    def get_urls(self) -> list:
+        view = self.admin_site.admin_view(self.regrade_view)
+        page = path("<uuid:pk>/regrade/", view, name="evaluations_run_regrade")
+        return [page, *super().get_urls()]
+
+    def regrade_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Grade a run again by other criteria, tried first on some of its rows."""
+        run = get_object_or_404(self.get_queryset(request), pk=pk)
+        if not may(request, self.change_action, run.account):
+            raise PermissionDenied
+        form = RegradeForm(actor_in(request, run.account), run, request.POST or None)
+        if request.method == "POST" and "try" not in request.POST and (again := form.start()):
+            self.message_user(request, f"{again.name} grades its answers.", messages.SUCCESS)
+            return redirect("admin:evaluations_run_change", again.pk)
+        title = f"Grade again: {run.name}"
+        return criteria_page(self, request, run, form, title=title, submit="Start grading")
+
     def _each(
         self,
         request: HttpRequest,
@@ -178,8 +212,8 @@ class RunAdmin(FoundById):
         for run in self.each_allowed(request, queryset):
             try:
                 service(actor_in(request, run.account), run)
-            except StateError as error:
-                self.message_user(request, f"{run.name}: {error}", messages.ERROR)
+            except REFUSALS as error:
+                self.message_user(request, f"{run.name}: {reason_of(error)}", messages.ERROR)
             else:
                 self.message_user(request, f"{run.name}: {done}.", messages.SUCCESS)
 
@@ -192,6 +226,13 @@ class RunAdmin(FoundById):
             run.pk,
             run.pk,
         )
+
+    @admin.display(description="by other criteria")
+    def regrade_shown(self, run: Run) -> SafeString | str:
+        if not is_regradable(run):
+            return NOTHING
+        url = reverse("admin:evaluations_run_regrade", args=[run.pk])
+        return format_html('<a href="{}">grade its answers again</a>', url)
 
     @admin.display(description="results")
     def counts_shown(self, run: Run) -> str:

@@ -41,6 +41,8 @@ SECONDS = 120  # for all of a preview
 HOLD_SECONDS = 150  # longer than that
 
 Item = tuple[Row, Answer]
+# A run with its stored answers, a frozen version, or rows {"item": {…}, "sample": {…}}.
+Source = Run | DatasetVersion | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,14 @@ def try_criteria(
     evaluation: Evaluation,
     *,
     criteria: Sequence[NewCriterion],
-    source: Run | DatasetVersion | Sequence[Mapping[str, Any]],
+    source: Source,
     count: int = ROWS,
 ) -> list[Preview]:
     """Judge the first rows of a source by criteria that are not the evaluation's yet.
 
-    A run's rows have the answers that it got; rows given have the form {"item": {…},
-    "sample": {…}}. Nothing is stored. Raises Invalid as create_evaluation does, or for rows that
-    the evaluation would not take, and LimitError while an endpoint's places are all taken and
-    when judging takes too long.
+    Nothing is stored. Raises Invalid as create_evaluation does, or for rows that the evaluation
+    would not take, and LimitError while an endpoint's places are all taken and when judging takes
+    too long.
     """
     actor.require(Action.EDIT, evaluation.account)
     if not 1 <= count <= ROWS:

@@ -57,8 +57,14 @@ def check_regradable(run: Run) -> None:
     """Raises StateError for a run that is going, and for one that has no rows or no answers."""
     if not run.is_final:
         raise StateError("The run is still going: cancel it or wait until it ends.")
-    if not run.row_count or (run.model and not run.results.exists()):
+    if not is_regradable(run):
         raise StateError("Nothing of this run is there to be graded again.")
+
+
+def is_regradable(run: Run) -> bool:
+    """Has the run ended, with rows and, where a model was asked, with some answers?"""
+    has_answers = not run.model or run.results.exists()
+    return run.is_final and run.row_count > 0 and has_answers
 
 
 def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
