@@ -192,5 +192,7 @@ def _resolve(account_id: UUID, names: Sequence[str], *, choices: bool) -> Iterat
                 "prompt": model.system_prompt,
                 "is_template": model.prompt_is_template,
                 "params": parse_json(model.params),
+                "actual": answer,
+                "choices": True,
             }
-            yield NewCriterion("prompt_judge", name, {**asked, **sides})
+            yield NewCriterion("prompt_judge", name, asked)

@@ -39,7 +39,7 @@ def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | No
         if not evaluation.criteria.filter(version=version).exists():
             raise Invalid("There is no criterion to grade by.", path="criteria")
         kept = run.read_target()
-        target = {key: kept[key] for key in kept if key not in {"judges", "embedder"}}
+        target = {key: kept[key] for key in kept if key != "judges"}
         again = successor_of(actor, run, "graded again")
         again.criteria_version = version
         again.target = dump_json(target | judges_of(evaluation, version))
