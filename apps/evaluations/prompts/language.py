@@ -56,7 +56,7 @@ def compile_prompt(text: str) -> Prompt:
             raise BadPrompt(f"a template has at most {MAX_TOKENS:,} tokens")
         tree = _JINJA.parse(text)
     except TemplateSyntaxError as error:
-        raise BadPrompt(f"line {error.lineno}: {str(error.message)[:200]}") from None
+        raise BadPrompt(f"line {error.lineno}: {str(error.message)[:200].rstrip('.')}") from None
     except RecursionError:
         raise BadPrompt("it is nested too deeply") from None
     except (ValueError, OverflowError) as error:  # numbers of thousands of digits, odd escapes

@@ -1,0 +1,86 @@
+"""Judges and embedding models of the account as scorers of POST /v1/evals/{name}, by name."""
+
+import json
+from typing import Any
+
+import pytest
+
+from apps.evaluations.models import Score, ServedModel
+from apps.evaluations.services.endpoints import add_endpoint
+from tests.dialects.spice.test_evals import Caller, caller, model_server, working
+from tests.model_server import ModelServer
+
+__all__ = ["caller", "model_server", "working"]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PROMPT = "Input {{ input }}, actual {{ actual }}, ideal {{ ideal }}."
+CHOICES = [{"index": 0, "message": {"role": "assistant", "content": "[0, 1]"}}]
+
+
+def declare(caller: Caller, server: ModelServer, reply: str, **fields: Any) -> None:
+    add_endpoint(
+        caller.actor,
+        base_url=server.base_url,
+        aliases={"referee": f"answer:{reply}"},
+        embedding_models=["small_embed"],
+        allow_private=True,
+    )
+    ServedModel.objects.filter(name="referee").update(**fields)
+
+
+def test_a_declared_judge_scores_by_its_prompt_and_an_embedding_model_by_its_distance(
+    caller: Caller, model_server: ModelServer, working: None
+) -> None:
+    declare(
+        caller,
+        model_server,
+        '{"score": 2.5}',
+        system_prompt=PROMPT,
+        prompt_is_template=True,
+        params='{"temperature": 0}',
+    )
+    caller.have(items=[{"input": "[1, 0]", "ideal": "[0, 1]"}], scorers=["referee", "small_embed"])
+    told = caller.post().json()
+    assert (told["status"], told["error_message"]) == ("completed", None)
+    assert told["metrics"] == {
+        "referee/mean": 2.5,
+        "small_embed/mean": pytest.approx(2**0.5 - 1),
+    }
+    exchange = json.loads(Score.objects.get(criterion__name="referee").exchange or "")
+    assert exchange["input"] == [
+        {"role": "system", "content": "Input [1, 0], actual [1, 0], ideal [0, 1]."},
+        {"role": "user", "content": ""},
+    ]
+    assert exchange["params"] == {"temperature": 0}
+
+
+def test_a_judge_of_choices_sees_lists_and_embeddings_the_first_content(
+    caller: Caller, model_server: ModelServer, working: None
+) -> None:
+    prompt = "{{ actual[0].message.content }} {{ ideal[0].message.content }} {{ input }}"
+    declare(caller, model_server, '{"score": 1}', system_prompt=prompt, prompt_is_template=True)
+    caller.have(
+        items=[{"input": "[1, 0]", "ideal": CHOICES}], scorers=["referee", "small_embed", "match"]
+    )
+    told = caller.post().json()
+    assert told["status"] == "completed", told
+    assert told["metrics"] == {
+        "referee/mean": 1,
+        "small_embed/mean": pytest.approx(2**0.5 - 1),
+        "match/mean": 0,
+    }
+    exchange = json.loads(Score.objects.get(criterion__name="referee").exchange or "")
+    assert exchange["input"][0]["content"] == "[1, 0] [0, 1] [1, 0]"
+
+
+def test_a_judge_that_gives_no_score_fails_the_run_with_its_name(
+    caller: Caller, model_server: ModelServer, working: None
+) -> None:
+    declare(caller, model_server, "prose")
+    caller.have(scorers=["match", "referee"])
+    answer = caller.post()
+    assert answer.status_code == 200, answer.content
+    told = answer.json()
+    assert (told["status"], told["metrics"]) == ("failed", {})
+    assert "referee" in told["error_message"]
