@@ -115,6 +115,12 @@ class Fill:
         ):
             self.flush()
 
+    def keep(self) -> None:
+        """Renew the lease where it is time; for a fill that waits for others to be shown with."""
+        if time.monotonic() - self._renewed_at > RENEW_SECONDS:
+            with transaction.atomic():
+                self._renew()
+
     def flush(self) -> None:
         if not self._held:
             return

@@ -1,6 +1,6 @@
 """Whole versions in and out: rows imported all or none, and given back as they came."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -51,21 +51,32 @@ def import_cases(
     cannot be taken, Invalid when there is no row, StateError when the dataset has unfrozen changes,
     is archived or is being filled.
     """
+    wanted = {"label_field": label_field, "text_field": text_field}
+    fields = {name: value for name, value in wanted.items() if value}
+    fill = begin_import(actor, into=into if isinstance(into, Dataset) else checked_name(into))
+    try:
+        _fill_from_rows(fill, rows, flat, list(fields.values()))
+        return show_version(actor, fill, **fields)
+    except BaseException:
+        fill.abandon()
+        raise
+
+
+def begin_import(actor: Actor, *, into: Dataset | str) -> Fill:
+    """A fill whose cases `show_version` makes the next version; see `import_cases`.
+
+    into: a dataset, or the exact name of one, which is made where there is none.
+    Raises StateError as `import_cases`.
+    """
     if isinstance(into, Dataset):
         dataset = Dataset.objects.present().get(pk=into.pk)
     else:
         dataset = _dataset_to_fill(actor, into)
     fill = begin_fill(actor, dataset)
-    wanted = {"label_field": label_field, "text_field": text_field}
-    fields = {name: value for name, value in wanted.items() if value}
-    try:
-        if fill.dataset.draft_changes:
-            raise StateError(f"{fill.dataset.name} has changes that no version holds: freeze it.")
-        _fill_from_rows(fill, rows, flat, list(fields.values()))
-        return _show_version(actor, fill, fields)
-    except BaseException:
+    if fill.dataset.draft_changes:
         fill.abandon()
-        raise
+        raise StateError(f"{fill.dataset.name} has changes that no version holds: freeze it.")
+    return fill
 
 
 def _fill_from_rows(
@@ -106,7 +117,8 @@ def unwrap(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 @transaction.atomic
-def _show_version(actor: Actor, fill: Fill, fields: Mapping[str, str]) -> DatasetVersion:
+def show_version(actor: Actor, fill: Fill, **fields: str) -> DatasetVersion:
+    """End a fill, after its `flush`, by making its cases the next version, with these fields."""
     dataset = fill.dataset
     fill.show(
         latest_num=dataset.draft_num,
@@ -131,7 +143,6 @@ def _show_version(actor: Actor, fill: Fill, fields: Mapping[str, str]) -> Datase
 def _dataset_to_fill(actor: Actor, name: str) -> Dataset:
     """The account's dataset of this name; without one a new one, born deleted."""
     account = actor.require(Action.EDIT)
-    name = checked_name(name)
     # Two imports of one new name must not make two datasets.
     Account.objects.select_for_update().get(pk=account.pk)
     named = Dataset.objects.filter(account=account, name=name)

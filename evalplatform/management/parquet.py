@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.datasets.formats import dump_json
+from apps.datasets.row_files import NO_PYARROW
 from apps.evaluations.exports import columns, rows
 from apps.evaluations.models import Run
 
@@ -25,9 +26,7 @@ class NoParquet(Exception):
 def write_parquet(run: Run, path: Path) -> None:
     """Items go in as JSON text; a group of rows in memory at a time. Raises NoParquet."""
     if pyarrow is None:
-        raise NoParquet(
-            "Parquet needs pyarrow: install it with pip install 'evalplatform[parquet]'."
-        )
+        raise NoParquet(NO_PYARROW)
     schema = pyarrow.schema([(name, _type_of(name)) for name in columns(run)])
     records = _records(run)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:

@@ -1,0 +1,151 @@
+"""Rows out of files of every format."""
+
+import builtins
+import io
+import json
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from apps.datasets import row_files
+from apps.datasets.row_files import BadFile, RowFile, format_of
+
+
+def file_of(content: bytes | str, format_name: str) -> RowFile:
+    data = content.encode() if isinstance(content, str) else content
+    return RowFile("the file", format_name, lambda: io.BytesIO(data))
+
+
+def rows_of(content: bytes | str, format_name: str) -> list[dict]:
+    return list(file_of(content, format_name).rows())
+
+
+def parquet(rows, schema=None) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet_module = pytest.importorskip("pyarrow.parquet")
+    out = io.BytesIO()
+    parquet_module.write_table(pyarrow.Table.from_pylist(rows, schema=schema), out)
+    return out.getvalue()
+
+
+def test_jsonl_skips_blank_lines_and_a_byte_order_mark():
+    assert rows_of('\ufeff{"a":1}\n\n  \n{"a":"é"}', "jsonl") == [{"a": 1}, {"a": "é"}]
+
+
+def test_cells_of_csv_are_text_as_written():
+    assert rows_of('\ufeffinput,ideal\r\n05,1.50\r\n"a ""b"", c\nd",\r\ntrue,null\r\n', "csv") == [
+        {"input": "05", "ideal": "1.50"},
+        {"input": 'a "b", c\nd', "ideal": ""},
+        {"input": "true", "ideal": "null"},
+    ]
+    assert rows_of("input,ideal\n", "csv") == []
+
+
+def test_a_json_array_is_read_whole_within_a_bound(monkeypatch):
+    assert rows_of('\ufeff [ {"a": 1}, {"b": [2]} ] ', "json") == [{"a": 1}, {"b": [2]}]
+    assert rows_of("[]", "json") == []
+    monkeypatch.setattr(row_files, "MAX_ARRAY_BYTES", 10)
+    with pytest.raises(BadFile, match="the file: a JSON array may have 10 bytes"):
+        rows_of('[{"a": 12345}]', "json")
+
+
+def test_parquet_gives_texts_and_native_lists():
+    messages = [{"role": "user", "content": "hi", "name": None}]
+    rows = [
+        {"input": messages, "ideal": "x", "n": 1, "when": date(2024, 1, 2), "d": Decimal("1.50")},
+        {"input": None, "ideal": None, "n": None, "when": None, "d": None},
+    ]
+    assert rows_of(parquet(rows), "parquet") == [
+        {
+            "input": [{"role": "user", "content": "hi"}],
+            "ideal": "x",
+            "n": 1,
+            "when": "2024-01-02",
+            "d": "1.50",
+        },
+        {"input": None, "ideal": None, "n": None, "when": None, "d": None},
+    ]
+
+
+def test_parquet_goes_by_in_pieces(monkeypatch):
+    monkeypatch.setattr(row_files, "PARQUET_ROWS", 2)
+    rows = [{"a": float(number)} for number in range(5)]
+    assert rows_of(parquet(rows), "parquet") == rows
+    assert rows_of(parquet([{"a": float("nan")}, {"a": float("inf")}]), "parquet") == [
+        {"a": None},
+        {"a": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "format_name", "reason"),
+    [
+        ('{"a":1}\n{broken\n', "jsonl", "the file: line 2:"),
+        ('{"a":1}\n[1]\n', "jsonl", "line 2: a row must be a JSON object"),
+        ('{"a":NaN}\n', "jsonl", "line 1:"),
+        (b'{"a":"\xff"}', "jsonl", "not valid UTF-8"),
+        ("a,b\n1,2\n3\n", "csv", "line 3: 1 cells under a header of 2"),
+        ("", "csv", "the header row is missing"),
+        ("a,a\n1,2\n", "csv", "twice"),
+        ('a\n"x', "csv", "line 2:"),
+        ('{"a":1}', "json", "must be a JSON array"),
+        ('[{"a":1}, 2]', "json", "row 2: a row must be a JSON object"),
+        ('[{"a":1},', "json", "the file: "),
+        ("", "json", "the file: "),
+        ("no parquet at all", "parquet", "not readable as Parquet"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name_and_place(content, format_name, reason):
+    with pytest.raises(BadFile) as refused:
+        rows_of(content, format_name)
+    assert reason in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(BadFile, match="row 2: "):
+        rows_of(parquet([{"a": b"text"}, {"a": b"\xff"}]), "parquet")
+
+
+def test_a_nul_character_in_parquet_is_refused():
+    with pytest.raises(BadFile, match="row 1: a NUL character"):
+        rows_of(parquet([{"a": "x\0y"}]), "parquet")
+
+
+def test_without_pyarrow_parquet_is_refused_with_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(BadFile, match=r"pip install 'evalplatform\[parquet\]'"):
+        rows_of(b"", "parquet")
+
+
+def test_what_the_system_refuses_is_a_bad_file(tmp_path):
+    with pytest.raises(BadFile, match="the file: No such file"):
+        list(RowFile("the file", "csv", lambda: (tmp_path / "none").open("rb")).rows())
+
+
+def test_a_file_is_read_from_its_beginning_each_time():
+    file = file_of(json.dumps([{"a": 1}]), "json")
+    assert list(file.rows()) == list(file.rows()) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.JSONL", "jsonl"),
+        ("a.ndjson", "jsonl"),
+        ("x/a.json", "json"),
+        ("a.csv", "csv"),
+        ("a.parquet", "parquet"),
+        ("a.txt", None),
+        ("jsonl", None),
+    ],
+)
+def test_the_ending_tells_the_format(name, expected):
+    assert format_of(name) == expected
