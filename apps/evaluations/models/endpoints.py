@@ -47,6 +47,13 @@ class ServedModel(OwnedModel):
         max_length=300, blank=True, help_text="What the server calls it, where that differs."
     )
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHAT)
+    declared_from = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        editable=False,
+        help_text="The id that a declaration gave for it; empty for what was only registered.",
+    )
     system_prompt = models.TextField(
         blank=True, default="", help_text="Goes in front of every request to this model."
     )

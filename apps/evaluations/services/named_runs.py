@@ -1,5 +1,6 @@
 """Evaluations that programs run by name: a dataset, scorers by their names, and any model."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,8 @@ from apps.evaluations.services.runs import Chat, start_run
 BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshtein")
 UNKNOWN = "unknown_scorer"  # the kind of a criterion whose name means nothing yet
 NAME_LENGTH = 200
+# A name is part of an address. A joined emoji holds characters that are not printable either.
+UNFIT_FOR_A_NAME = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
 
 _MESSAGE_ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
 _MESSAGES = {
@@ -83,9 +86,10 @@ def name_evaluation(
     Neither the dataset nor the scorers need to be there yet. Raises Invalid.
     """
     account = actor.require(Action.EDIT)
-    if not 0 < len(call_name) <= NAME_LENGTH or "/" in call_name or not call_name.isprintable():
+    if not 0 < len(call_name) <= NAME_LENGTH or UNFIT_FOR_A_NAME.search(call_name):
         raise Invalid(
-            f"A name has 1 to {NAME_LENGTH} characters and no slash, unlike {call_name[:60]!r}.",
+            f"A name has 1 to {NAME_LENGTH} characters, neither a slash nor control characters, "
+            f"unlike {call_name[:60]!r}.",
             path="call_name",
         )
     changes = {

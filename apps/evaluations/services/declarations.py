@@ -1,0 +1,210 @@
+"""Store what is declared together, datasets, models and evaluations, all of it or nothing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from django.db import transaction
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.datasets.fills import Body, Fill
+from apps.datasets.formats import dump_json
+from apps.datasets.models import Dataset
+from apps.datasets.row_files import BadFile, RowFile
+from apps.datasets.transfers import begin_import, show_version
+from apps.errors import Invalid
+from apps.evaluations.models import Evaluation
+from apps.evaluations.services.named_runs import BUILT_IN_SCORERS, name_evaluation
+from apps.evaluations.services.presets import DeclaredModel, declare_models, names_of_models
+
+LOOK_ROWS = 500
+
+
+@dataclass(frozen=True)
+class DeclaredDataset:
+    """A name and the rows that become the dataset's next version, each an item.
+
+    nullable: fields that are null in a row without them, once some other row has them.
+    """
+
+    name: str
+    file: RowFile
+    nullable: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class DeclaredEvaluation:
+    """What a program runs by name; its dataset and scorers need not be there yet."""
+
+    name: str
+    dataset_name: str
+    scorers: Sequence[str]
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """Names are unique among the datasets, among the models and among the evaluations."""
+
+    datasets: Sequence[DeclaredDataset] = ()
+    models: Sequence[DeclaredModel] = ()
+    evaluations: Sequence[DeclaredEvaluation] = ()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A declared thing as it is now. what: dataset, model, embedding model or evaluation."""
+
+    what: str
+    name: str
+    is_new: bool
+    detail: str
+
+    def told(self, *, dry_run: bool = False) -> str:
+        """One line, whatever the name holds."""
+        done = "created" if self.is_new else "replaced"
+        return f"{self.what} {self.name!r} {'would be ' if dry_run else ''}{done}: {self.detail}"
+
+
+@dataclass
+class Outcome:
+    stored: list[Stored] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) -> Outcome:
+    """Put everything declared there, in place of what has the same names.
+
+    What is not declared stays; runs keep the version of the rows they began with. Nothing is seen
+    before the one transaction at the end, and a dry run does all the same and takes it back.
+    Raises Invalid, StateError and BadFile's text as Invalid; then nothing is stored.
+    """
+    actor.require(Action.MANAGE if declarations.models else Action.EDIT)
+    with ExitStack() as stack:
+        fills: list[Fill] = []
+        counts: list[int] = []
+        nulls = [_nulls(one) for one in declarations.datasets]
+        for one, fields in zip(declarations.datasets, nulls, strict=True):
+            fill = begin_import(actor, into=one.name)
+            stack.callback(fill.abandon)
+            fills.append(fill)
+            counts.append(_fill(fills, one, fields, dry_run=dry_run))
+        with transaction.atomic():
+            outcome = _store(actor, declarations, fills, counts)
+            transaction.set_rollback(dry_run)
+        if not dry_run:
+            stack.pop_all()
+    return outcome
+
+
+def _rows(one: DeclaredDataset) -> Iterator[dict]:
+    try:
+        yield from one.file.rows()
+    except BadFile as error:
+        raise Invalid(f"The dataset {one.name!r}: {error}.", path="datasets") from error
+
+
+def _nulls(one: DeclaredDataset) -> dict[str, None]:
+    """The nullable fields that some row has, and that are null where a row has none.
+
+    Before the rows are stored, since a first row may lack what the last one has; most often the
+    first row tells all.
+    """
+    unseen = set(one.nullable)
+    for row in _rows(one):
+        unseen -= row.keys()
+        if not unseen:
+            break
+    return {name: None for name in one.nullable if name not in unseen}
+
+
+def _fill(
+    fills: Sequence[Fill], one: DeclaredDataset, nulls: dict[str, None], *, dry_run: bool
+) -> int:
+    """Fill the last of the fills, and keep those before it from running out; how many rows."""
+    count = 0
+    for row in _rows(one):
+        if not dry_run:
+            fills[-1].add(Body(dump_json(row if nulls.keys() <= row.keys() else row | nulls | row)))
+        count += 1
+        if count % LOOK_ROWS == 0:
+            _keep(fills)
+    fills[-1].flush()
+    _keep(fills)
+    return count
+
+
+def _keep(fills: Sequence[Fill]) -> None:
+    for fill in fills:
+        fill.keep()
+
+
+def _store(
+    actor: Actor, declarations: Declarations, fills: Sequence[Fill], counts: Sequence[int]
+) -> Outcome:
+    outcome = Outcome()
+    for one, fill, count in zip(declarations.datasets, fills, counts, strict=True):
+        version = show_version(actor, fill)
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        is_new = fill.dataset.deleted_at is not None
+        outcome.stored.append(Stored("dataset", one.name, is_new, f"{rows}, version {version.num}"))
+    _store_models(actor, declarations.models, outcome)
+    _store_evaluations(actor, declarations.evaluations, outcome)
+    return outcome
+
+
+def _store_models(actor: Actor, models: Sequence[DeclaredModel], outcome: Outcome) -> None:
+    if not models:
+        return
+    for put in declare_models(actor, models):
+        row = put.row
+        what = "embedding model" if row.kind == row.Kind.EMBEDDING else "model"
+        detail = f"{(row.upstream_name or row.name)!r} at {row.endpoint.base_url}"
+        outcome.stored.append(Stored(what, row.name, put.is_new, detail))
+        if put.was_registered:
+            outcome.warnings.append(
+                f"{what} {row.name!r} was registered already: whoever asks it gets what is "
+                "declared here from now on"
+            )
+
+
+def _store_evaluations(
+    actor: Actor, evaluations: Sequence[DeclaredEvaluation], outcome: Outcome
+) -> None:
+    account = actor.require(Action.EDIT)
+    names = {one.name for one in evaluations}
+    present = set(
+        Evaluation.objects.present()
+        .filter(account=account, call_name__in=names)
+        .values_list("call_name", flat=True)
+    )
+    scorers = {scorer for one in evaluations for scorer in one.scorers}
+    known = {*BUILT_IN_SCORERS, *names_of_models(account, scorers)}
+    wanted = {one.dataset_name for one in evaluations}
+    datasets = set(
+        Dataset.objects.present()
+        .filter(account=account, name__in=wanted, archived_at=None, latest_num__gt=0)
+        .values_list("name", flat=True)
+    )
+    for one in evaluations:
+        name_evaluation(
+            actor,
+            call_name=one.name,
+            description=one.description,
+            dataset_name=one.dataset_name,
+            scorers=list(one.scorers),
+        )
+        scorers_told = ", ".join(map(repr, one.scorers)) or "no scorers"
+        detail = f"the dataset {one.dataset_name!r} by {scorers_told}"
+        outcome.stored.append(Stored("evaluation", one.name, one.name not in present, detail))
+        if one.dataset_name not in datasets:
+            outcome.warnings.append(
+                f"evaluation {one.name!r}: there is no dataset {one.dataset_name!r} yet, and a run "
+                "is refused without it"
+            )
+        outcome.warnings.extend(
+            f"evaluation {one.name!r}: there is no scorer {scorer!r}, and a run fails without it"
+            for scorer in dict.fromkeys(one.scorers)
+            if scorer not in known
+        )

@@ -1,0 +1,66 @@
+"""Loads what a spicepod declares into an account: datasets, models, embeddings and evals."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+
+from apps.accounts.services import actor_of
+from apps.errors import Invalid
+from apps.evaluations.services.declarations import declare
+from evalplatform.dialects.spice.spicepod import read_spicepod
+from evalplatform.dialects.spice.yaml_nodes import MAX_BYTES
+from evalplatform.management.base import CoreCommand
+
+
+class Command(CoreCommand):
+    help = (
+        "Load the datasets, models, embeddings and evals of a spicepod, all of them or nothing. "
+        "What has the same name in the account is replaced, its earlier runs stay, and nothing "
+        "that the file does not mention is removed. Rows are copied now: a changed data file "
+        "counts after the next load."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", metavar="FILE", help="YAML or JSON in UTF-8")
+        parser.add_argument("--account", required=True, metavar="NAME")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="read and check everything, and store nothing"
+        )
+        parser.add_argument("--email", help="who loads; without it an owner of the account")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        path = Path(options["file"])
+        actor = actor_of(options["account"], options["email"])
+        try:
+            with path.open("rb") as file:
+                # A byte more than may be: the reader says that it is too large.
+                document = file.read(MAX_BYTES + 1)
+            pod = read_spicepod(document, lambda name: data_file(path.parent / name))
+            outcome = declare(actor, pod.declarations, dry_run=options["dry_run"])
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror or error}") from error
+        except ValidationError as error:
+            raise CommandError(one_line(" ".join(error.messages))) from error
+        for one in outcome.stored:
+            self.stdout.write(one.told(dry_run=options["dry_run"]))
+        if not outcome.stored:
+            self.stdout.write("Nothing is declared.")
+        for warning in (*pod.warnings, *outcome.warnings):
+            self.stderr.write(f"warning: {one_line(warning)}", style_func=self.style.WARNING)
+
+
+def one_line(text: str) -> str:
+    """A path or a name may hold line feeds."""
+    return " ".join(text.splitlines())
+
+
+def data_file(path: Path) -> Callable[[], BinaryIO]:
+    """A way to open a file that is there now, and no device or pipe: it is read twice."""
+    path.stat()
+    if not path.is_file():
+        raise Invalid(f"{path} is not a file.")
+    return lambda: path.open("rb")
