@@ -13,14 +13,24 @@ from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.templating import MAX_TEMPLATE_CHARS
 from evalplatform.dialects.openai.messages import Message, echoed
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
-from evalplatform.dialects.strict import Choice, Const, Items, Number, Shape, Text, Whole
+from evalplatform.dialects.strict import (
+    AnyObject,
+    Choice,
+    Const,
+    Flag,
+    Items,
+    Number,
+    Shape,
+    Text,
+    Whole,
+)
 
 SOURCE_CHARS = 256 * 1000
 CRITERIA = 1_000  # at most in one evaluation
 
 
-def template() -> Text:
-    return Text(allow_blank=True, max_length=MAX_TEMPLATE_CHARS)
+def template(*, required: bool = True) -> Text:
+    return Text(allow_blank=True, max_length=MAX_TEMPLATE_CHARS, required=required)
 
 
 class Grader(Shape):
@@ -80,12 +90,66 @@ class ScoreModelGrader(Grader):
     pass_threshold = Number(required=False, allow_null=True)
 
 
+# The vendor knows none of those below.
+class ComparingGrader(Grader):
+    input = template(required=False)
+    reference = template(required=False)
+    choices = Flag(required=False)
+
+
+class MatchGrader(ComparingGrader):
+    type = Const("match")
+
+
+class IncludesGrader(ComparingGrader):
+    type = Const("includes")
+
+
+class FuzzyMatchGrader(ComparingGrader):
+    type = Const("fuzzy_match")
+
+
+class JsonMatchGrader(ComparingGrader):
+    type = Const("json_match")
+
+
+class LevenshteinGrader(ComparingGrader):
+    type = Const("levenshtein")
+    pass_threshold = Number(required=False, allow_null=True)
+
+
+class EmbeddingDistanceGrader(ComparingGrader):
+    type = Const("embedding_distance")
+    model = Text(max_length=300)
+    pass_threshold = Number(required=False, allow_null=True)
+
+
+class PromptJudgeGrader(Grader):
+    type = Const("prompt_judge")
+    model = Text(max_length=300)
+    prompt = template(required=False)
+    is_template = Flag(required=False)
+    params = AnyObject(required=False)
+    input = template(required=False)
+    actual = template(required=False)
+    ideal = template(required=False)
+    choices = Flag(required=False)
+    pass_threshold = Number(required=False, allow_null=True)
+
+
 GRADERS: dict[str, type[Shape]] = {
     "label_model": LabelModelGrader,
     "string_check": StringCheckGrader,
     "text_similarity": TextSimilarityGrader,
     "python": PythonGrader,
     "score_model": ScoreModelGrader,
+    "match": MatchGrader,
+    "includes": IncludesGrader,
+    "fuzzy_match": FuzzyMatchGrader,
+    "json_match": JsonMatchGrader,
+    "levenshtein": LevenshteinGrader,
+    "embedding_distance": EmbeddingDistanceGrader,
+    "prompt_judge": PromptJudgeGrader,
 }
 
 # Their `input` is messages.

@@ -88,7 +88,8 @@ class GraderViewSet(OpenAIViewSet):
         for name in (
             "type", "name", "input", "reference", "operation", "evaluation_metric", "model",
             "labels", "passing_labels", "range", "sampling_params", "pass_threshold", "source",
-            "image_tag", "graders", "calculate_output",
+            "image_tag", "graders", "calculate_output", "choices", "prompt", "is_template",
+            "params", "actual", "ideal",
         )
     }  # fmt: skip
 

@@ -77,6 +77,28 @@ SCORE_MODEL = {
         "top_p": 1,
     },
 }
+SIDES = {"input": "{{ item.answer }}", "reference": "{{ item.label }}", "choices": False}
+OUR_OWN: list[dict[str, Any]] = [
+    *(
+        {"type": kind, "name": kind, **SIDES}
+        for kind in ("match", "includes", "fuzzy_match", "json_match")
+    ),
+    {"type": "levenshtein", "name": "near", **SIDES, "pass_threshold": 0.5},
+    {"type": "embedding_distance", "name": "far", "model": "e", **SIDES, "pass_threshold": 0.5},
+    {
+        "type": "prompt_judge",
+        "name": "judge",
+        "model": "m",
+        "prompt": "Rate {{ actual }}.",
+        "is_template": True,
+        "params": {"temperature": 0},
+        "input": "{{ item.answer }}",
+        "actual": "{{ item.answer }}",
+        "ideal": "{{ item.label }}",
+        "choices": False,
+        "pass_threshold": 0.5,
+    },
+]
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
 PARAMS = {
     "reasoning_effort": "low",
@@ -115,6 +137,7 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
                 PYTHON,
                 LABEL_MODEL,
                 SCORE_MODEL,
+                *OUR_OWN,
             ],
         },
         *(
