@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from evalplatform import health
+from evalplatform.dialects.spice import upload
 
 urlpatterns = [
     path("healthz", health.alive),
@@ -13,6 +14,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="web:home")),
     path("app", RedirectView.as_view(pattern_name="web:home")),
     path("app/", include("evalplatform.web.urls")),
+    path("admin/spicepod/", admin.site.admin_view(upload.load), name="load_spicepod"),
     path("admin/", admin.site.urls),
     path("v1/", include("evalplatform.dialects.crossroads")),
     path("v1/", include("evalplatform.dialects.openai.urls")),

@@ -46,6 +46,15 @@ def may(request: HttpRequest, action: Action, account: Account | None = None) ->
     return any(action in ALLOWED[role] for role in actor.roles.values())
 
 
+def accounts_allowing(request: HttpRequest, action: Action) -> QuerySet[Account]:
+    """The accounts in which the user may do this, by name."""
+    accounts = Account.objects.order_by("name")
+    if request.user.is_superuser:
+        return accounts
+    roles = actor_in(request).roles
+    return accounts.filter(pk__in=[pk for pk, role in roles.items() if action in ALLOWED[role]])
+
+
 def reason_of(error: Exception) -> str:
     return " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
 
@@ -144,17 +153,8 @@ class OwnedAdmin(admin.ModelAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "account":
-            accounts = Account.objects.order_by("name")
-            if not request.user.is_superuser:
-                actor = actor_in(request)
-                accounts = accounts.filter(
-                    pk__in=[pk for pk, role in actor.roles.items() if self._allows(role)]
-                )
-            kwargs["queryset"] = accounts
+            kwargs["queryset"] = accounts_allowing(request, self.change_action)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def _allows(self, role: str) -> bool:
-        return self.change_action in ALLOWED[role]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
         """What the confirmation lists. Django's own would load every dependent row, millions."""

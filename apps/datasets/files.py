@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from tempfile import TemporaryFile
+from typing import BinaryIO
 from uuid import UUID
 
 from django.conf import settings
@@ -83,6 +85,18 @@ def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterato
         low, high = max(start - base, 0), len(data) if stop is None else stop - base
         yield bytes(data[low:high])
         number += 1
+
+
+def open_file(file: File) -> BinaryIO:
+    """A copy on this machine's disk, open to be read and sought in; it goes when it is closed.
+
+    Readers that seek may do so in threads of their own, which must not come by connections.
+    """
+    copy = TemporaryFile()  # noqa: SIM115  the caller closes it
+    for data in read_file(file.pk):
+        copy.write(data)
+    copy.seek(0)
+    return copy
 
 
 @transaction.atomic
