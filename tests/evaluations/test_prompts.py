@@ -141,6 +141,15 @@ def test_what_cannot_be_bounded_is_refused_with_its_line(template: str, message:
 
 BIG = "ab" * 4_000_000
 ROWS = [{"role": "user", "content": "x" * 50}] * 60_000
+VAST: dict[str, Any] = {
+    "big": BIG,
+    "other": BIG[:-1] + "c",
+    "rows": ROWS,
+    "numbers": [1.5] * 1_000_000,
+    "nested": [[1]] * 100_000,
+    "keyed": {f"key {number}": 10**100 for number in range(200_000)},
+    "huge": 10**400,
+}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +171,10 @@ ROWS = [{"role": "user", "content": "x" * 50}] * 60_000
         "{{ big|replace('a', big) }}",
         "{{ rows|join(big) }}",
         "{{ rows|tojson|tojson|tojson|tojson|tojson|tojson }}",
-        "{{ rows }}{{ rows }}{{ rows }}",
+        "{{ rows }}",
+        "{{ numbers }}",
+        "{{ nested }}",
+        "{{ keyed }}",
         "{% set x = 'a' %}" + "{% set x = x ~ x %}" * 60,
         "{% set x = 'a' %}" + "{% set x = x|tojson|tojson %}" * 60,
         "{% set x = 9 %}" + "{% set x = x * x %}" * 60,
@@ -191,7 +203,7 @@ def test_what_takes_too_much_fails_before_it_is_done(
 
     monkeypatch.setattr(filling.Filling, "write", counted)
     with pytest.raises(PromptFailed):
-        filled(template, rows=ROWS, big=BIG, other=BIG[:-1] + "c", huge=10**400)
+        filled(template, **VAST)
     assert len(written) <= filling.MAX_STEPS
     assert sum(written) <= filling.MAX_FILLED_CHARS + len(BIG)
 

@@ -6,7 +6,7 @@ import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from apps.datasets.formats import BadJSON
 from apps.evaluations.graders.base import Mark, PlainGrader, Sample
@@ -14,7 +14,10 @@ from apps.evaluations.graders.same_json import read_json, same
 from apps.evaluations.graders.sides import Compared, Side, contents, describe, first_content
 
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+_ARTICLES = frozenset({"a", "an", "the"})
 _ARTICLE = re.compile(r"\b(?:an?|the)\b")
+# More characters than this would hold up all other work where they are gone through one by one.
+LARGEST_TEXTS = 1_000_000
 
 
 def match(actual: Side, ideal: Side) -> bool:
@@ -37,7 +40,12 @@ def json_match(actual: Side, ideal: Side) -> bool:
 
 @dataclass(frozen=True)
 class Matching(Compared, PlainGrader):
-    """A grader that asks whether something holds of reply and ideal; 1.0 or 0.0."""
+    """A grader that asks whether something holds of reply and ideal; 1.0 or 0.0.
+
+    is_slow: texts of more than LARGEST_TEXTS characters together are errored.
+    """
+
+    is_slow: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -45,6 +53,12 @@ class Matching(Compared, PlainGrader):
 
     def mark(self, sample: Sample) -> Mark:
         actual, ideal = self.sides(sample)
+        size = sum(map(len, [*contents(actual), *contents(ideal)]))
+        if self.is_slow and size > LARGEST_TEXTS:
+            return Mark.errored_by(
+                "text_too_long",
+                f"{self.kind} compares at most {LARGEST_TEXTS:,} characters, not {size:,}.",
+            )
         passed = self.holds(actual, ideal)
         return Mark(float(passed), passed, f"{describe(actual)} {self.kind} {describe(ideal)}")
 
@@ -84,6 +98,7 @@ class FuzzyMatch(Matching):
     """
 
     kind = "fuzzy_match"
+    is_slow = True
     holds = staticmethod(fuzzy_match)
 
 
@@ -98,6 +113,7 @@ class JsonMatch(Matching):
     """
 
     kind = "json_match"
+    is_slow = True
     holds = staticmethod(json_match)
 
 
@@ -106,8 +122,13 @@ def normalised(text: str) -> str:
 
     Source: contracts/spice.md, section 11.3.
     """
-    plain = text.lower().translate(_PUNCTUATION)
-    return " ".join(_ARTICLE.sub(_dropped, plain).split())
+    words: list[str] = []
+    for word in text.lower().translate(_PUNCTUATION).split():
+        if not word.isalnum():  # other signs may stand between words, marks inside of them
+            words += _ARTICLE.sub(_dropped, word).split()
+        elif word not in _ARTICLES:
+            words.append(word)
+    return " ".join(words)
 
 
 def _dropped(article: re.Match[str]) -> str:
