@@ -161,6 +161,11 @@ ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 WAITING_PLACES = env.integer("WAITING_PLACES", 32)
 WAITING_SECONDS = env.seconds("WAITING_SECONDS", 3600)
 
+# --- history -------------------------------------------------------------------------------------
+
+# Deliveries that are settled and tasks of the queue that ended are removed after so long.
+HISTORY_DAYS = env.integer("HISTORY_DAYS", 30)
+
 # --- webhooks ----------------------------------------------------------------------------------
 
 # What is sent is a dialect's to spell: a function from a WebhookDelivery to a JSON object.

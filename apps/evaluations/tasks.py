@@ -3,6 +3,7 @@
 import logging
 import socket
 import threading
+import time
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -15,13 +16,16 @@ from redis.exceptions import RedisError
 from apps.datasets.files import purge_files
 from apps.datasets.fills import purge_datasets
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
-from apps.evaluations.engine.purge import purge_completions, purge_runs
+from apps.evaluations.engine.purge import purge_completions, purge_history, purge_runs
 from apps.evaluations.engine.webhooks import deliver_due, is_due
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.signals import run_finished
 
 log = logging.getLogger(__name__)
 _delivering = threading.Lock()
+
+HISTORY_SECONDS = 3600
+_history = {"due_at": 0.0}
 
 
 def ring() -> None:
@@ -99,9 +103,17 @@ def sweep() -> None:
     deliver()
     purge_runs()
     purge_completions()
+    _purge_history_now_and_then()
     purge_files()
     purge_datasets()
     connection.close_if_unusable_or_obsolete()
+
+
+def _purge_history_now_and_then() -> None:
+    """Each supervisor by itself: to look takes a walk over what is kept."""
+    if time.monotonic() >= _history["due_at"]:
+        pause = 0 if purge_history() else HISTORY_SECONDS
+        _history["due_at"] = time.monotonic() + pause
 
 
 def is_stuck() -> bool:

@@ -23,9 +23,10 @@ from apps.evaluations.models import (
     Score,
     ServedModel,
     Shard,
+    StoredCompletion,
     WorkerBeat,
 )
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.services.endpoints import add_endpoint, set_endpoint_disabled
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
 from apps.ids import new_id
@@ -141,6 +142,12 @@ def make_endpoint(actor=None, **given) -> ModelEndpoint:
     return add_endpoint(actor or make_actor(), base_url=url, **given)
 
 
+def keep_completion(actor, **given) -> StoredCompletion:
+    values = {"kind": "chat", "model": "m", "completion": '{"choices": []}'}
+    given.setdefault("messages", '[{"role": "user", "content": "kept words"}]')
+    return StoredCompletion.objects.create(account=actor.account, **{**values, **given})
+
+
 def test_every_list_and_detail_opens_for_a_superuser(client, root):
     run = completed(make_run(errored=1))
     endpoint = make_endpoint()
@@ -149,6 +156,7 @@ def test_every_list_and_detail_opens_for_a_superuser(client, root):
         "run": run,
         "result": Result.objects.filter(run=run).first(),
         "modelendpoint": endpoint,
+        "storedcompletion": keep_completion(make_actor()),
         "workerbeat": WorkerBeat.objects.create(
             worker=new_id(), host="here", pid=1, seen_until=timezone.now()
         ),
@@ -453,6 +461,78 @@ def test_what_the_service_refuses_of_an_endpoint_is_said_and_not_done(client, ro
     answer = client.post(page_of("modelendpoint", "add"), given)
     assert "is served by http://models.example.com/v1 already" in said(answer)
     assert ModelEndpoint.objects.count() == 1
+
+
+def test_saving_a_disabled_endpoint_leaves_it_disabled(client, root):
+    actor = make_actor()
+    endpoint = make_endpoint(actor)
+    set_endpoint_disabled(actor, endpoint, is_disabled=True)
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    given = {"new_key": "", "concurrency": 3, **served()}
+    assert client.post(page, given).status_code == 302
+    endpoint.refresh_from_db()
+    assert endpoint.concurrency == 3
+    assert endpoint.disabled_at is not None
+
+
+def test_endpoints_are_disabled_and_enabled_by_actions(client):
+    actor = sign_in(client, Role.ADMIN)
+    mine, theirs = make_endpoint(actor), make_endpoint()
+    for action, is_disabled in (("disable", True), ("disable", True), ("enable", False)):
+        chosen = [str(mine.pk), str(theirs.pk)]
+        client.post(page_of("modelendpoint"), {"action": action, "_selected_action": chosen})
+        mine.refresh_from_db()
+        theirs.refresh_from_db()
+        assert (mine.disabled_at is not None) == is_disabled
+        assert theirs.disabled_at is None
+    actions = AuditEvent.objects.filter(object_type="modelendpoint", user=actor.user)
+    assert list(actions.order_by("pk").values_list("action", flat=True))[-2:] == [
+        "endpoint.disable",
+        "endpoint.enable",
+    ]
+
+
+def test_a_model_is_priced_and_removed_on_its_endpoints_page(client, root):
+    endpoint = make_endpoint(models=["dear", "old"])
+    dear, old = endpoint.models.order_by("name")
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    prices = {"prompt_price": "2.5", "completion_price": "10"}
+    rows = [
+        {"id": dear.pk, "endpoint": endpoint.pk, "upstream_name": "", "kind": "chat", **prices},
+        {"id": old.pk, "endpoint": endpoint.pk, "kind": "chat", "DELETE": "on"},
+    ]
+    sent = {"new_key": "", "concurrency": 8, **served(*rows, initial=2)}
+    assert client.post(page, sent).status_code == 302
+    model = endpoint.models.get()
+    assert (model.name, model.prompt_price, model.completion_price) == ("dear", 2.5, 10)
+    actions = AuditEvent.objects.filter(object_type="servedmodel").order_by("pk")
+    assert list(actions.values_list("action", flat=True)) == ["model.remove", "model.price"]
+    rows[0] |= {"prompt_price": "-1"}
+    client.post(page, {**sent, **served(rows[0], initial=1)})
+    model.refresh_from_db()
+    assert model.prompt_price == 2.5
+
+
+def test_a_kept_completion_is_shown_with_its_messages_and_to_its_account_alone(client):
+    actor = sign_in(client, Role.VIEWER)
+    kept, foreign = keep_completion(actor), keep_completion(make_actor(), model="theirs")
+    listed = text_of(client.get(page_of("storedcompletion")))
+    assert str(kept.pk) in listed
+    assert "theirs" not in listed
+    page = page_of("storedcompletion", "change", kept.pk)
+    assert "kept words" in text_of(client.get(page))
+    assert client.post(page, {"model": "other"}).status_code == 403
+    assert client.get(page_of("storedcompletion", "change", foreign.pk)).status_code == 302
+    assert client.get(page_of("storedcompletion", "add")).status_code == 403
+    StoredCompletion.objects.update(deleted_at=timezone.now())
+    assert client.get(page).status_code == 302
+
+
+def test_who_works_is_named_so_that_one_understands(client, root):
+    shown = text_of(client.get(reverse("admin:index")))
+    assert "Tasks at work" in shown
+    assert "Machines with workers" in shown
+    assert "beats" not in shown
 
 
 def test_staff_add_endpoints_to_their_own_accounts_alone(client):

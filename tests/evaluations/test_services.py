@@ -1,6 +1,7 @@
 """What can be done with evaluations, endpoints and runs, and by whom."""
 
 import threading
+from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
@@ -15,7 +16,14 @@ from apps.errors import Invalid, StateError
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.models import Criterion, Evaluation, ModelEndpoint, Result, Run, Score, Shard
 from apps.evaluations.services import runs as runs_module
-from apps.evaluations.services.endpoints import UnknownModel, add_endpoint, find_model
+from apps.evaluations.services.endpoints import (
+    UnknownModel,
+    add_endpoint,
+    find_model,
+    remove_model,
+    set_endpoint_disabled,
+    set_prices,
+)
 from apps.evaluations.services.evaluations import (
     NewCriterion,
     create_evaluation,
@@ -203,6 +211,55 @@ def test_registering_again_changes_what_is_given_and_enables(actor):
     again = add_endpoint(actor, base_url=url, models=["m"])
     assert (again.pk, again.api_key, again.concurrency) == (first.pk, "one", 5)
     assert again.disabled_at is None
+
+
+def test_a_disabled_endpoint_reaches_nothing_until_it_is_enabled(actor):
+    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
+    for _ in range(2):
+        set_endpoint_disabled(actor, endpoint, is_disabled=True)
+    with pytest.raises(UnknownModel):
+        find_model(actor.account.pk, "m")
+    set_endpoint_disabled(actor, endpoint, is_disabled=False)
+    assert find_model(actor.account.pk, "m").endpoint == endpoint
+    assert actions()[-2:] == ["endpoint.disable", "endpoint.enable"]
+
+
+def test_a_removed_model_is_unknown_and_its_name_is_free(actor):
+    first = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m", "n"])
+    remove_model(actor, first.models.get(name="m"))
+    with pytest.raises(UnknownModel):
+        find_model(actor.account.pk, "m")
+    other = add_endpoint(actor, base_url="https://other.example.com/v1", models=["m"])
+    assert find_model(actor.account.pk, "m").endpoint == other
+    assert find_model(actor.account.pk, "n").endpoint == first
+
+
+def test_prices_are_kept_and_what_is_none_is_refused(actor):
+    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
+    model = endpoint.models.get()
+    for _ in range(2):
+        set_prices(actor, model, prompt=Decimal("0.15"), completion=None)
+    model.refresh_from_db()
+    assert (model.prompt_price, model.completion_price) == (Decimal("0.15"), None)
+    assert actions().count("model.price") == 1
+    for wrong in ("-1", "NaN", "Infinity", "1000000"):
+        refused(
+            lambda wrong=wrong: set_prices(actor, model, prompt=None, completion=Decimal(wrong)),
+            "completion_price",
+        )
+
+
+def test_only_who_manages_the_account_changes_its_endpoints(actor):
+    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
+    model = endpoint.models.get()
+    for stranger in (make_actor(Role.EDITOR, account=actor.account), make_actor()):
+        for call in (
+            lambda who: set_endpoint_disabled(who, endpoint, is_disabled=True),
+            lambda who: remove_model(who, model),
+            lambda who: set_prices(who, model, prompt=None, completion=None),
+        ):
+            with pytest.raises(PermissionDenied):
+                call(stranger)
 
 
 @pytest.mark.parametrize("name", ["nobody", "builtin/nobody", "builtin/echo:x", "builtin/nearest"])

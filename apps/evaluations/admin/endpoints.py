@@ -12,7 +12,14 @@ from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, becom
 from apps.accounts.roles import Action
 from apps.evaluations.admin.shown import preview
 from apps.evaluations.models import ModelEndpoint, ServedModel
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.services.endpoints import (
+    add_endpoint,
+    remove_model,
+    set_endpoint_disabled,
+    set_prices,
+)
+
+PRICES = PROMPT_PRICE, COMPLETION_PRICE = "prompt_price", "completion_price"
 
 
 class EndpointForm(forms.ModelForm):
@@ -47,7 +54,7 @@ class EndpointForm(forms.ModelForm):
 class ServedModelForm(forms.ModelForm):
     class Meta:
         model = ServedModel
-        fields = ("name", "upstream_name", "kind")
+        fields = ("name", "upstream_name", "kind", *PRICES)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,9 +73,8 @@ class ServedModelForm(forms.ModelForm):
 class ServedModelInline(admin.TabularInline):
     model = ServedModel
     form = ServedModelForm
-    fields = ("name", "upstream_name", "kind")
+    fields = ("name", "upstream_name", "kind", *PRICES)
     extra = 1
-    can_delete = False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request, Action.READ, obj and obj.account)
@@ -80,7 +86,7 @@ class ServedModelInline(admin.TabularInline):
         return self.has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+        return self.has_change_permission(request, obj)
 
 
 @admin.register(ModelEndpoint)
@@ -99,7 +105,8 @@ class ModelEndpointAdmin(OwnedAdmin):
         "has_key",
         "disabled_at",
     )
-    list_filter = (AccountFilter, "allow_private")
+    list_filter = (AccountFilter, "allow_private", ("disabled_at", admin.EmptyFieldListFilter))
+    actions = ("disable", "enable")
     search_fields = ("base_url",)
     inlines = (ServedModelInline,)
 
@@ -120,6 +127,22 @@ class ModelEndpointAdmin(OwnedAdmin):
         fixed = ("account", "base_url", "has_key", "disabled_at", "created_at")
         return fixed if obj else ()
 
+    def has_edit_permission(self, request: HttpRequest) -> bool:
+        return may(request, self.change_action)
+
+    @admin.action(description="Disable: runs that need it fail", permissions=["edit"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._set_disabled(request, queryset, is_disabled=True)
+
+    @admin.action(description="Enable", permissions=["edit"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._set_disabled(request, queryset, is_disabled=False)
+
+    def _set_disabled(self, request: HttpRequest, queryset: QuerySet, *, is_disabled: bool) -> None:
+        for endpoint in self.each_allowed(request, queryset):
+            actor = actor_in(request, endpoint.account)
+            set_endpoint_disabled(actor, endpoint, is_disabled=is_disabled)
+
     @admin.display(description="models")
     def model_names(self, endpoint: ModelEndpoint) -> str:
         return preview(", ".join(model.name for model in endpoint.models.all()))
@@ -134,16 +157,28 @@ class ModelEndpointAdmin(OwnedAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         for formset in formsets:
             formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
-        rows = [row.cleaned_data for formset in formsets for row in formset if row.has_changed()]
         endpoint = form.instance
+        actor = actor_in(request, endpoint.account)
+        gone = [row for formset in formsets for row in formset.deleted_forms]
+        for model in ServedModel.objects.filter(pk__in=[row.instance.pk for row in gone]):
+            remove_model(actor, model)
+        changed = [row for formset in formsets for row in formset if row.has_changed()]
+        rows = [row.cleaned_data for row in changed if row not in gone]
         made = add_endpoint(
-            actor_in(request, endpoint.account),
+            actor,
             base_url=form.cleaned_data.get("url") or endpoint.base_url,
             api_key=form.cleaned_data["new_key"] or None,
             concurrency=form.cleaned_data["concurrency"],
             allow_private=form.cleaned_data["allow_private"],
+            enables=False,
             **_models_in(rows),
         )
+        for row in rows:
+            model = ServedModel.objects.select_related("account").get(
+                endpoint=made, name=row["name"]
+            )
+            prices = {"prompt": row[PROMPT_PRICE], "completion": row[COMPLETION_PRICE]}
+            set_prices(actor, model, **prices)
         become(endpoint, made)
 
 

@@ -38,7 +38,7 @@ class SeenAdmin(admin.ModelAdmin):
 
 @admin.register(WorkerBeat)
 class WorkerBeatAdmin(SeenAdmin):
-    title = "Workers seen at work"
+    title = "Tasks seen at work"
     list_display = ("host", "pid", "is_alive", "started_at", "seen_until")
 
 

@@ -317,6 +317,8 @@ class WorkerBeat(models.Model):
     seen_until = models.DateTimeField()
 
     class Meta:
+        verbose_name = "task at work"
+        verbose_name_plural = "tasks at work"
         ordering = ("host", "pid")
 
     def __str__(self) -> str:
@@ -331,6 +333,8 @@ class MachineBeat(models.Model):
     seen_until = models.DateTimeField()
 
     class Meta:
+        verbose_name = "machine with workers"
+        verbose_name_plural = "machines with workers"
         ordering = ("host",)
 
     def __str__(self) -> str:

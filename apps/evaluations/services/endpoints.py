@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
+from django.utils import timezone
 
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
@@ -19,6 +21,7 @@ from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
 
 BUILT_IN_PREFIX = "builtin/"
+PRICE_LIMIT = 1_000_000
 EMBEDDING = "embedding"  # stands for the account's embedding model where none is named
 
 
@@ -144,10 +147,12 @@ def add_endpoint(
     allow_private: bool | None = None,
     embedding_models: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    enables: bool = True,
 ) -> ModelEndpoint:
     """Register a server, or change what is given of the one with this URL.
 
-    models: names that it serves. aliases: a name callers use -> the server's own name.
+    models: names that it serves. aliases: a name callers use -> the server's own name. enables:
+    also one that was disabled.
     Raises Invalid, also for a name that another endpoint of the account serves.
     """
     account = actor.require(Action.MANAGE)
@@ -165,7 +170,8 @@ def add_endpoint(
     for field, value in given.items():
         if value is not None:
             setattr(endpoint, field, value)
-    endpoint.disabled_at = None
+    if enables:
+        endpoint.disabled_at = None
     endpoint.save()
     chat, embedding = ServedModel.Kind.CHAT, ServedModel.Kind.EMBEDDING
     for name in models:
@@ -202,3 +208,46 @@ def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, 
         name=name,
         defaults={"endpoint": endpoint, "upstream_name": upstream, "kind": kind},
     )
+
+
+@transaction.atomic
+def set_endpoint_disabled(actor: Actor, endpoint: ModelEndpoint, *, is_disabled: bool) -> None:
+    """Reach none of its models any more, or again; runs that need one meanwhile fail."""
+    actor.require(Action.MANAGE, endpoint.account)
+    changed = ModelEndpoint.objects.filter(pk=endpoint.pk, disabled_at__isnull=is_disabled)
+    if changed.update(disabled_at=timezone.now() if is_disabled else None):
+        record(actor, "endpoint.disable" if is_disabled else "endpoint.enable", endpoint)
+    endpoint.refresh_from_db(fields=["disabled_at"])
+
+
+@transaction.atomic
+def remove_model(actor: Actor, model: ServedModel) -> None:
+    """Forget a model's name; runs that have begun go on, for they know how to reach it."""
+    actor.require(Action.MANAGE, model.account)
+    before = {"name": model.name, "base_url": model.endpoint.base_url}
+    record(actor, "model.remove", model, before=before)
+    model.delete()
+
+
+@transaction.atomic
+def set_prices(
+    actor: Actor, model: ServedModel, *, prompt: Decimal | None, completion: Decimal | None
+) -> None:
+    """Set what a million tokens cost, None where that is not known. Raises Invalid."""
+    actor.require(Action.MANAGE, model.account)
+    prices = {"prompt_price": prompt, "completion_price": completion}
+    for path, price in prices.items():
+        if price is not None and not (price.is_finite() and 0 <= price < PRICE_LIMIT):
+            raise Invalid(f"A price is 0 or more and less than {PRICE_LIMIT:,}.", path=path)
+    before = {path: _shown_price(getattr(model, path)) for path in prices}
+    after = {path: _shown_price(price) for path, price in prices.items()}
+    if before == after:
+        return
+    for path, price in prices.items():
+        setattr(model, path, price)
+    model.save(update_fields=[*prices])
+    record(actor, "model.price", model, before=before, after=after)
+
+
+def _shown_price(price: Decimal | None) -> str | None:
+    return None if price is None else f"{price:.6f}"
