@@ -31,6 +31,9 @@ FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast 
 CLAIM_SECONDS = 0.25  # of claims in one tick: the loop waits to hear of a cancellation
 REBALANCE_SECONDS = 1.0
 HANDOVER_SECONDS = 0.2  # while places pass from one worker to another, which neither can use
+# Before a worker gives places up to another, since they stand idle on the way and a run that is
+# over by then has gained nothing.
+PATIENCE_SECONDS = 1.5
 HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 
 
@@ -86,6 +89,7 @@ class Tick:
     plan: Run | None = None
     alone: bool = False
     is_more: bool = False  # there is work that this worker has no room for
+    is_waiting: bool = False  # for places that other workers hold
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,16 @@ class Desk:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
         self._asked: dict[UUID, Asked] = {}
+        # What is wanted of endpoints at which there is no place for us, and since when others
+        # want some of ours.
+        self._wishes: dict[UUID, int] = {}
+        self._pressed_since: dict[UUID, float] = {}
         # A run of which something must be worked alone: no other claim until that is possible.
         self._wary_of: UUID | None = None
 
     def tick(self, view: View) -> Tick:
         tick = Tick()
+        self._wishes.clear()
         tick.ended_runs = self._ended(view.room.keys())
         for run_id in self._contexts.keys() - view.room.keys():
             del self._contexts[run_id]
@@ -149,6 +158,7 @@ class Desk:
             if view.may_claim and not tick.alone and self._wary_of is None:
                 self._claim(view, tick, first)
         self._share_places(view, tick)
+        tick.is_waiting = bool(self._wishes)
         return tick
 
     def _ended(self, held: Set[UUID]) -> set[UUID]:
@@ -187,7 +197,7 @@ class Desk:
                 if not room.is_left(run_id, self._only_grades(run_id)):
                     continue
                 is_free = view.is_free and tick.plan is None and not tick.claims
-                claim = self._claim_of(run_id, now, view.held, is_free)
+                claim = self._claim_of(run_id, now, view.held, is_free, tick)
                 if claim is not None:
                     found = True
                     tick.claims.append(claim)
@@ -222,7 +232,12 @@ class Desk:
         return context is None or not context.endpoints
 
     def _claim_of(
-        self, run_id: UUID, now: datetime, held: Collection[UUID], may_be_alone: bool
+        self,
+        run_id: UUID,
+        now: datetime,
+        held: Collection[UUID],
+        may_be_alone: bool,
+        tick: Tick,
     ) -> Claim | None:
         shard = Shard.objects.next_of(run_id, now, held)
         if shard is None:
@@ -231,9 +246,11 @@ class Desk:
         if alone and not may_be_alone:
             self._wary_of = run_id
             return None
-        if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
-            return None
         try:
+            if not self._has_places(shard, tick):
+                return None
+            if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
+                return None
             return self._open(shard, alone)
         except Unworkable as error:
             reason = str(error)
@@ -280,27 +297,62 @@ class Desk:
             self._contexts[run_id] = context
         return context
 
+    def _has_places(self, shard: Shard, tick: Tick) -> bool:
+        """Have we places, or get them at once, wherever the shard's items must wait for some?
+
+        Else it is left to the workers that have them all: here it would lie.
+        """
+        context = self._context(shard.run_id)
+        wanted = shard.row_count * context.run.repeats
+        for endpoint_id in context.endpoints:
+            asked = self._asked.get(endpoint_id)
+            if asked is None or (not asked.granted and asked.is_due(wanted, 0)):
+                asked = self._ask(tick, endpoint_id, wanted, 0)
+            if not asked.granted:
+                self._wishes[endpoint_id] = wanted
+                return False
+        return True
+
     def _share_places(self, view: View, tick: Tick) -> None:
         """Ask for places at once where there may be more to have, else once in a while.
 
         What an earlier tick got and did not live to tell goes back.
         """
         places = dict.fromkeys(self._asked, (0, 0)) | view.places
+        more = [*self._wishes.items()]
         for claim in tick.claims:
-            for endpoint_id in claim.context.endpoints:
-                wanted, committed = places.get(endpoint_id, (0, 0))
-                places[endpoint_id] = (wanted + len(claim.todo), committed)
+            more += [(endpoint_id, len(claim.todo)) for endpoint_id in claim.context.endpoints]
+        for endpoint_id, count in more:
+            wanted, committed = places.get(endpoint_id, (0, 0))
+            places[endpoint_id] = (wanted + count, committed)
         for endpoint_id, (wanted, committed) in places.items():
             asked = self._asked.get(endpoint_id)
-            if asked is not None and not asked.is_due(wanted, committed):
-                continue
-            granted = rebalance(endpoint_id, self.worker, wanted=wanted, committed=committed)
-            if wanted or committed:
-                tick.grants[endpoint_id] = granted
-                self._asked[endpoint_id] = Asked(time.monotonic(), wanted, committed, granted)
-            else:
-                tick.left.add(endpoint_id)
-                self._asked.pop(endpoint_id, None)
+            if asked is None or asked.is_due(wanted, committed):
+                self._ask(tick, endpoint_id, wanted, committed)
+
+    def _ask(self, tick: Tick, endpoint_id: UUID, wanted: int, committed: int) -> Asked:
+        now = time.monotonic()
+        pressed_since = self._pressed_since.get(endpoint_id, now)
+        grant = rebalance(
+            endpoint_id,
+            self.worker,
+            wanted=wanted,
+            committed=committed,
+            gives_up=now - pressed_since >= PATIENCE_SECONDS,
+        )
+        if grant.others_wait:
+            self._pressed_since[endpoint_id] = pressed_since
+        else:
+            self._pressed_since.pop(endpoint_id, None)
+        asked = Asked(now, wanted, committed, grant.places)
+        if wanted or committed:
+            self._asked[endpoint_id] = asked
+            tick.grants[endpoint_id] = grant.places
+        else:
+            self._asked.pop(endpoint_id, None)
+            tick.grants.pop(endpoint_id, None)
+            tick.left.add(endpoint_id)
+        return asked
 
     def suspect(self, shard: Shard, place: int) -> None:
         """Note which item of a shard that kills its workers is alone in work now."""

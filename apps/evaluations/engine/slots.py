@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -13,34 +14,52 @@ from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.models import EndpointSlot, ModelEndpoint
 
 
-def rebalance(endpoint_id: UUID, worker: UUID, *, wanted: int, committed: int) -> int:
+@dataclass(frozen=True)
+class Grant:
+    """How many calls a worker may have in flight, and whether others wait for some of that."""
+
+    places: int
+    others_wait: bool = False
+
+
+NOTHING = Grant(0)
+
+
+def rebalance(
+    endpoint_id: UUID, worker: UUID, *, wanted: int, committed: int, gives_up: bool = True
+) -> Grant:
     """How many calls this worker may have in flight at the endpoint from now on.
 
-    committed: how many it may come to have before it hears the answer. The endpoint's row is
-    locked meanwhile, so that the sum of all grants never passes its concurrency: a worker only
-    gets what the others do not hold, and what it is to give up stays on its row until it says
-    that it is committed to less. With nothing wanted and committed the row goes.
+    committed: how many it may come to have before it hears the answer. gives_up: does it leave to
+    others what is more than its share? The endpoint's row is locked meanwhile, so that the sum of
+    all grants never passes its concurrency: a worker only gets what the others do not hold, and
+    what it is to give up stays on its row until it says that it is committed to less. With
+    nothing wanted and committed the row goes.
     """
     with transaction.atomic():
         endpoint = ModelEndpoint.objects.select_for_update().filter(pk=endpoint_id).first()
         if endpoint is None:
-            return 0
+            return NOTHING
         if not wanted and not committed:
             endpoint.slots.filter(worker=worker).delete()
-            return 0
+            return NOTHING
         now = database_now()
-        others = list(endpoint.slots.filter(lease_until__gte=now).exclude(worker=worker))
-        free = max(0, endpoint.concurrency - sum(slot.granted for slot in others))
-        share = fair_share(
-            endpoint.concurrency, {worker: wanted, **{o.worker: o.wanted for o in others}}
-        )[worker]
+        slots = {slot.worker: slot for slot in endpoint.slots.filter(lease_until__gte=now)}
+        ours = slots.pop(worker, None)
+        free = max(0, endpoint.concurrency - sum(slot.granted for slot in slots.values()))
+        wishes = {worker: wanted, **{other: slot.wanted for other, slot in slots.items()}}
+        shares = fair_share(endpoint.concurrency, wishes)
+        share = shares[worker]
+        if ours is not None and not gives_up:
+            share = max(share, min(wanted, ours.granted))
         granted = min(max(share, committed), free)
         EndpointSlot.objects.update_or_create(
             endpoint=endpoint,
             worker=worker,
             defaults={"wanted": wanted, "granted": granted, "lease_until": lease_end(now)},
         )
-    return min(share, granted)
+    others_wait = any(slot.granted < shares[other] for other, slot in slots.items())
+    return Grant(min(share, granted), others_wait)
 
 
 def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:

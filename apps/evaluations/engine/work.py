@@ -123,7 +123,8 @@ class Worker:
                     self.is_more = tick.is_more
                     self._apply(tick)
                     await self._close_unused()
-                if self._active or self._planning or self._buffer:
+                waits = tick is not None and tick.is_waiting
+                if self._active or self._planning or self._buffer or waits:
                     idle_since = time.monotonic()
                 if self._is_over():
                     self.is_more = True  # for all we know: the last tick did not look

@@ -141,7 +141,7 @@ def _places(endpoint_id: UUID, worker: UUID, rows: int) -> int:
     """Places at an endpoint, held for as long as a preview may last."""
     began = time.monotonic()
     while True:
-        granted = rebalance(endpoint_id, worker, wanted=min(PLACES, rows), committed=0)
+        granted = rebalance(endpoint_id, worker, wanted=min(PLACES, rows), committed=0).places
         if granted:
             until = database_now() + timedelta(seconds=HOLD_SECONDS)
             EndpointSlot.objects.filter(worker=worker).update(lease_until=until)

@@ -178,6 +178,7 @@ def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
 def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
     monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 100)
     monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = desk(), desk()
 
@@ -204,6 +205,34 @@ def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, 
     monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
     assert granted(holder, 0, 2) == 0
     assert tick(holder, places={pk: (0, 0)}).left == {pk}
+
+
+def test_places_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
+    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 0)
+    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 100)
+    pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
+    holder, newcomer = desk(), desk()
+    assert tick(holder, places={pk: (50, 0)}).grants == {pk: 10}
+    assert tick(newcomer, places={pk: (50, 0)}).grants == {pk: 0}
+    assert tick(holder, places={pk: (50, 10)}).grants == {pk: 10}
+    # What it does not want itself goes at once.
+    assert tick(holder, places={pk: (7, 7)}).grants == {pk: 7}
+    assert tick(newcomer, places={pk: (50, 0)}).grants == {pk: 3}
+    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0)
+    assert tick(holder, places={pk: (50, 7)}).grants == {pk: 5}
+
+
+def test_shards_are_left_to_the_workers_that_have_all_the_places(small_shards):
+    actor = make_actor()
+    make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=2)
+    plan(make_run(actor, source=200, target=ask("m")))
+    holder, newcomer = desk(), desk()
+    assert len(tick(holder).claims) > 1
+    found = tick(newcomer)
+    assert (found.claims, found.is_waiting, found.is_more) == ([], True, True)
+    holder.leave()
+    assert tick(desk()).claims
 
 
 def test_a_worker_does_not_claim_what_it_still_holds(run):

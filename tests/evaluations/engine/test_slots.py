@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from apps.evaluations.engine.leases import database_now
-from apps.evaluations.engine.slots import Lane, drop_expired, fair_share, rebalance, release_all
+from apps.evaluations.engine.slots import (
+    NOTHING,
+    Lane,
+    drop_expired,
+    fair_share,
+    rebalance,
+    release_all,
+)
 from apps.evaluations.models import EndpointSlot
 from tests.factories import make_actor, make_endpoint
 
@@ -41,7 +48,7 @@ def endpoint():
 
 
 def ask(endpoint, worker, wanted, committed=0):
-    return rebalance(endpoint.pk, worker, wanted=wanted, committed=committed)
+    return rebalance(endpoint.pk, worker, wanted=wanted, committed=committed).places
 
 
 def granted(endpoint):
@@ -95,7 +102,7 @@ def test_places_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_swe
 def test_an_endpoint_that_is_gone_has_no_places(endpoint):
     pk = endpoint.pk
     endpoint.delete()
-    assert rebalance(pk, ANNE, wanted=1, committed=0) == 0
+    assert rebalance(pk, ANNE, wanted=1, committed=0) == NOTHING
 
 
 @pytest.mark.django_db

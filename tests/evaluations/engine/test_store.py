@@ -178,7 +178,7 @@ def test_an_errored_score_fails_the_run_with_the_reason_of_the_score(writer):
     assert run.state == Run.State.FAILED
     assert (run.error_code, run.error_message) == (
         "invalid_variable_error",
-        "Row 2: This row has no item.x.",
+        "Row 2: same: This row has no item.x.",
     )
 
 
