@@ -19,6 +19,7 @@ from apps.errors import Invalid
 from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
 from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
+from apps.evaluations.prompts import BadPrompt, PromptFailed, compile_prompt
 
 BUILT_IN_PREFIX = "builtin/"
 PRICE_LIMIT = 1_000_000
@@ -110,10 +111,20 @@ def _served(served: ServedModel) -> FoundModel:
     }
     if served.system_prompt or served.params != "{}":
         address["preset"] = {
-            "system_prompt": served.system_prompt,
+            "system_prompt": _prompt_of(served),
             "params": parse_json(served.params),
         }
     return FoundModel(served.name, served.endpoint, address)
+
+
+def _prompt_of(served: ServedModel) -> str:
+    """What goes in front of a request that is no judge's: there a template has no values."""
+    if not served.prompt_is_template:
+        return served.system_prompt
+    try:
+        return compile_prompt(served.system_prompt).fill({})
+    except (BadPrompt, PromptFailed):
+        return served.system_prompt
 
 
 def _built_in(account_id: UUID, name: str) -> dict[str, Any]:

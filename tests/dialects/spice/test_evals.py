@@ -16,7 +16,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import Evaluation, Result, Run
+from apps.evaluations.models import Evaluation, Result, Run, ServedModel
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.runs import cancel_run
 from tests.factories import (
@@ -28,6 +28,7 @@ from tests.factories import (
     make_version,
 )
 from tests.model_server import ModelServer, running
+from tests.served import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -207,6 +208,22 @@ def exchanges() -> list[str]:
     return list(Result.objects.in_order().values_list("exchange", flat=True))
 
 
+def test_a_declared_model_is_asked_with_its_prompt_and_parameters(
+    caller: Caller, working: None, model_server: ModelServer
+):
+    make_endpoint(caller.actor, model_server.base_url)
+    ServedModel.objects.filter(name="m").update(
+        system_prompt="Be brief{{ actual }}.", prompt_is_template=True, params='{"temperature":0}'
+    )
+    caller.have(items=[{"input": "two", "ideal": "two"}], scorers=["match"])
+    assert caller.post(body={"model": "m"}).json()["metrics"] == {"match/mean": 1.0}
+    [exchange] = exchanges()
+    assert json.loads(exchange)["input"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "two"},
+    ]
+
+
 def test_the_first_rows_ideal_decides_whether_choices_are_compared(
     caller: Caller, working: None, model_server: ModelServer
 ):
@@ -315,8 +332,7 @@ def test_a_canceled_run_is_answered_as_failed(caller: Caller, model_server: Mode
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    while not Run.objects.exists():
-        pass
+    wait_until(Run.objects.exists, 10)
     cancel_run(caller.actor, Run.objects.get())
     waiting.join()
     [told] = answers
@@ -477,3 +493,13 @@ def test_naming_again_changes_the_eval_and_not_its_past(caller: Caller, working:
     assert list(versions) == [1, 2] or versions[0] < versions[1]
     caller.post()
     assert Run.objects.order_by("-created_at").first().criteria_version == versions[1]
+
+
+def test_a_scorer_that_is_registered_later_is_found(
+    caller: Caller, working: None, model_server: ModelServer
+):
+    caller.have(scorers=['answer:{"score": 0.5}'])
+    assert caller.post().json()["status"] == "failed"
+    make_endpoint(caller.actor, model_server.base_url, models=['answer:{"score": 0.5}'])
+    told = caller.post().json()
+    assert told["metrics"] == {'answer:{"score": 0.5}/mean': 0.5}, told
