@@ -1,16 +1,28 @@
 """Read the rows of a file in any format we know: JSONL, a JSON array, CSV or Parquet."""
 
+import codecs
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-from apps.datasets.formats import BadJSON, BadRow, Row, dump_json, parse_json, read_csv, read_jsonl
+from apps.datasets.formats import (
+    MAX_LINE_BYTES,
+    BadRow,
+    Row,
+    dump_json,
+    parse_json,
+    read_csv,
+    read_jsonl,
+)
 
 READ_BYTES = 1024 * 1024
-# An array is one value, so all of it is in memory at once; the other formats go by in pieces.
-MAX_ARRAY_BYTES = 32 * 1024 * 1024
 PARQUET_ROWS = 1_000
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -74,23 +86,87 @@ def _read_csv(file: BinaryIO) -> Iterator[Row | BadRow]:
 
 
 def _read_array(file: BinaryIO) -> Iterator[Row | BadRow]:
-    document = file.read(MAX_ARRAY_BYTES + 1)
-    if len(document) > MAX_ARRAY_BYTES:
-        raise _WholeFileFault(
-            f"a JSON array may have {MAX_ARRAY_BYTES:,} bytes; JSONL, an object a line, has no "
-            "such bound"
-        )
-    try:
-        values = parse_json(document.removeprefix(b"\xef\xbb\xbf"))
-    except BadJSON as error:
-        raise _WholeFileFault(str(error)) from error
-    if not isinstance(values, list):
+    window = _Window(file)
+    if window.take() != "[":
         raise _WholeFileFault("this must be a JSON array of objects; an object a line is JSONL")
-    for number, value in enumerate(values, start=1):
-        if isinstance(value, dict):
-            yield Row(number, value)
-        else:
-            yield BadRow(number, "a row must be a JSON object")
+    number, mark = 0, ","
+    if window.peek() == "]":
+        mark = window.take()
+    while mark == ",":
+        number += 1
+        yield _element(window, number)
+        mark = window.take()
+    if mark != "]":
+        raise _WholeFileFault(f"after row {number:,} comes neither a comma nor the array's end")
+    if window.peek():
+        raise _WholeFileFault("something comes after the array's end")
+
+
+def _element(window: "_Window", number: int) -> Row | BadRow:
+    try:
+        value = parse_json(window.next_value())
+    except json.JSONDecodeError as error:
+        return BadRow(number, error.msg)
+    except RecursionError:
+        return BadRow(number, "nested too deep")
+    except ValueError as error:
+        return BadRow(number, str(error))
+    if isinstance(value, dict):
+        return Row(number, value)
+    return BadRow(number, "a row must be a JSON object")
+
+
+class _Window:
+    """The text of a file from some place on, as far as it was asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._text = ""
+        self._at = 0
+        self._ended = False
+
+    def peek(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            blank = _BLANK.match(self._text, self._at)
+            self._at = blank.end() if blank else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def take(self) -> str:
+        character = self.peek()
+        self._at += len(character)
+        return character
+
+    def next_value(self) -> str:
+        """The text of the next JSON value. Raises ValueError or RecursionError where none is."""
+        self.peek()
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError):
+                # Perhaps its end was not read yet; a value is bounded like a line of JSONL.
+                if len(self._text) - self._at > MAX_LINE_BYTES or not self._read_on():
+                    raise
+            else:
+                value, self._at = self._text[self._at : end], end
+                return value
+
+    def _read_on(self) -> bool:
+        if self._ended:
+            return False
+        data = self._file.read(READ_BYTES)
+        self._ended = not data
+        try:
+            text = self._decoder.decode(data, final=self._ended)
+        except UnicodeDecodeError as error:
+            raise _WholeFileFault(f"not valid UTF-8: {error.reason}") from None
+        self._text = self._text[self._at :] + text
+        self._at = 0
+        return True
 
 
 def _read_parquet(file: BinaryIO) -> Iterator[Row | BadRow]:

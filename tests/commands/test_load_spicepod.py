@@ -296,6 +296,26 @@ def test_a_declared_id_is_the_servers_whatever_else_is_declared_by_that_name(loa
     assert ServedModel.objects.get(name="a").upstream_name == ""
 
 
+def test_a_declared_name_that_is_registered_again_leads_where_it_was_registered(
+    load, owner, endpoint
+):
+    make_endpoint(owner, OTHER_URL, models=["other"])
+    load(models=[model("b", "elsewhere", system_prompt="Rate")])
+    second = make_endpoint(owner, URL, models=["b"])
+    _, err = load(models=[model("judge", "b"), model("b", "b")])
+    assert "model 'b' was registered already" in err
+    for name, upstream in (("judge", "b"), ("b", "")):
+        row = ServedModel.objects.get(name=name)
+        assert (row.endpoint, row.upstream_name) == (second, upstream)
+
+
+@pytest.mark.parametrize("prompt", ["{{ ideal", "{% include 'x' %}", "{{ ideal.__class__() }}"])
+def test_a_prompt_that_is_no_template_is_warned_of_where_it_should_be_one(load, endpoint, prompt):
+    _, err = load(models=[model("m", system_prompt=prompt, parameterized_prompt="enabled")])
+    assert "model 'm': its prompt is no template" in err
+    assert load(models=[model("m", system_prompt=prompt)])[1] == ""
+
+
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
@@ -531,6 +551,7 @@ def test_an_empty_spicepod_is_no_error(load):
     assert load() == ("Nothing is declared.\n", "")
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line_on_stderr_and_exit_code_1(tmp_path):
     environment = {**os.environ, "DATA_DIR": str(tmp_path)}
     environment.pop("DATABASE_URL", None)

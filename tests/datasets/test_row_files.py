@@ -42,12 +42,26 @@ def test_cells_of_csv_are_text_as_written():
     assert rows_of("input,ideal\n", "csv") == []
 
 
-def test_a_json_array_is_read_whole_within_a_bound(monkeypatch):
-    assert rows_of('\ufeff [ {"a": 1}, {"b": [2]} ] ', "json") == [{"a": 1}, {"b": [2]}]
-    assert rows_of("[]", "json") == []
-    monkeypatch.setattr(row_files, "MAX_ARRAY_BYTES", 10)
-    with pytest.raises(BadFile, match="the file: a JSON array may have 10 bytes"):
-        rows_of('[{"a": 12345}]', "json")
+def test_a_json_array_is_read_element_by_element(monkeypatch):
+    assert rows_of('\ufeff [ {"a": 1}, {"b": [2, "]"]} ]\n ', "json") == [
+        {"a": 1},
+        {"b": [2, "]"]},
+    ]
+    assert rows_of(" [ ] ", "json") == []
+    rows = [{"text": f'é "{number}" 😀\\', "n": [number, {"x": None}]} for number in range(40)]
+    document = json.dumps(rows, ensure_ascii=False, indent=1)
+    for size in (1, 2, 7, 100):
+        monkeypatch.setattr(row_files, "READ_BYTES", size)
+        assert rows_of(document, "json") == rows
+
+
+def test_an_element_of_an_array_is_bounded(monkeypatch):
+    monkeypatch.setattr(row_files, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(row_files, "READ_BYTES", 10)
+    document = '[{"a": "' + "x" * 1_000_000
+    file = io.BytesIO(document.encode())
+    with pytest.raises(BadFile, match="row 1: Unterminated"):
+        list(RowFile("the file", "json", lambda: file).rows())
 
 
 def test_parquet_gives_texts_and_native_lists():
@@ -91,8 +105,18 @@ def test_parquet_goes_by_in_pieces(monkeypatch):
         ('a\n"x', "csv", "line 2:"),
         ('{"a":1}', "json", "must be a JSON array"),
         ('[{"a":1}, 2]', "json", "row 2: a row must be a JSON object"),
-        ('[{"a":1},', "json", "the file: "),
-        ("", "json", "the file: "),
+        ('[{"a":1},', "json", "row 2: Expecting value"),
+        ('[{"a":1},]', "json", "row 2: Expecting value"),
+        ('[{"a":1}', "json", "after row 1 comes neither a comma nor the array's end"),
+        ('[{"a":1} {"a":2}]', "json", "after row 1 comes neither"),
+        ('[{"a":1}] x', "json", "something comes after the array's end"),
+        ('[{"a":NaN}]', "json", "row 1: "),
+        ('[{"a":"\\ud800"}]', "json", "row 1: "),
+        ('[{"a":' + "[" * 100_000, "json", "row 1: nested too deep"),
+        ('[{"a":' + "[" * 200 + "]" * 200 + "}]", "json", "row 1: nested deeper than 100"),
+        (b'[{"a":"\xff"}]', "json", "not valid UTF-8"),
+        (b'[{"a":"\xc3', "json", "not valid UTF-8"),
+        ("", "json", "must be a JSON array"),
         ("no parquet at all", "parquet", "not readable as Parquet"),
     ],
 )

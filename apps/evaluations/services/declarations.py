@@ -15,6 +15,7 @@ from apps.datasets.row_files import BadFile, RowFile
 from apps.datasets.transfers import begin_import, show_version
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation
+from apps.evaluations.prompts import BadPrompt, compile_prompt
 from apps.evaluations.services.named_runs import BUILT_IN_SCORERS, name_evaluation
 from apps.evaluations.services.presets import DeclaredModel, declare_models, names_of_models
 
@@ -167,6 +168,19 @@ def _store_models(actor: Actor, models: Sequence[DeclaredModel], outcome: Outcom
                 f"{what} {row.name!r} was registered already: whoever asks it gets what is "
                 "declared here from now on"
             )
+        if row.prompt_is_template and (fault := _fault_of(row.system_prompt)):
+            outcome.warnings.append(
+                f"{what} {row.name!r}: its prompt is no template that can be filled in, and a run "
+                f"that it judges fails: {fault}"
+            )
+
+
+def _fault_of(prompt: str) -> str | None:
+    try:
+        compile_prompt(prompt)
+    except BadPrompt as error:
+        return str(error)
+    return None
 
 
 def _store_evaluations(

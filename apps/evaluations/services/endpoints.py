@@ -217,7 +217,13 @@ def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, 
     ServedModel.objects.update_or_create(
         account=account,
         name=name,
-        defaults={"endpoint": endpoint, "upstream_name": upstream, "kind": kind},
+        # What was declared of the name, a prompt perhaps, stays; that it was does not.
+        defaults={
+            "endpoint": endpoint,
+            "upstream_name": upstream,
+            "kind": kind,
+            "declared_from": "",
+        },
     )
 
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.errors import Invalid
+from apps.errors import Invalid, StateError
 from apps.evaluations.services.declarations import declare
 from evalplatform.dialects.spice.spicepod import read_spicepod
 from evalplatform.dialects.spice.yaml_nodes import MAX_BYTES
@@ -45,6 +45,8 @@ class Command(CoreCommand):
             raise CommandError(f"{path}: {error.strerror or error}") from error
         except ValidationError as error:
             raise CommandError(one_line(" ".join(error.messages))) from error
+        except StateError as error:
+            raise CommandError(one_line(str(error))) from error
         for one in outcome.stored:
             self.stdout.write(one.told(dry_run=options["dry_run"]))
         if not outcome.stored:
