@@ -81,7 +81,7 @@ def evaluation(request: HttpRequest, actor: Actor, evaluation_id: UUID) -> HttpR
         "schema": items.part_of(schema) if schema else None,
         "metadata": items.fields_of(parse_json(found.metadata)),
         "hides_evaluation": True,
-        "may_edit": actor.may(Action.EDIT, found.account),
+        "may_change": actor.may(Action.EDIT, found.account) and found.read_scorers() is None,
         **runs_context(request, actor, RunFilter(evaluation=found.pk)),
     }
     return render(request, "web/evaluation.html", context)

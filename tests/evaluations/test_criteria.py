@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.errors import Invalid, LimitError
+from apps.errors import Invalid, LimitError, StateError
 from apps.evaluations.models import Criterion, EndpointSlot, Evaluation, Result, Run, Score
 from apps.evaluations.services import previews
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
 from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.previews import ROWS, try_criteria, usage_of
+from apps.evaluations.services.regrades import regrade_run
 from tests.evaluations.engine.test_judging import labels
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (
@@ -28,6 +30,9 @@ from tests.factories import (
 from tests.model_server import running
 
 LOOSE = NewCriterion("string_check", "loose", {**SAME.settings, "operation": "like"})
+LOOSE_ON_ITEM = NewCriterion(
+    "string_check", "loose", {"input": "{{ item.input }}", "reference": "a", "operation": "like"}
+)
 JUDGE = 'answer:{"steps": [], "result": "good"}'
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 settings = st.dictionaries(
@@ -194,3 +199,24 @@ def test_rows_that_cannot_be_tried_are_refused(actor, evaluation, source, count,
     with pytest.raises(Invalid) as refusal:
         try_criteria(actor, evaluation, criteria=[SAME], source=source, count=count)
     assert refusal.value.path == path
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_evaluation_that_takes_its_scorers_by_name_keeps_them_whatever_is_tried(actor):
+    def name_it(*scorers: str) -> Evaluation:
+        return name_evaluation(
+            actor, call_name="capitals", dataset_name="capitals", scorers=scorers
+        )
+
+    evaluation = name_it("match")
+    with pytest.raises(StateError, match="by name: match"):
+        change_criteria(actor, evaluation, [LOOSE_ON_ITEM])
+    run = make_run(actor, evaluation=evaluation, source=[{"item": {"input": "a", "ideal": "a"}}])
+    work_until_idle()
+    run.refresh_from_db()
+    assert regrade_run(actor, run, criteria=[LOOSE_ON_ITEM]).criteria_version == 3
+    # The scorers' next version comes after that, and earlier ones come back.
+    for scorers, version in ((["includes"], 4), (["match"], 2), (["includes"], 4)):
+        named = name_it(*scorers)
+        assert named.criteria_version == version
+        assert of_version(named, version) == scorers

@@ -12,7 +12,7 @@ from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.formats import BadJSON, dump_json, parse_json
 from apps.datasets.models import NAME_LENGTH
-from apps.errors import Invalid
+from apps.errors import Invalid, StateError
 from apps.evaluations.graders.base import Grader
 from apps.evaluations.models import Criterion, Evaluation
 from apps.evaluations.services.evaluations import (
@@ -75,12 +75,15 @@ def change_criteria(
 ) -> Evaluation:
     """Give an evaluation other criteria, from its next run on: a run keeps those it ran with.
 
-    Raises Invalid as create_evaluation does.
+    Raises Invalid as create_evaluation does, and StateError for one that takes its scorers by
+    name: its next run would have those all the same.
     """
     actor.require(Action.EDIT, evaluation.account)
     check_criteria_of(evaluation, criteria)
     with transaction.atomic():
         held = hold_evaluation(evaluation)
+        if (scorers := held.read_scorers()) is not None:
+            raise StateError(f"This evaluation takes its scorers by name: {', '.join(scorers)}.")
         version = keep_criteria(held, criteria)
         if version != held.criteria_version:
             Evaluation.objects.filter(pk=held.pk).update(
