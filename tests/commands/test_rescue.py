@@ -10,7 +10,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.evaluations.models import Evaluation, Result, Run, Score
+from apps.evaluations.services.criteria import change_criteria
+from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts
+from apps.evaluations.services.runs import delete_run
 from evalplatform.management import parquet
 from tests.dialects.openai.caller import (
     ROWS,
@@ -240,6 +243,37 @@ def test_without_pyarrow_parquet_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(CommandError, match=r"evalplatform\[parquet\]"):
         run("export_run", started["id"], "--format", "parquet", "--output", path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_is_exported_with_the_criteria_it_ran_with_and_finds_them_again(tmp_path):
+    here, there = Caller(), Caller()
+    created = here.new_eval()
+    started = here.new_run(created["id"])
+    work()
+    run("export_run", started["id"], "--format", "folder", "--output", str(tmp_path / "first"))
+    before = seen(here, created["id"], started["id"])
+    criteria = [NewCriterion("string_check", "other", {**STRING_CHECK, "reference": "x"})]
+    change_criteria(here.actor, Evaluation.objects.get(), criteria)
+    path = tmp_path / "run"
+    run("export_run", started["id"], "--format", "folder", "--output", str(path))
+    for name in ("eval.json", "output_items.jsonl"):
+        assert without_times(path / name) == without_times(tmp_path / "first" / name)
+    _, err = take_in(there, path)
+    assert err == ""
+    assert seen(there, created["id"], started["id"]) == before
+    # Here its eval has other criteria by now, and still those of the run.
+    delete_run(here.actor, Run.objects.get(imported_id=None))
+    _, err = take_in(here, path)
+    assert err == ""
+    assert seen(here, created["id"], started["id"])[1:] == before[1:]
+
+
+def without_times(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line.pop("updated_at", None)
+    return lines
 
 
 def test_what_is_no_run_or_no_export_is_refused(caller, tmp_path):

@@ -1,12 +1,15 @@
 """Evals through the wire: what is sent comes back as the contract says."""
 
+import json
 from typing import Any
 
 import pytest
 
 from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.services.criteria import change_criteria, read_criteria
+from apps.evaluations.services.regrades import regrade_run
 from evalplatform.dialects.openai.evals import EvalSerializer
-from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller
+from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, work
 from tests.factories import make_actor
 
 pytestmark = pytest.mark.django_db
@@ -175,3 +178,34 @@ def test_another_accounts_eval_is_not_found():
     ]
     assert [status for status, _ in answers] == [404] * 4
     assert Evaluation.objects.get().name == "Tickets"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_eval_shows_the_criteria_in_force_and_its_runs_those_they_ran_with():
+    caller = Caller()
+    created = caller.new_eval()
+    first = caller.new_run(created["id"])
+    evaluation = Evaluation.objects.get()
+    never = {**STRING_CHECK, "name": "never", "reference": "never"}
+    change_criteria(caller.actor, evaluation, read_criteria(json.dumps([never])))
+    second = caller.new_run(created["id"])
+    work()
+    _, shown = caller.get(f"/evals/{created['id']}")
+    (criterion,) = shown["testing_criteria"]
+    assert criterion.items() >= never.items()
+    listed = caller.get("/evals")[1]["data"]
+    assert [one["testing_criteria"] for one in listed] == [[criterion]]
+    (before,) = created["testing_criteria"]
+    for run, key in ((first, before["id"]), (second, criterion["id"])):
+        path = f"/evals/{created['id']}/runs/{run['id']}"
+        (line,) = caller.get(path)[1]["per_testing_criteria_results"]
+        assert line["testing_criteria"] == key
+        items = caller.get(f"{path}/output_items")[1]["data"]
+        assert {result["name"] for item in items for result in item["results"]} == {key}
+    _, answered = caller.get(f"/evals/{created['id']}/runs/{first['id']}")
+    again = regrade_run(caller.actor, Run.objects.get(criteria_version=1))
+    work()
+    _, graded = caller.get(f"/evals/{created['id']}/runs/evalrun_{again.pk.hex}")
+    assert graded["data_source"] == answered["data_source"]
+    _, later = caller.get(f"/evals/{created['id']}/runs/{second['id']}")
+    assert graded["result_counts"] == later["result_counts"] != answered["result_counts"]
