@@ -16,6 +16,8 @@ from apps.datasets.formats import dump_json, parse_json
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
+from apps.evaluations.graders import build_grader
+from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.graders.sides import read_ideal
 from apps.evaluations.models import Evaluation, Run, ServedModel
 from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
@@ -121,8 +123,8 @@ def name_evaluation(
 def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Run:
     """Ask a model the evaluation's dataset, and score by its scorers as they are now.
 
-    The first row that cannot be answered or scored fails the run; one whose scorer is unknown
-    has failed when it starts. Raises UnknownModel and UnknownDataset.
+    The first row that cannot be answered or scored fails the run; one whose scorer is unknown or
+    has a broken prompt has failed when it starts. Raises UnknownModel and UnknownDataset.
     """
     actor.require(Action.EDIT, evaluation.account)
     find_model(evaluation.account_id, model)
@@ -132,7 +134,7 @@ def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Ru
         raise UnknownDataset(str(error)) from error
     with transaction.atomic():
         evaluation = hold_evaluation(evaluation)
-        unknown = _criteria_version(evaluation, choices=_answers_in_choices(source))
+        fault = _criteria_version(evaluation, choices=_answers_in_choices(source))
         return start_run(
             actor,
             evaluation,
@@ -141,7 +143,7 @@ def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Ru
             name=f"{evaluation.call_name} · {model}",
             on_error=Run.OnError.FAIL,
             on_empty=Run.OnEmpty.COMPLETE,
-            fault=None if unknown is None else f"The scorer {unknown!r} does not exist.",
+            fault=fault,
         )
 
 
@@ -154,7 +156,7 @@ def _answers_in_choices(source: DatasetVersion) -> bool:
 def _criteria_version(evaluation: Evaluation, *, choices: bool) -> str | None:
     """Have the scorers' names be the current version of a held evaluation's criteria.
 
-    Returns the first name that means nothing.
+    Returns why nothing can be scored, if so.
     """
     names = evaluation.read_scorers()
     if names is None:
@@ -164,7 +166,17 @@ def _criteria_version(evaluation: Evaluation, *, choices: bool) -> str | None:
     if version != evaluation.criteria_version:
         evaluation.criteria_version = version
         evaluation.save(update_fields=["criteria_version"])
-    return next((one.name for one in wanted if one.kind == UNKNOWN), None)
+    return next(filter(None, map(_fault_of, wanted)), None)
+
+
+def _fault_of(scorer: NewCriterion) -> str | None:
+    if scorer.kind == UNKNOWN:
+        return f"The scorer {scorer.name!r} does not exist."
+    try:
+        build_grader(scorer.kind, scorer.settings)
+    except InvalidSetting as error:
+        return f"The scorer {scorer.name!r} cannot be used: {error.message}"
+    return None
 
 
 def _resolve(account_id: UUID, names: Sequence[str], *, choices: bool) -> Iterator[NewCriterion]:

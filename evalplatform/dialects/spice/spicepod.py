@@ -19,7 +19,7 @@ from evalplatform.dialects.spice.yaml_nodes import BadYaml, Node, read_yaml
 
 NAME_LENGTH = 200
 MODEL_LENGTH = 300
-MAX_COMPONENTS = 1_000
+MAX_COMPONENTS = 500
 COLUMNS = ("input", "ideal")
 SECTIONS = ("datasets", "models", "embeddings", "evals")
 HEAD = frozenset(("version", "kind", "name"))

@@ -157,9 +157,11 @@ def test_a_deleted_eval_and_all_below_it_are_gone():
 )
 def test_an_unknown_or_malformed_id_is_not_found(name: str):
     caller = Caller()
+    # A POST by another name is for the dialect that shares the path.
+    updated = [caller.post(f"/evals/{name}", {"name": "x"})] if name.startswith("eval_") else []
     for answer in (
+        *updated,
         caller.get(f"/evals/{name}"),
-        caller.post(f"/evals/{name}", {"name": "x"}),
         caller.delete(f"/evals/{name}"),
         caller.get(f"/evals/{name}/runs"),
         caller.post(f"/evals/{name}/runs", {}),

@@ -74,10 +74,14 @@ def test_a_judge_of_choices_sees_lists_and_embeddings_the_first_content(
     assert exchange["input"][0]["content"] == "[1, 0] [0, 1] [1, 0]"
 
 
-def test_a_judge_that_gives_no_score_fails_the_run_with_its_name(
-    caller: Caller, model_server: ModelServer, working: None
+@pytest.mark.parametrize(
+    ("reply", "prompt"),
+    [("prose", ""), ('{"score": 1}', "{{ ideal"), ('{"score": 1}', "{{ x() }}")],
+)
+def test_a_judge_that_gives_no_score_or_has_a_broken_prompt_fails_the_run_with_its_name(
+    caller: Caller, model_server: ModelServer, working: None, reply: str, prompt: str
 ) -> None:
-    declare(caller, model_server, "prose")
+    declare(caller, model_server, reply, system_prompt=prompt, prompt_is_template=True)
     caller.have(scorers=["match", "referee"])
     answer = caller.post()
     assert answer.status_code == 200, answer.content

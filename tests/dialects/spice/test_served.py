@@ -19,7 +19,7 @@ from tests.served import Served, wait_until
 
 PLACES = 32
 LONG_ROWS = 2_000
-SLOW = "slow:1.5"
+SLOW, SLOWER = "slow:1.5", "slow:8"
 
 SPICEPOD = """
 version: v1
@@ -95,7 +95,7 @@ def spiced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spiced]:
         key = served.manage("create_api_key", "--account", "acme").strip()
         served.manage(
             *("add_endpoint", "--account", "acme", "--base-url", models.base_url),
-            *("--allow-private", "m", SLOW),
+            *("--allow-private", "m", SLOW, SLOWER),
         )
         served.manage("load_spicepod", str(pod), "--account", "acme")
         yield Spiced(served, key)
@@ -149,7 +149,7 @@ def test_eight_runs_and_a_long_one_leave_pages_and_polls_their_answers(spiced: S
 def test_who_comes_when_all_places_are_taken_is_asked_to_come_again(spiced: Spiced):
     before = len(spiced.runs("general knowledge"))
     with ThreadPoolExecutor(PLACES) as pool:
-        waiting = [pool.submit(spiced.run, "general%20knowledge", SLOW) for _ in range(PLACES)]
+        waiting = [pool.submit(spiced.run, "general%20knowledge", SLOWER) for _ in range(PLACES)]
         wait_until(lambda: len(spiced.runs("general knowledge")) >= before + PLACES, 30)
         status, headers, body = spiced.ask("POST", "/v1/evals/general%20knowledge", {"model": "m"})
         assert (status, headers["Content-Type"]) == (503, "text/plain; charset=utf-8")

@@ -1,12 +1,14 @@
 """What a spicepod declares: every row of the contract's sections 9.1, 9.2 and 10.1."""
 
 import io
+import re
 
 import pytest
 
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import DeclaredEvaluation
 from evalplatform.dialects.spice.spicepod import MAX_COMPONENTS, Spicepod, read_spicepod
+from tests.served import ROOT
 
 FILES = {
     "data/trivia.jsonl": b'{"input":"a","ideal":"b"}\n',
@@ -260,4 +262,11 @@ def test_the_number_of_components_is_bounded():
     entries = "\n".join(
         f"  - {{name: e{number}, dataset: d, scorers: []}}" for number in range(MAX_COMPONENTS + 1)
     )
-    assert "may have 1,000 components" in refusal(f"evals:\n{entries}")
+    assert "may have 500 components" in refusal(f"evals:\n{entries}")
+
+
+def test_the_spicepod_of_the_readme_is_read_without_warnings():
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    pod = read_spicepod(shown.encode(), lambda path: lambda: io.BytesIO())
+    assert pod.warnings == ()
+    assert len(pod.declarations.evaluations) == 1
