@@ -20,16 +20,21 @@ or use `running()`. The name of the model says how a request is answered:
     redirect               307 to another host
     echo-key               401 whose message repeats the Authorization header
     flaky:N[:HOW]          as HOW (fail-500) for the first N requests of each prompt, then well
+    uncertain:HOW          as HOW, but of 100 requests two are answered 500 and two 429, once with
+                           Retry-After; a prompt that says `hopeless` always 500
+    unstructured:HOW       400 where a response_format is asked for, else as HOW
     breaks-off             the usual answer; of one that is streamed, half
     whole                  the usual answer in one piece, although it was to be streamed
 
 An embeddings request is answered with the vector that each text spells in JSON, or with counts of
-its letters; the model one-vector gives no more than the first, and fail-STATUS that status.
+its letters; the model one-vector gives no more than the first, fail-STATUS that status, and
+uncertain:HOW is as uncertain as above.
 
 A request with `stream` gets the usual answers word by word, as server-sent events.
 
-GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts}, by the last user
-message's text; POST /reset forgets all but what is in flight.
+GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts, courses}: prompts by
+the last user message's text; courses are the statuses that each prompt (the first message, where it
+is empty) got in turn of each uncertain model. POST /reset forgets all but what is in flight.
 """
 
 import argparse
@@ -55,6 +60,7 @@ import orjson
 
 HEAD_MAX = 64 * 1024
 STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
+UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:1"}
 REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}
 
 
@@ -79,15 +85,27 @@ class Counts:
     models: Counter[str] = field(default_factory=Counter)
     prompts: Counter[str] = field(default_factory=Counter)
     flaky: Counter[tuple[str, str]] = field(default_factory=Counter)
+    courses: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    uncertain: int = 0
 
     def reset(self) -> None:
-        self.total = self.answered = 0
+        self.total = self.answered = self.uncertain = 0
         self.max_in_flight = self.in_flight
-        for counter in (self.models, self.prompts, self.flaky):
+        for counter in (self.models, self.prompts, self.flaky, self.courses):
             counter.clear()
 
+    def turn_of_luck(self, model: str, prompt: str) -> str:
+        """How an uncertain model meets this request, as the name of another; empty: well."""
+        self.uncertain += 1
+        how = UNLUCKY.get(self.uncertain % 100, "")
+        if "hopeless" in prompt:
+            how = "fail-500"
+        course = self.courses.setdefault(model, {}).setdefault(prompt, [])
+        course.append(int(how[5:8]) if how else 200)
+        return how
+
     def as_json(self) -> bytes:
-        names = ("total", "answered", "in_flight", "max_in_flight", "models", "prompts")
+        names = ("total", "answered", "in_flight", "max_in_flight", "models", "prompts", "courses")
         return orjson.dumps({name: getattr(self, name) for name in names})
 
 
@@ -213,6 +231,11 @@ class Conversation(asyncio.Protocol):
             counts.flaky[model, prompt] += 1
             good = counts.flaky[model, prompt] > int(times)
             model = "echo" if good else "".join(how) or "fail-500"
+        if model.startswith("uncertain:"):
+            asked = prompt or text_of(messages[0])
+            model = counts.turn_of_luck(model, asked) or model.partition(":")[2]
+        if model.startswith("unstructured:"):
+            model = "fail-400" if "response_format" in request else model.partition(":")[2]
         if delay:
             self.timer = self.loop.call_later(
                 delay, self.behave, model, messages, prompt, authorization
@@ -238,6 +261,8 @@ class Conversation(asyncio.Protocol):
             self.transport.write(error(400, "a JSON object with model and input is required"))
             return
         self.note(model, json.dumps(texts))
+        if model.startswith("uncertain:"):
+            model = self.counts.turn_of_luck(model, json.dumps(texts)) or model.partition(":")[2]
         if status := STATUS.match(model):
             self.answer(refusal_of_service(int(status[1]), status[2], status[3]))
             return
