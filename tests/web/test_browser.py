@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -259,3 +260,31 @@ def test_no_page_is_wider_than_its_window(
         excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert excess <= 0, path
     context.close()
+
+
+def test_a_spicepod_is_uploaded_looked_at_and_loaded_in_the_admin(
+    page: Page, site: Site, tmp_path: Path
+) -> None:
+    rows, pod = tmp_path / "capitals.csv", tmp_path / "spicepod.yaml"
+    rows.write_text("input,ideal\nTokyo,Tokyo\nRome,Paris\n", encoding="utf-8")
+    pod.write_text(
+        "datasets: [{name: capitals, from: 'file:data/capitals.csv'}]\n"
+        "evals: [{name: exact, dataset: capitals, scorers: [match]}]\n",
+        encoding="utf-8",
+    )
+    page.goto("/admin/evaluations/evaluation/")
+    page.get_by_role("link", name="Load a spicepod").click()
+    page.select_option("[name=account]", label=ACCOUNT)
+    page.set_input_files("[name=spicepod]", pod)
+    page.set_input_files("[name=data_files]", [rows])
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("2 rows, version 1")).to_be_visible()
+    page.get_by_role("button", name="Load").click()
+    expect(page.get_by_text(f"Loaded 2 components into {ACCOUNT}.")).to_be_visible()
+    answer = httpx.post(
+        f"{site.served.base_url}/v1/evals/exact",
+        json={"model": "builtin/echo"},
+        headers={"X-API-Key": site.key},
+        timeout=60,
+    )
+    assert answer.json()["metrics"] == {"match/mean": 0.5}
