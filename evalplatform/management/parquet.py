@@ -1,14 +1,11 @@
-"""Write a run as a Parquet file, where pyarrow is installed."""
+"""Write records as a Parquet file, where pyarrow is installed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from apps.datasets.formats import dump_json
 from apps.datasets.row_files import NO_PYARROW
-from apps.evaluations.exports import columns, rows
-from apps.evaluations.models import Run
 
 try:
     import pyarrow
@@ -23,27 +20,26 @@ class NoParquet(Exception):
     """pyarrow is missing."""
 
 
-def write_parquet(run: Run, path: Path) -> None:
-    """Items go in as JSON text; a group of rows in memory at a time. Raises NoParquet."""
+def write_parquet(
+    path: Path, records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
+) -> None:
+    """Write records with these columns, a group of them in memory at a time. Raises NoParquet.
+
+    columns: name -> bool, int64, double, string, texts (a list of them) or numbers (by text).
+    """
     if pyarrow is None:
         raise NoParquet(NO_PYARROW)
-    schema = pyarrow.schema([(name, _type_of(name)) for name in columns(run)])
-    records = _records(run)
+    others = {
+        "texts": lambda: pyarrow.list_(pyarrow.string()),
+        "numbers": lambda: pyarrow.map_(pyarrow.string(), pyarrow.float64()),
+    }
+    schema = pyarrow.schema(
+        [
+            (name, others[kind]() if kind in others else pyarrow.type_for_alias(kind))
+            for name, kind in columns.items()
+        ]
+    )
+    waiting = iter(records)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        while group := list(islice(records, GROUP_ROWS)):
+        while group := list(islice(waiting, GROUP_ROWS)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
-
-
-def _records(run: Run) -> Iterator[dict[str, Any]]:
-    for row in rows(run):
-        yield {**row, "item": dump_json(row["item"])}
-
-
-def _type_of(column: str) -> Any:
-    if column in {"row_index", "repeat"}:
-        return pyarrow.int64()
-    if column.endswith(".score"):
-        return pyarrow.float64()
-    if column.endswith(".passed"):
-        return pyarrow.bool_()
-    return pyarrow.string()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -34,7 +34,6 @@ from evalplatform.dialects.spice.renderings import (
     JSON,
     RENDER,
     TABLE,
-    Record,
     as_json,
     negotiate,
 )
@@ -115,12 +114,12 @@ class EvalViewSet(SpiceViewSet):
             if not await_end(run.pk, settings.WAITING_SECONDS):
                 page = request.build_absolute_uri(reverse("web:run", args=[run.pk]))
                 raise Refused(504, f"run {run.pk.hex} takes longer and goes on: see {page}")
-        ended = Run.objects.select_related("source_version__dataset").get(pk=run.pk)
-        record = _record(name, summary(ended))
+        related = ("evaluation", "source_version__dataset")
+        told = summary(Run.objects.select_related(*related).get(pk=run.pk))
         if request.META.get("HTTP_X_SPICE_ROW_FORMAT") == "runtime":
-            return written(as_json([_as_runtime(record, ended)]))
+            return written(as_json([runtime_row(told)]))
         kind = negotiate(request.META.get("HTTP_ACCEPT"))
-        return written(RENDER[kind](record), CONTENT_TYPES[kind])
+        return written(RENDER[kind](record_of(told)), CONTENT_TYPES[kind])
 
     def _start(self, name: str, model: str) -> Run:
         # No name holds a NUL, and PostgreSQL refuses to be asked for one.
@@ -181,8 +180,16 @@ def _shown(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _record(name: str, told: Summary) -> dict[str, Any]:
-    """The run's eight fields. Source: contracts/spice.md, section 6.1."""
+def seconds(moment: datetime) -> str:
+    """A time in UTC without zone or fraction, as the vendor's program wrote it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def record_of(told: Summary) -> dict[str, Any]:
+    """A run's eight fields; of one that is going, what is known so far.
+
+    Source: contracts/spice.md, section 6.1.
+    """
     run = told.run
     completed = run.state == Run.State.COMPLETED
     source = run.source_version
@@ -192,31 +199,35 @@ def _record(name: str, told: Summary) -> dict[str, Any]:
     }
     return {
         "primary_key": run.pk.hex,
-        "time_column": f"{run.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "time_column": f"{seconds(run.created_at)}Z",
         "dataset": source.dataset.name if source else "",
         "model": run.model,
         "status": STATUSES[run.state],
-        "error_message": None if completed else _reason(name, run),
+        "error_message": None if completed or not run.is_final else _reason(run),
         "scorers": [line.criterion.name for line in told.criteria],
         "metrics": means if completed else {},
     }
 
 
-def _reason(name: str, run: Run) -> str:
+def _reason(run: Run) -> str:
+    name = run.evaluation.call_name or run.evaluation.name
     reason = run.error_message or f"the run was {run.state}"
     return f"eval '{name}': {reason}"[:ERROR_CHARS]
 
 
-def _as_runtime(record: Record, run: Run) -> dict[str, Any]:
-    """The row as the vendor's program sent it. Source: contracts/spice.md, section 6.5."""
+def runtime_row(told: Summary) -> dict[str, Any]:
+    """A run as the vendor's program showed it. Source: contracts/spice.md, section 6.5."""
+    run, record = told.run, record_of(told)
+    completed_at = run.finished_at if run.state == Run.State.COMPLETED else None
     row = {
         "id": record["primary_key"],
         "created_at": record["time_column"].removesuffix("Z"),
-        "completed_at": None,
-        **{field: record[field] for field in ("dataset", "model")},
+        "completed_at": seconds(completed_at) if completed_at else None,
+        "dataset": record["dataset"],
+        "model": record["model"],
         "status": record["status"].capitalize(),
-        **{field: record[field] for field in ("error_message", "scorers", "metrics")},
+        "error_message": record["error_message"],
+        "scorers": record["scorers"],
+        "metrics": record["metrics"],
     }
-    if run.state == Run.State.COMPLETED and run.finished_at is not None:
-        row["completed_at"] = f"{run.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
     return {field: value for field, value in row.items() if value is not None}

@@ -10,12 +10,13 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.datasets.formats import write_csv, write_jsonl
+from apps.datasets.formats import dump_json, write_csv, write_jsonl
 from apps.evaluations.exports import columns, rows, summary_table
 from apps.evaluations.models import Run
 from evalplatform.dialects.openai.saved_folder import FILES, write_folder
 from evalplatform.management.base import CoreCommand, find_run
 from evalplatform.management.parquet import NoParquet, write_parquet
+from evalplatform.management.writing import in_one_go
 
 
 class Command(CoreCommand):
@@ -65,26 +66,32 @@ def _table(run: Run, kind: str) -> Iterator[bytes]:
     return write_jsonl(rows(run)) if kind == "jsonl" else write_csv(rows(run), columns(run))
 
 
+def _flat_rows(run: Run) -> Iterator[dict[str, Any]]:
+    for row in rows(run):
+        yield {**row, "item": dump_json(row["item"])}
+
+
+def _kind_of(column: str) -> str:
+    """What Parquet stores in a column; items are JSON text there."""
+    kinds = {"row_index": "int64", "repeat": "int64", "score": "double", "passed": "bool"}
+    return kinds.get(column.rpartition(".")[2], "string")
+
+
 def _write_table(run: Run, path: Path, kind: str) -> int:
-    """Write beside the file and rename, so that a half-written export never bears its name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     told = summary_table(run)
-    try:
+    with in_one_go(path) as draft:
         if kind == "parquet":
-            write_parquet(run, draft)
+            write_parquet(draft, _flat_rows(run), {name: _kind_of(name) for name in columns(run)})
         else:
             with draft.open("wb") as file:
                 file.writelines(_table(run, kind))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     summary = json.dumps(told, indent=2, ensure_ascii=False)
     path.with_name(f"{path.stem}.summary.json").write_text(f"{summary}\n", encoding="utf-8")
     return told["results"]["total"]
 
 
 def _write_folder(run: Run, path: Path, _: str) -> int:
-    """As above; an export that is there already is replaced, any other directory is not."""
+    """An export that is there already is replaced, any other directory is not."""
     if path.exists() and (
         not path.is_dir() or any(inside.name not in FILES for inside in path.iterdir())
     ):
