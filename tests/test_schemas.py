@@ -65,6 +65,17 @@ def test_a_schema_tells_of_its_own_dialect_alone(name: str):
     assert all(path.startswith(f"/{prefix}") for path in schema_of(name).json()["paths"])
 
 
+@pytest.mark.parametrize("name", ["openai", "spice"])
+def test_a_shared_route_tells_how_each_dialect_refuses(name: str):
+    paths = schema_of(name).json()["paths"]
+    shared = [path for path in paths if path.startswith("/v1/evals") and path.count("/") < 4]
+    assert len(shared) == 2
+    for path in shared:
+        for method, operation in paths[path].items():
+            refusal = operation["responses"]["401"]["content"]
+            assert refusal.keys() == {JSON, "text/plain"}, (path, method)
+
+
 def test_the_page_of_the_schemas_asks_no_other_host():
     page = Client().get("/docs/")
     assert page.status_code == 200

@@ -132,6 +132,13 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
     serializer_class = EvalSerializer
     pagination_class = EvalPages
     lookup_url_kwarg = "eval_id"
+    shared = {
+        "list": (401, 403, 500),
+        "create": (401, 405),
+        "retrieve": (401, 405),
+        "update": (200, 400, 401, 403, 404, 413, 415, 422, 500, 503, 504),
+        "destroy": (401, 405),
+    }
     paths = {"criteria": "testing_criteria", "item_schema": "data_source_config.item_schema"}
 
     def all_rows(self) -> QuerySet[Evaluation]:

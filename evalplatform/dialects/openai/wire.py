@@ -293,6 +293,7 @@ class OpenAISchema(AutoSchema):
         operation = super().get_operation(*args, **kwargs)
         if operation is None:
             return None
+        view: Any = self.view
         places = {parameter["in"] for parameter in operation.get("parameters", ())}
         statuses = {
             400: "query" in places or self.method == "POST",
@@ -304,7 +305,10 @@ class OpenAISchema(AutoSchema):
         }
         error = {"application/json": {"schema": self.resolve_serializer(Error, "response").ref}}
         for status in (status for status, possible in statuses.items() if possible):
-            operation["responses"][str(status)] = {"content": error, "description": ""}
+            operation["responses"][str(status)] = {"content": {**error}, "description": ""}
+        for status in view.shared.get(view.action, ()):
+            answer = operation["responses"].setdefault(str(status), {"description": ""})
+            answer.setdefault("content", {})["text/plain"] = {"schema": {"type": "string"}}
         return operation
 
     def get_operation_id(self) -> str:
@@ -317,13 +321,17 @@ class OpenAISchema(AutoSchema):
 
 
 class OpenAIViewSet(DialectViewSet):
-    """A resource of the vendor's. noun: what one of its objects is called in a sentence."""
+    """A resource of the vendor's. noun: what one of its objects is called in a sentence.
+
+    shared: by action, the statuses in which another dialect answers in plain text on its path.
+    """
 
     authentication_classes = [BearerKey, BrowserSession]
     pagination_class: type[Pages] | None = Pages
     schema = OpenAISchema()
     noun: ClassVar[str]
     id_field: ClassVar[IdField]
+    shared: ClassVar[dict[str, tuple[int, ...]]] = {}
 
     def all_rows(self) -> Any:
         """The queryset of what the actor's account has of them here, deleted ones included."""

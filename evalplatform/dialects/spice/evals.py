@@ -72,6 +72,7 @@ class RunSerializer(serializers.Serializer):
 
 class EvalViewSet(SpiceViewSet):
     queryset = Evaluation.objects.none()
+    shared = {"index": (400, 401, 403, 500), "run": (400, 401, 403, 404, 413, 500)}
     refusals = {
         "run": {
             400: "The body is not JSON.",

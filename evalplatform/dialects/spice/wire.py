@@ -107,6 +107,9 @@ class SpiceSchema(AutoSchema):
             answer = operation["responses"].setdefault(str(status), {})
             answer["description"] = meaning
             answer.setdefault("content", {})["text/plain"] = {"schema": {"type": "string"}}
+        for status in view.shared.get(view.action, ()):
+            answer = operation["responses"].setdefault(str(status), {"description": ""})
+            answer.setdefault("content", {}).setdefault("application/json", OTHERS_ERROR)
         return operation
 
     def get_operation_id(self) -> str:
@@ -117,6 +120,14 @@ class SpiceSchema(AutoSchema):
         return ["evals"]
 
 
+# What the dialect that shares the paths says in JSON.
+OTHERS_ERROR = {
+    "schema": {
+        "type": "object",
+        "properties": {"error": {"type": "object"}},
+        "required": ["error"],
+    }
+}
 REFUSALS = {
     401: "No valid key.",
     403: "The key's role may not do this.",
@@ -125,12 +136,16 @@ REFUSALS = {
 
 
 class SpiceViewSet(DialectViewSet):
-    """The vendor's resource. refusals: by action, what its errors mean by status."""
+    """The vendor's resource. refusals: by action, what its errors mean by status.
+
+    shared: by action, the errors that another dialect answers with in JSON on its path.
+    """
 
     authentication_classes = [SpiceKey]
     renderer_classes = [TextRenderer]
     schema = SpiceSchema()
     refusals: ClassVar[dict[str, dict[int, str]]] = {}
+    shared: ClassVar[dict[str, tuple[int, ...]]] = {}
 
     def dress(self, problem: Problem) -> Response:
         line = UNAUTHORIZED if problem.kind is Kind.UNAUTHENTICATED else problem.message
