@@ -8,6 +8,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import BinaryField
+from django.db.models.functions import Substr
 from django.utils import timezone
 
 from apps.accounts.models import Actor
@@ -74,16 +76,16 @@ def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterato
     """The bytes from `start` to before `stop`, a chunk at a time and never more in memory."""
     number = start // CHUNK_BYTES
     while stop is None or number * CHUNK_BYTES < stop:
-        data = (
-            FileChunk.objects.filter(file_id=file_id, number=number)
-            .values_list("data", flat=True)
-            .first()
-        )
+        base = number * CHUNK_BYTES
+        low = max(start - base, 0)
+        size = CHUNK_BYTES if stop is None else min(stop - base, CHUNK_BYTES) - low
+        # The database cuts, and nothing is ordered: it would sort the bytes themselves.
+        cut = Substr("data", low + 1, size, output_field=BinaryField())
+        chunk = FileChunk.objects.filter(file_id=file_id, number=number).order_by()
+        data = next(iter(chunk.values_list(cut, flat=True)), None)
         if data is None:
             return
-        base = number * CHUNK_BYTES
-        low, high = max(start - base, 0), len(data) if stop is None else stop - base
-        yield bytes(data[low:high])
+        yield bytes(data)
         number += 1
 
 

@@ -95,14 +95,13 @@ def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> 
             if wanted is None or index in wanted:
                 yield Row(index, parse_json(item), parse_json(sample) if sample else None)
         return
-    lines = iter_lines(read_file(_file_id(run), shard.start, shard.stop))
+    # Planned without fault, so the bytes are whole lines, and few enough to be held together.
+    text = b"".join(read_file(_file_id(run), shard.start, shard.stop))
+    lines = (line for line in text.split(b"\n") if line and not line.isspace())
     for index, line in enumerate(lines, shard.first_row):
-        if wanted is not None and index not in wanted:
-            continue
-        if isinstance(line, BadRow):  # planned without fault, so the bytes are whole
-            raise ValueError(f"{run.pk}, line {line.line}: {line.message}")
-        row = parse_json(line.raw)
-        yield Row(index, row["item"], row.get("sample"))
+        if wanted is None or index in wanted:
+            row = parse_json(line)
+            yield Row(index, row["item"], row.get("sample"))
 
 
 def rows_at(run: Run, indexes: Iterable[int]) -> dict[int, Row]:
