@@ -10,7 +10,7 @@ POSTGRES ?= postgres://postgres@127.0.0.1:5432
 SERVICES_DATABASE ?= evalplatform_tests
 SERVICES_REDIS ?= redis://127.0.0.1:6379/5
 
-.PHONY: setup demo test test-services clients lint lock clean
+.PHONY: setup demo test test-services clients peers bench lint lock clean
 
 setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 
@@ -78,6 +78,24 @@ $(VENV)/clients.stamp: requirements/openai-1x.txt | $(BIN)/python
 	  --prefix $(VENV)/clients/node openai@6.49.0 || echo "no client for Node"; fi
 	@touch $@
 
+# What the benchmarks compare us with, in environments of its own; about 1.3 GB, and never needed.
+peers: $(VENV)/peers.stamp
+
+$(VENV)/peers.stamp: requirements/peers.txt | $(BIN)/python
+	@echo "Installing the benchmarks' peers into $(VENV)/peers"
+	@$(call venv,$(VENV)/peers/python)
+	@$(call install,$(VENV)/peers/python,requirements/peers.txt)
+	@if command -v npm >/dev/null; then PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent \
+	  --no-save --no-package-lock --omit=optional --prefix $(VENV)/peers/node promptfoo@0.118.0 \
+	  || echo "no promptfoo"; fi
+	@touch $@
+
+# Half an hour. SERVICES= leaves PostgreSQL out; `make peers` before adds them.
+SERVICES ?= --postgres "$(POSTGRES)/$(SERVICES_DATABASE)" --redis "$(SERVICES_REDIS)"
+bench: $(VENV)/dev.stamp
+	$(if $(SERVICES),$(BIN)/python -m tests.services "$(POSTGRES)/$(SERVICES_DATABASE)")
+	$(BIN)/python -m benchmarks $(SERVICES) --write
+
 # Needs uv. The files name no package index, so they work behind any.
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
@@ -86,6 +104,7 @@ lock:
 	$(LOCK) pyproject.toml --group dev --extra e2e --extra parquet -c requirements/base.txt -o requirements/dev.txt
 	$(LOCK) requirements/parquet.in -c requirements/base.txt -o requirements/parquet.txt
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
+	$(LOCK) requirements/peers.in -o requirements/peers.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
