@@ -127,7 +127,7 @@ Q_CLUSTER = {
     "retry": 1800,  # >= timeout * (1 + ceil((queue_limit + 1) / workers)), with room
     "queue_limit": 1,  # take no more than can be started at once
     "bulk": 1,
-    "poll": 0.2,
+    "poll": 0.1,  # of the queue in the database: the time a bell takes, for 10 small queries
     "ack_failures": True,  # the engine does the retrying
     "max_attempts": 1,
     "save_limit": -1,  # keeping successes locks and reads the whole table after every task

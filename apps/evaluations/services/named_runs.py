@@ -16,6 +16,7 @@ from apps.datasets.formats import dump_json, parse_json
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
+from apps.evaluations.clients.messages import ROLES
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.graders.sides import read_ideal
@@ -32,13 +33,12 @@ NAME_LENGTH = 200
 # A name is part of an address. A joined emoji holds characters that are not printable either.
 UNFIT_FOR_A_NAME = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
 
-_MESSAGE_ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
 _MESSAGES = {
     "type": "array",
     "items": {
         "type": "object",
         "required": ["role"],
-        "properties": {"role": {"enum": _MESSAGE_ROLES}},
+        "properties": {"role": {"enum": sorted(ROLES)}},
     },
 }
 _CHOICES = {
