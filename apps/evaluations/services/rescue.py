@@ -19,6 +19,7 @@ from apps.datasets.models import NAME_LENGTH, File
 from apps.errors import StateError
 from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
+from apps.evaluations.graders.base import quoted
 from apps.evaluations.item_schemas import BadSchema, check_item_schema
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.models.evaluations import EvaluationQuerySet
@@ -304,7 +305,8 @@ def _fill(
     found = sum(counts.values())
     imported = Imported(run, found, _differences(saved, counts))
     imported.lost += [
-        f"the verdicts of {key}, which is no criterion of its eval" for key in sorted(unknown)
+        f"the verdicts of {quoted(key)}, which is no criterion of its eval"
+        for key in sorted(unknown)
     ]
     _put_in_what_was_told(tally, saved, keys)
     told = saved.counts if saved.counts is not None else counts
@@ -339,10 +341,10 @@ def _differences(saved: SavedRun, counts: Mapping[str, int]) -> list[str]:
     told, found = sum(saved.counts.values()), sum(counts.values())
     if told and not found:
         return [f"its {told:,} output items, which were not saved; its counts are kept"]
-    if told != found:
-        return [f"{found:,} output items came where its counts tell of {told:,}; they are kept"]
+    if told > found:
+        return [f"{told - found:,} of its {told:,} output items; its counts are kept"]
     if any(saved.counts.get(state, 0) != count for state, count in counts.items()):
-        return ["its counts, which are kept, are not those of its output items"]
+        return ["counts that fit its output items; those that were saved are kept"]
     return []
 
 

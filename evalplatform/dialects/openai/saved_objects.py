@@ -1,7 +1,6 @@
 """The vendor's objects as they were saved, in the words of the core."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,6 +9,7 @@ from django.utils import timezone
 from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.datasets.models import NAME_LENGTH
+from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import Result, Run
 from apps.evaluations.services.rescue import (
     SavedCriterion,
@@ -35,6 +35,7 @@ USAGE = ("invocation_count", "prompt_tokens", "completion_tokens", "total_tokens
 ITEM_STATES = {status: state for state, status in reversed(ITEM_STATUS.items())}
 CODE_LENGTH = 60
 LARGEST_INDEX = 2**53
+LARGEST_VALUE = 1e100  # as of scores that are made here
 
 
 class Unusable(ValueError):
@@ -74,7 +75,8 @@ def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> Save
     if kind != "custom":
         kept = {"type": str(kind), "metadata": _mapping(config.get("metadata"))}
         spec, schema = {"data_source_config": kept}, {}
-    criteria = [_criterion(one) for one in _list(sent.get("testing_criteria"))]
+    told = [_criterion(one) for one in _list(sent.get("testing_criteria"))]
+    criteria = [*{one.key: one for one in reversed(told)}.values()][::-1]  # the first of twins
     known = {one.key for one in criteria} | {one.name for one in criteria}
     criteria += [
         SavedCriterion(key, "unknown", _name_in(key)) for key in also_named if key not in known
@@ -130,7 +132,7 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
     status = sent.get("status")
     state = RUN_STATE.get(status, "") if isinstance(status, str) else ""
     if state not in Run.FINAL:
-        lost.append(f"its status, {status}: what never ended there is canceled here")
+        lost.append(f"its status, {quoted(status)}: what never ended there is canceled here")
         state = Run.State.CANCELED
     data_source = _mapping(sent.get("data_source"))
     source = _mapping(data_source.get("source"))
@@ -139,7 +141,9 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
         lost.append("the rows in its data source, which are no rows")
         rows = []
     spec = {}
-    if source:
+    if data_source and not (_text(data_source.get("type")) and _text(source.get("type"))):
+        lost.append("its data source, which is none")
+    elif source:
         if "content" in source:
             source = {**source, "content": []}
         spec = {"data_source": {**data_source, "source": source}}
@@ -213,6 +217,7 @@ def saved_result(
     sample, exchange = _answer(shown, model)
     if extras:
         sample, exchange = extras.get("sample"), _told_params(extras.get("exchange"), exchange)
+        sample = sample if isinstance(sample, dict) else None
     row_sample = extras.get("row_sample")
     item_id = sent.get("id")
     return SavedResult(
@@ -221,8 +226,8 @@ def saved_result(
         item=_mapping(sent.get("datasource_item")),
         row_sample=row_sample if isinstance(row_sample, dict) else None,
         state=str(state),
-        sample=sample if isinstance(sample, dict) else None,
-        exchange=exchange if isinstance(exchange, dict) else None,
+        sample=sample,
+        exchange=exchange,
         error_code=_text(error.get("code"))[:CODE_LENGTH],
         error_message=_text(error.get("message")),
         created_at=_time(sent),
@@ -234,36 +239,51 @@ def saved_result(
 def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore | None:
     extras = _mapping(sent.get(EXTRAS))
     name = _text(sent.get("name"))
-    error, value = _mapping(sent.get("error")), sent.get("score")
-    is_number = type(value) is int or (type(value) is float and math.isfinite(value))
-    passed = sent.get("passed") if isinstance(sent.get("passed"), bool) else None
+    error, told = _mapping(sent.get("error")), extras if "value" in extras else sent
+    value = _number(extras["value"] if told is extras else sent.get("score"))
+    passed = told.get("passed") if isinstance(told.get("passed"), bool) else None
     code, message = _text(error.get("code")), _text(error.get("message"))
-    if "value" in extras:
-        value, passed = extras["value"], extras.get("passed")
-    elif error or not is_number:
+    if value is None or (error and told is sent):
         value, passed = None, None
         code, message = code or "not_judged", message or "There is no verdict."
     sample, exchange = _answer(_mapping(sent.get("sample")), "")
     judgement = {**(exchange or {}), **(sample or {})} or None
-    if judgement is not None and (judge_error := _mapping(sent.get("sample")).get("error")):
+    if judgement is not None and (judge_error := _fault(_mapping(sent.get("sample")))):
         judgement["error"] = judge_error
     if EXTRAS in sent:
-        judgement = extras.get("exchange")
+        judgement = _exchange(extras.get("exchange")) or None
     return SavedScore(
         key=criteria.get(name, name),
-        value=value if value is None else float(value),
+        value=value,
         passed=passed,
         evidence=_text(extras.get("evidence")),
         error_code=code[:CODE_LENGTH],
         error_message=message,
-        exchange=judgement if isinstance(judgement, dict) else None,
+        exchange=judgement,
     )
 
 
 def _told_params(exchange: Any, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """An exchange as it was stored; parameters are the run's there, and only shown with items."""
     told = {"params": shown["params"]} if shown and "params" in shown else {}
-    return {**_mapping(exchange), **told} or None
+    return {**_exchange(exchange), **told} or None
+
+
+def _exchange(value: Any) -> dict[str, Any]:
+    """An exchange of our own export, without what does not have the shape it is stored in."""
+    read: dict[str, Callable[[Any], Any]] = {
+        "input": lambda asked: [one for one in _list(asked) if isinstance(one, dict)],
+        "usage": _mapping,
+        "params": _mapping,
+        "error": lambda _: _fault(value),
+    }
+    return {name: read.get(name, lambda one: one)(kept) for name, kept in _mapping(value).items()}
+
+
+def _fault(sent: Mapping[str, Any]) -> dict[str, str] | None:
+    error = _mapping(sent.get("error"))
+    fault = {name: _text(error.get(name)) for name in ("code", "message")}
+    return fault if any(fault.values()) else None
 
 
 def _answer(
@@ -310,6 +330,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float | None:
+    """The value as a score that can be counted with; None when it is none."""
+    if type(value) not in {int, float} or not abs(value) <= LARGEST_VALUE:
+        return None
+    return float(value)
 
 
 def _text(value: Any) -> str:
