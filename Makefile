@@ -10,7 +10,7 @@ POSTGRES ?= postgres://postgres@127.0.0.1:5432
 SERVICES_DATABASE ?= evalplatform_tests
 SERVICES_REDIS ?= redis://127.0.0.1:6379/5
 
-.PHONY: setup demo test test-services clients peers bench lint lock clean
+.PHONY: setup demo test test-services sandbox clients peers bench lint lock clean
 
 setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 
@@ -35,6 +35,10 @@ lint: $(VENV)/dev.stamp
 	  SECRET_KEY=only-checked-never-used-and-long-enough-to-pass-the-check-0123456789 \
 	  ENCRYPTION_KEY=bm90IGEgc2VjcmV0LCBvbmx5IGNoZWNrZWQhISEhISE= \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+# The runner of Python graders for machines without bubblewrap. Compiles for a minute or two.
+sandbox: $(VENV)/sandbox.stamp
+	$(BIN)/python -m apps.evaluations.sandbox.webassembly.warm
 
 # The vendors' clients that need an interpreter of their own.
 clients: $(VENV)/clients.stamp
@@ -62,6 +66,11 @@ $(VENV)/base.stamp: requirements/base.txt | $(BIN)/python
 $(VENV)/parquet.stamp: requirements/parquet.txt $(VENV)/base.stamp
 	@echo "Installing requirements/parquet.txt into $(VENV)"
 	@$(call install,$(VENV),requirements/parquet.txt)
+	@touch $@
+
+$(VENV)/sandbox.stamp: requirements/sandbox.txt $(VENV)/base.stamp
+	@echo "Installing requirements/sandbox.txt into $(VENV)"
+	@$(call install,$(VENV),requirements/sandbox.txt)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
@@ -103,6 +112,7 @@ lock:
 	$(LOCK) pyproject.toml -o requirements/base.txt
 	$(LOCK) pyproject.toml --group dev --extra e2e --extra parquet -c requirements/base.txt -o requirements/dev.txt
 	$(LOCK) requirements/parquet.in -c requirements/base.txt -o requirements/parquet.txt
+	$(LOCK) requirements/sandbox.in -c requirements/base.txt -o requirements/sandbox.txt
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
 	$(LOCK) requirements/peers.in -o requirements/peers.txt
 

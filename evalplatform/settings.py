@@ -155,6 +155,15 @@ ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
 ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
 ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 
+# --- graders written in Python -----------------------------------------------------------------
+
+# auto takes bubblewrap where it works, else wasm (`make sandbox`), else refuses them; none refuses.
+SANDBOX = env.text("SANDBOX", "auto")
+# Of one call of grade(). The contract allows two minutes at most.
+GRADER_SECONDS = env.seconds("GRADER_SECONDS", 10)
+GRADER_MEMORY_BYTES = env.integer("GRADER_MEMORY_BYTES", 2 << 30)
+GRADER_DISK_BYTES = env.integer("GRADER_DISK_BYTES", 64 << 20)
+
 # --- requests that wait for their run ------------------------------------------------------------
 
 # Of one web process, which has three times as many threads: pages are answered as well.

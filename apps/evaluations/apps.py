@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from apps.evaluations import sandbox
 
@@ -11,4 +12,12 @@ class EvaluationsConfig(AppConfig):
     verbose_name = "Evaluations"
 
     def ready(self) -> None:
-        sandbox.configure(settings.DATA_DIR / "graders")
+        try:
+            limits = sandbox.Limits(
+                seconds=settings.GRADER_SECONDS,
+                memory_bytes=settings.GRADER_MEMORY_BYTES,
+                disk_bytes=settings.GRADER_DISK_BYTES,
+            )
+            sandbox.configure(settings.DATA_DIR / "graders", limits, settings.SANDBOX)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"SANDBOX and GRADER_…: {error}") from error

@@ -13,7 +13,7 @@ from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority, Pre
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
 from apps.evaluations.engine.slots import Lane, Turn
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
-from apps.evaluations.graders import build_grader
+from apps.evaluations.graders import read_grader
 from apps.evaluations.graders.base import BatchGrader, Grader
 from apps.evaluations.models import ModelEndpoint, Run
 
@@ -145,7 +145,7 @@ def open_context(run: Run) -> RunContext:
     criteria = []
     for criterion in run.evaluation.criteria.filter(version=run.criteria_version):
         try:
-            grader = build_grader(criterion.kind, criterion.read_settings())
+            grader = read_grader(criterion.kind, criterion.read_settings())
         except ValueError as error:
             raise Unworkable(f"The criterion {criterion.name!r}: {error}") from error
         criteria.append((criterion.pk, grader))

@@ -117,6 +117,9 @@ class Grader(ABC):
     def templates(self) -> tuple[str, ...]:
         """Every template text this grader fills, to be checked before it is stored."""
 
+    def check_machine(self) -> None:  # noqa: B027  most need nothing of it
+        """Raises InvalidSetting when this machine lacks what the grader needs of it."""
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Build the grader from decoded JSON, ignoring keys that are not its own.

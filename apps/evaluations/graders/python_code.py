@@ -2,9 +2,8 @@
 
 import ast
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 from apps.evaluations import sandbox
 from apps.evaluations.graders.base import BatchGrader, Fault, InvalidSetting, Mark, Sample
@@ -31,14 +30,21 @@ class PythonCode(BatchGrader):
     infinity score 0 and do not pass, with the reason; so does what a limit ended. Only the value
     that grade() returns is a score.
 
-    A call has 10 seconds, 2 GiB of memory, 64 MiB in /tmp which no other call sees, 64 open files,
-    64 threads, no further processes, no network, no environment and no other files. What it prints
-    is thrown away. There is no limit for a batch: its calls come one after the other on as many
-    cores as are free.
-    The runner is bubblewrap (Linux): the server's own Python, its standard library and, in the
-    versions installed beside the server, numpy, scipy and rapidfuzz; and, where the operator has
-    installed them too, pandas, scikit-learn, sympy, nltk, rouge-score, deepdiff, jsonschema,
-    pydantic, pyyaml, sqlparse, rdkit, scikit-bio and ast-grep-py.
+    A call has 10 seconds and 2 GiB of memory (GRADER_SECONDS, GRADER_MEMORY_BYTES), 64 open files,
+    no further processes, no network, no environment and no files but those of its Python. What it
+    prints is thrown away. There is no limit for a batch: its calls come one after the other on as
+    many cores as are free. Two runners, the first that works on the server's machine:
+
+    bubblewrap (Linux): the server's own Python, its standard library and, in the versions installed
+    beside the server, numpy, scipy, rapidfuzz and pyyaml; and, where the operator has installed
+    them too, pandas, scikit-learn, sympy, nltk, rouge-score, deepdiff, jsonschema, pydantic,
+    sqlparse, rdkit, scikit-bio and ast-grep-py. 64 threads, and 64 MiB in /tmp (GRADER_DISK_BYTES)
+    which no other call sees.
+    wasm (`make sandbox`: macOS, containers): Python 3.15 in WebAssembly, its standard library,
+    numpy, scipy, pandas, scikit-learn, sympy and pyyaml; rapidfuzz in plain Python, and, where
+    installed beside the server, nltk, rouge-score, deepdiff and sqlparse. No threads, and nothing
+    can be written, /tmp included.
+    An import that fails says which runner it was and what there is.
     Source: contracts/openai.md, section 13.3.
     """
 
@@ -52,12 +58,9 @@ class PythonCode(BatchGrader):
             raise InvalidSetting("source", f"source must be below {SOURCE_BYTES:,} bytes.")
         _check_signature(_parsed(self.source))
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        grader = super().from_settings(settings)
+    def check_machine(self) -> None:
         if sandbox.find_runner() is None:
             raise InvalidSetting("type", sandbox.why_none())
-        return grader
 
     def templates(self) -> tuple[str, ...]:
         return ()

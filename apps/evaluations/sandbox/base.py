@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 LONGEST_SECONDS = 120
+LEAST_MEMORY_BYTES = 256 << 20  # an interpreter and numpy want as much before any grader does
 TRACEBACK_LENGTH = 4000
 
 
@@ -17,8 +18,9 @@ TRACEBACK_LENGTH = 4000
 class Limits:
     """What one call of grade() may use; the counts hold for the call's process.
 
-    disk_bytes: all that it may write, in /tmp. result_bytes: what it may write to the channel of
-    its result, forged results included. Source: contracts/openai.md, section 13.3.
+    disk_bytes: all that it may write, in /tmp, where the runner has one. result_bytes: what it may
+    write to the channel of its result, forged results included.
+    Source: contracts/openai.md, section 13.3.
     """
 
     seconds: float = 10
@@ -31,6 +33,8 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= LONGEST_SECONDS:
             raise ValueError(f"a grader has more than 0 and at most {LONGEST_SECONDS} seconds")
+        if self.memory_bytes < LEAST_MEMORY_BYTES:
+            raise ValueError(f"a grader has at least {LEAST_MEMORY_BYTES:,} bytes of memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Runner(Protocol):
 PROBE = """
 import os, socket
 
+REFUSED = (OSError, AttributeError)  # a Python may lack the call
+
 def opens(path):
     try:
         with open(path, "rb") as file:
@@ -97,7 +103,7 @@ def opens(path):
 def connects(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
+    except REFUSED:
         return False
     return True
 
@@ -111,7 +117,7 @@ def writes(folder):
 def forks():
     try:
         child = os.fork()
-    except OSError:
+    except REFUSED:
         return False
     if child == 0:
         os._exit(0)

@@ -2,7 +2,7 @@
 
 It is process 1 of its namespace, so that nothing inside can kill it and everything dies with it.
 It never sees a case: it passes on two pipes, one to read the case from and one for the result.
-Standard library only: this file alone is mounted there.
+Standard library only: this file and its neighbour alone are mounted there.
 
 Its control socket, standard input, carries
   a setup, length and JSON, answered by READY;
@@ -10,36 +10,28 @@ Its control socket, standard input, carries
   answered by the case's wait status and whether /tmp is as clean as before.
 """
 
-import ast
 import contextlib
 import ctypes
 import gc
-import importlib
 import json
-import linecache
-import math
 import os
 import resource
 import signal
 import socket
 import struct
 import sys
-import traceback
 import types
 from typing import Any, NoReturn
+
+# Both are mounted without the packages above them.
+from .grading import call, prepare
 
 READY = b"R"
 LENGTH = struct.Struct("<Q")
 REPORT = struct.Struct("<i?")
 NONCE_BYTES = 32
-# A result is the case's nonce, one of these, and eight bytes of float or a text.
-SCORED, RAISED, NO_MEMORY = b"V", b"E", b"M"
-SCORE = struct.Struct("<d")
-
-FILE_NAME = "grader.py"
 SCRATCH = "/tmp"  # noqa: S108  a file system of the sandbox's own
 PACKAGES = "/packages"
-SIDE_EFFECTS = {"antigravity", "this"}
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
@@ -159,26 +151,8 @@ def become_nobody(user: int | None) -> None:
     # After the change of user, which resets both.
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL.value)
     prctl(PR_SET_DUMPABLE, 0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
     # What has no handler does not reach a process 1.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def preload(tree: ast.Module) -> None:
-    """Import, once for all cases, what the source imports of the library and of the packages."""
-    packages = {name.partition(".")[0] for name in os.listdir(PACKAGES)}
-    known = (packages | sys.stdlib_module_names) - SIDE_EFFECTS
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for name in names:
-        if name.partition(".")[0] in known:
-            # Whoever imports it in vain is told so in its own traceback.
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
 
 
 def confine(setup: dict[str, Any], program: bytes) -> None:
@@ -193,7 +167,17 @@ def confine(setup: dict[str, Any], program: bytes) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(kind, (limit, limit))
-    steps = Program(len(program) // STEP_BYTES, program)
+    filter_calls(steps_of(program))
+
+
+def steps_of(program: bytes) -> Program:
+    """The filter as the kernel takes it."""
+    return Program(len(program) // STEP_BYTES, program)
+
+
+def filter_calls(steps: Program) -> None:
+    """Put this process under a filter of system calls, for good."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(steps))
 
 
@@ -209,42 +193,6 @@ def read_exactly(descriptor: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def as_score(returned: object) -> float:
-    """The float that grade() returned. Raises TypeError, ValueError or OverflowError for others."""
-    is_text = isinstance(returned, (str, bytes, bytearray))
-    if is_text or not hasattr(type(returned), "__float__") or getattr(returned, "ndim", False):
-        raise TypeError(f"grade() must return a number, not {type(returned).__name__}")
-    value = float(returned)  # type: ignore[arg-type]
-    if not math.isfinite(value):
-        raise ValueError(f"grade() must return a finite number, not {value}")
-    return value
-
-
-def told(error: BaseException, length: int) -> bytes:
-    """The traceback as the grader's author would see it: without this file, its end if long."""
-    place = error.__traceback__
-    while place is not None and place.tb_frame.f_code.co_filename == __file__:
-        place = place.tb_next
-    text = "".join(traceback.format_exception(type(error), error, place))
-    text = text if len(text) <= length else f"…{text[1 - length :]}"
-    return text.encode(errors="backslashreplace")
-
-
-def call(code: types.CodeType, case: dict[str, Any], traceback_length: int) -> bytes:
-    """Run the source and its grade() on this case; what came of it, in the words of the channel."""
-    module = types.ModuleType("grader")
-    sys.modules["grader"] = module
-    try:
-        exec(code, module.__dict__)  # noqa: S102  what all of this is for
-        if not callable(grade := module.__dict__.get("grade")):
-            raise NameError("the source defines no function grade(sample, item)")
-        return SCORED + SCORE.pack(as_score(grade(case["sample"], case["item"])))
-    except MemoryError:
-        return NO_MEMORY
-    except BaseException as error:  # noqa: BLE001  SystemExit is no score either
-        return RAISED + told(error, traceback_length)
-
-
 def work(
     code: types.CodeType, setup: dict[str, Any], program: bytes, case_from: int, result_to: int
 ) -> NoReturn:
@@ -257,7 +205,7 @@ def work(
     write, leave = os.write, os._exit
     confine(setup, program)
     [length] = LENGTH.unpack(read_exactly(case_from, LENGTH.size))
-    result = call(code, json.loads(read_exactly(case_from, length)), setup["traceback_length"])
+    result = call(code, json.loads(read_exactly(case_from, length)), setup)
     # Not asked for before, so that it was nowhere to be found while the case's code ran.
     write(result_to, read_exactly(case_from, NONCE_BYTES) + result)
     leave(0)
@@ -292,12 +240,7 @@ def main() -> None:
     program = seccomp_program(os.uname().machine)
     become_nobody(setup["user"])
     sys.path.append(PACKAGES)
-    tree = ast.parse(setup["source"], FILE_NAME)
-    preload(tree)
-    code = compile(tree, FILE_NAME, "exec")
-    lines = [f"{line}\n" for line in setup["source"].split("\n")]
-    linecache.cache[FILE_NAME] = (len(setup["source"]), None, lines, FILE_NAME)
-    del tree
+    code = prepare(setup["source"])
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
@@ -323,7 +266,3 @@ def main() -> None:
             return
         status = end_all(child)
         control.send(REPORT.pack(status, scratch_state() == untouched))
-
-
-if __name__ == "__main__":
-    main()

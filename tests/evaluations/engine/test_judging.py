@@ -1,6 +1,7 @@
 """Runs whose criteria ask models, run code or compare embeddings, all at once."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from apps.accounts.models import Actor
 from apps.errors import Invalid
 from apps.evaluations.engine.tally import CALLS, Tally
 from apps.evaluations.models import Result, Run, Score
-from apps.evaluations.sandbox import find_runner
+from apps.evaluations.sandbox import choose, find_runner
 from apps.evaluations.services.endpoints import UnknownModel, add_endpoint
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Recorded, start_run
@@ -117,6 +118,27 @@ def test_code_grades_every_row_and_what_it_raises_fails_that_row_alone(actor: Ac
     assert (score.value, score.passed) == (0.0, False)
     assert "ZeroDivisionError" in score.error_message
     assert Result.objects.get(row_index=3).state == Result.State.FAILED
+
+
+def test_a_machine_without_a_sandbox_errs_that_criterion_alone_and_starts_no_further_run(
+    actor: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_runner() is None:
+        pytest.skip("no sandbox on this machine")
+    source = "def grade(sample, item): return 1"
+    criteria = [code(source), SAME]
+    evaluation = create_evaluation(actor, criteria=criteria, has_sample=True)
+    run = start_run(actor, evaluation, source=rows(3, right=3), target=Recorded())
+    monkeypatch.setattr(choose, "_choice", choose.Choice(tmp_path, wanted="none"))
+    run = worked(run)
+    with pytest.raises(Invalid, match="make sandbox") as refused:
+        start_run(actor, evaluation, source=rows(1, right=1), target=Recorded())
+    with pytest.raises(Invalid, match="install bubblewrap"):
+        create_evaluation(actor, criteria=[code(source)], has_sample=True)
+    assert refused.value.path == "criteria"
+    assert run.state == Run.State.COMPLETED
+    scores = {(score.criterion.kind, score.error_code) for score in Score.objects.all()}
+    assert scores == {("python", "sandbox_unavailable"), ("string_check", "")}
 
 
 def distance(model: str) -> NewCriterion:

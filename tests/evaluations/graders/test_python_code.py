@@ -6,12 +6,14 @@ from apps.evaluations import sandbox
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, Sample
 from apps.evaluations.graders.python_code import PythonCode
+from apps.evaluations.sandbox import choose
 
 SOURCE = "def grade(sample, item):\n    return float(item['score'])\n"
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path):
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose, "_choice", choose._choice)
     sandbox.configure(tmp_path, sandbox.Limits(seconds=1))
 
 
@@ -116,17 +118,15 @@ def test_an_item_without_a_sample_has_an_empty_one(build):
     assert marks(grader, 1)[0].passed
 
 
-def test_without_a_sandbox_it_is_refused_with_a_way_to_have_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    sandbox.configure(tmp_path)
+def test_without_a_sandbox_it_is_refused_with_a_way_to_have_one(tmp_path):
+    sandbox.configure(tmp_path, wanted="none")
     with pytest.raises(InvalidSetting, match="install bubblewrap") as refused:
         build_grader("python", {"source": SOURCE})
     assert refused.value.field == "type"
 
 
-def test_a_sandbox_that_is_gone_errs_every_item(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    sandbox.configure(tmp_path)
+def test_a_sandbox_that_is_gone_errs_every_item(tmp_path):
+    sandbox.configure(tmp_path, wanted="none")
     ran = marks(PythonCode(SOURCE), 1, 2)
     assert [mark.errored for mark in ran] == [True, True]
     assert {mark.error.code for mark in ran} == {"sandbox_unavailable"}

@@ -1,29 +1,26 @@
 """The runners that this machine can be trusted with; without any, what needs one is skipped."""
 
-import os
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap
+from apps.evaluations.sandbox.boxes import Boxes
+from tests.evaluations.sandbox.ways import WAYS
 
 LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)
+ATTACK_LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
+RIGHT = Ran("scored", 0.5)
 Run = Callable[..., list[Ran]]
 
 
-# Root offers the first only; it runs the attacks in the other too, which are about the namespace.
-WAYS = (
-    {"as root": True, "user namespace": False} if os.geteuid() == 0 else {"user namespace": False}
-)
-
-
 @pytest.fixture(scope="session", params=WAYS.values(), ids=WAYS)
-def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bubblewrap:
-    runner = Bubblewrap(tmp_path_factory.mktemp("slots"), as_root=request.param)
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Boxes:
+    runner = request.param(tmp_path_factory.mktemp("slots"))
     refusal = runner.probe()
     if refusal is not None:
         pytest.skip(f"no sandbox on this machine: {refusal.message}")
@@ -31,13 +28,32 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def run(runner: Bubblewrap) -> Run:
+def run(runner: Boxes) -> Run:
     """Runs a source whose grade() is given these items, under limits that are soon met."""
 
     def run(source: str, items: Sequence[dict[str, Any]], limits: Limits = LIMITS) -> list[Ran]:
         return runner.run(textwrap.dedent(source), [Case({}, item) for item in items], limits)
 
     return run
+
+
+@pytest.fixture
+def attack(run: Callable[..., list[Ran]]) -> Callable[..., Ran]:
+    """Runs the attack between two harmless cases, which must not notice; how the attack ended."""
+
+    def attack(body: str, seconds: float = 30, **item: object) -> Ran:
+        source = "import os, sys, time\ndef attack(sample, item):\n"
+        source += textwrap.indent(textwrap.dedent(body), "    ")
+        source += (
+            "\ndef grade(sample, item):\n"
+            "    return attack(sample, item) if item['attacks'] else 0.5\n"
+        )
+        items = [{"attacks": False}, {"attacks": True} | item, {"attacks": False}]
+        before, ran, after = run(source, items, replace(ATTACK_LIMITS, seconds=seconds))
+        assert (before, after) == (RIGHT, RIGHT)
+        return ran
+
+    return attack
 
 
 @pytest.fixture

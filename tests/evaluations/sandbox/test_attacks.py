@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,29 +17,11 @@ import psutil
 import pytest
 
 from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap
+from apps.evaluations.sandbox.boxes import Boxes
+from tests.evaluations.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
 RIGHT = Ran("scored", 0.5)
-
-
-@pytest.fixture
-def attack(run: Callable[..., list[Ran]]) -> Callable[..., Ran]:
-    """Runs the attack between two harmless cases, which must not notice; how the attack ended."""
-
-    def attack(body: str, seconds: float = 30, **item: object) -> Ran:
-        source = "import os, sys, time\ndef attack(sample, item):\n"
-        source += textwrap.indent(textwrap.dedent(body), "    ")
-        source += (
-            "\ndef grade(sample, item):\n"
-            "    return attack(sample, item) if item['attacks'] else 0.5\n"
-        )
-        items = [{"attacks": False}, {"attacks": True} | item, {"attacks": False}]
-        before, ran, after = run(source, items, replace(LIMITS, seconds=seconds))
-        assert (before, after) == (RIGHT, RIGHT)
-        return ran
-
-    return attack
 
 
 # --- what may not be read ---------------------------------------------------------------------
@@ -98,6 +79,7 @@ def test_nothing_of_the_environment_is_seen(attack, monkeypatch):
     assert attack("return 'secret of' in str(os.environ)") == Ran("scored", 0.0)
 
 
+@natively
 def test_another_item_of_the_batch_is_not_in_reach(run):
     source = """
         import gc, os, tempfile
@@ -115,6 +97,7 @@ def test_another_item_of_the_batch_is_not_in_reach(run):
     assert run(source, items) == [Ran("scored", 0.0)] * 6
 
 
+@natively
 def test_a_mark_left_on_the_scratch_folder_is_gone_for_the_next(run):
     source = """
         import os
@@ -129,6 +112,7 @@ def test_a_mark_left_on_the_scratch_folder_is_gone_for_the_next(run):
     assert run(source, [{}] * 3) == [Ran("scored", 0.0)] * 3
 
 
+@natively
 def test_the_memory_of_the_driver_is_closed(attack):
     body = """
         import ctypes
@@ -165,6 +149,7 @@ def test_no_name_is_resolved(attack):
     assert attack("import socket\nsocket.gethostbyname('localhost.')\nreturn 1").end == "raised"
 
 
+@natively
 def test_no_namespace_is_left_for_another(attack):
     body = """
         import ctypes
@@ -174,6 +159,7 @@ def test_no_namespace_is_left_for_another(attack):
     assert attack(body) == Ran("scored", -1.0)
 
 
+@natively
 def test_no_privilege_is_regained(attack):
     body = """
         for change in (os.setuid, os.setgid):
@@ -215,6 +201,7 @@ def test_who_ignores_every_signal_ends_at_the_time_limit(attack):
     assert "Time limit" in attack(body, seconds=2).text
 
 
+@natively
 @pytest.mark.parametrize(
     "body",
     [
@@ -230,10 +217,12 @@ def test_a_memory_bomb_ends_at_the_memory_limit(attack, body):
     assert "Memory limit: 512 MiB." in ran.text or "Cannot allocate memory" in ran.text
 
 
+@natively
 def test_a_fork_bomb_makes_not_one_process(attack):
     assert "PermissionError" in attack("while True: os.fork()").text
 
 
+@natively
 def test_a_fork_bomb_that_catches_its_errors_is_alone(attack):
     body = """
         while True:
@@ -245,6 +234,7 @@ def test_a_fork_bomb_that_catches_its_errors_is_alone(attack):
     assert "Time limit" in attack(body, seconds=2).text
 
 
+@natively
 def test_a_thread_bomb_meets_its_limit(attack, runner):
     body = """
         import threading
@@ -271,6 +261,7 @@ def test_a_flood_of_output_goes_nowhere(attack, descriptor):
     assert attack(body, to=descriptor) == Ran("scored", 0.75)
 
 
+@natively
 def test_a_flood_on_every_descriptor_is_no_score(attack):
     body = """
         while True:
@@ -297,6 +288,7 @@ def test_no_file_grows_over_its_limit(attack):
     assert "OSError" in ran.text
 
 
+@natively
 def test_many_files_do_not_pass_the_limit_of_the_disk(attack):
     body = """
         for number in range(64):
@@ -331,6 +323,7 @@ def test_nothing_is_written_outside_the_scratch_folder(attack):
     assert attack(body) == Ran("scored", 0.25)
 
 
+@natively
 def test_no_node_of_the_host_is_changed(attack, runner):
     if not runner.as_root and os.geteuid() == 0:
         pytest.skip("root's graders never run so: they would own the devices")
@@ -366,11 +359,13 @@ def test_sys_exit_is_an_exception_like_others(attack):
     assert "SystemExit: 0" in ran.text
 
 
+@natively
 def test_a_crash_is_no_score(attack):
     ran = attack("import ctypes\nctypes.string_at(0)")
     assert ran == Ran("lost", text="The grader's process was ended by SIGSEGV.")
 
 
+@natively
 def test_killing_the_driver_and_all_others_changes_nothing(attack):
     body = """
         import signal
@@ -385,6 +380,7 @@ def test_killing_the_driver_and_all_others_changes_nothing(attack):
     assert attack(body) == Ran("scored", 0.75)
 
 
+@natively
 def test_the_limits_of_the_driver_are_not_changed(attack):
     body = """
         import resource
@@ -393,6 +389,7 @@ def test_the_limits_of_the_driver_are_not_changed(attack):
     assert "PermissionError" in attack(body).text
 
 
+@natively
 @pytest.mark.parametrize("ending", ["os._exit(0)", "return 1.0", "time.sleep(60)"])
 def test_a_forged_result_on_any_descriptor_is_no_score(run, ending):
     source = """
@@ -413,10 +410,12 @@ def test_a_forged_result_on_any_descriptor_is_no_score(run, ending):
     assert [one.end for one in ran] == ["lost", "scored"] * len(guesses)
 
 
+@natively
 def test_a_closed_channel_is_no_score(attack):
     assert attack("os.closerange(0, 64)\nreturn 1.0").end == "lost"
 
 
+@natively
 def test_a_thread_left_running_does_not_speak_for_grade(attack):
     body = """
         import threading
@@ -434,6 +433,7 @@ def test_a_thread_left_running_does_not_speak_for_grade(attack):
     assert attack(body).end == "lost"
 
 
+@natively
 def test_a_silent_thread_ends_with_its_process(attack):
     body = """
         import threading
@@ -443,12 +443,13 @@ def test_a_silent_thread_ends_with_its_process(attack):
     assert attack(body) == Ran("scored", 0.75)
 
 
+@natively
 def test_what_is_patched_in_one_process_stays_there(attack):
     body = """
         import builtins, json, math, struct
-        driver = sys.modules["__main__"]
-        driver.as_score = lambda returned: 1.0
-        driver.call = driver.told = driver.end_all = None
+        driver, grading = sys.modules["sandbox.driver"], sys.modules["sandbox.grading"]
+        grading.as_score = lambda returned: 1.0
+        grading.call = grading.told = driver.call = driver.end_all = None
         json.loads = struct.Struct = math.isfinite = os.listdir = None
         builtins.float = lambda value: 1.0
         return 0.0
@@ -472,9 +473,13 @@ def test_no_exit_handler_or_finaliser_changes_the_score(attack):
 # --- what may not stay ------------------------------------------------------------------------
 
 
+STARTS = ("from sandbox.driver import main", "sandbox.webassembly.host import main")
+
+
 def sandboxes() -> list[psutil.Process]:
     every = psutil.process_iter(["cmdline"])
-    return [one for one in every if "/driver.py" in (one.info["cmdline"] or ())]
+    words = [(one, " ".join(one.info["cmdline"] or ())) for one in every]
+    return [one for one, said in words if any(start in said for start in STARTS)]
 
 
 def wait_until_gone(known: set[int]) -> None:
@@ -492,13 +497,13 @@ def test_no_process_is_left_behind(attack):
     wait_until_gone(known)
 
 
-def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Bubblewrap):
+def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
     known = {one.pid for one in sandboxes()}
     program = (
-        "from pathlib import Path\n"
         "from apps.evaluations.sandbox import Case, Limits\n"
-        "from apps.evaluations.sandbox.bubblewrap import Bubblewrap\n"
-        f"runner = Bubblewrap(Path({str(runner.folder)!r}), as_root={runner.as_root})\n"
+        f"from {type(runner).__module__} import {type(runner).__name__}\n"
+        "from pathlib import PosixPath\n"
+        f"runner = {runner!r}\n"
         "runner.run('def grade(s, i):\\n  while True: pass', [Case({}, {})], Limits(120))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3]) as worker:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.evaluations import sandbox
-from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap, Talk
+from apps.evaluations.sandbox import Case, Limits, Ran, choose
+from apps.evaluations.sandbox.boxes import Talk
+from apps.evaluations.sandbox.bubblewrap import Bubblewrap
 from apps.evaluations.sandbox.driver import CALLS, seccomp_program
 from apps.evaluations.sandbox.slots import Slot
 
@@ -116,9 +117,10 @@ def test_the_packages_it_names_can_be_imported(run, runner):
     assert math.isclose(ran.value, 1.0)
 
 
-def test_a_package_that_is_not_offered_is_not_found(run):
+def test_a_package_that_is_not_offered_is_told_what_there_is(run, runner):
     [ran] = run("import django\ndef grade(sample, item): return 1", [{}])
     assert "ModuleNotFoundError" in ran.text
+    assert f"The {runner.name} sandbox has Python's standard library and numpy" in ran.text
 
 
 def test_an_item_larger_than_a_pipe_arrives_whole(run):
@@ -146,12 +148,46 @@ def test_a_sandbox_that_does_not_start_leaves_every_case_unjudged(tmp_path, monk
     assert "it cannot be" in refusal.message
 
 
-def test_without_bubblewrap_there_is_no_runner_and_a_way_to_have_one(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def _own_choice(monkeypatch):
+    monkeypatch.setattr(choose, "_choice", choose._choice)
+
+
+@pytest.fixture
+def bare_machine(tmp_path, monkeypatch):
+    """A machine without bubblewrap and without the WebAssembly runner's machine code."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    sandbox.configure(tmp_path)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+
+
+@pytest.mark.usefixtures("bare_machine")
+@pytest.mark.parametrize("wanted", ["auto", "bubblewrap", "wasm", "none"])
+def test_without_a_runner_both_ways_to_have_one_are_told(tmp_path, wanted):
+    sandbox.configure(tmp_path, wanted=wanted)
     assert sandbox.find_runner() is None
-    assert "install bubblewrap" in sandbox.why_none()
-    assert "bubblewrap is not installed" in sandbox.why_none()
+    why = sandbox.why_none()
+    assert "install bubblewrap" in why
+    assert "`make sandbox`" in why
+    assert ("bubblewrap is not installed" in why) == (wanted in {"auto", "bubblewrap"})
+    assert ("the WebAssembly runner is" in why) == (wanted in {"auto", "wasm"})
+    assert ("SANDBOX is none" in why) == (wanted == "none")
+
+
+def test_the_runner_that_is_asked_for_is_taken(runner, tmp_path):
+    sandbox.configure(tmp_path, wanted=runner.name)
+    found = sandbox.find_runner()
+    assert found is not None
+    assert found.name == runner.name
+
+
+def test_a_sandbox_of_another_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="auto, bubblewrap, wasm, none"):
+        sandbox.configure(tmp_path, wanted="docker")
+
+
+def test_a_memory_that_no_interpreter_starts_in_is_refused():
+    with pytest.raises(ValueError, match="at least"):
+        Limits(memory_bytes=1 << 20)
 
 
 def test_limits_outside_what_the_contract_allows_are_refused():
