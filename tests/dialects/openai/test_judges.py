@@ -1,0 +1,147 @@
+"""Judges that answer anything but a verdict: errored with the reason, and the run goes on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, run_body, work
+from tests.factories import make_endpoint
+from tests.model_server import ModelServer, running
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SERVER, REFUSAL, PARSE = (
+    "model_grader_server_error",
+    "model_grader_refusal_error",
+    "model_grader_parse_error",
+)
+ROWS = [{"item": {"answer": f"billing {number}", "label": "billing 0"}} for number in range(3)]
+INPUT = [{"role": "user", "content": "Judge {{ item.answer }}"}]
+
+# What a judge answers -> the code of the error and a word of its message.
+NO_VERDICT = {
+    "answer:It is good, I should say.": (PARSE, "It is good"),
+    "empty": (PARSE, "empty"),
+    "null": (PARSE, "empty"),
+    'answer:{"steps": [], "result": "good"': (PARSE, "no JSON"),
+    'answer:["good"]': (PARSE, "no object"),
+    'answer:{"steps": []}': (PARSE, "no result"),
+    'answer:{"result": NaN}': (PARSE, "no JSON"),
+    'answer:{"result": 1e400}': (PARSE, "no JSON"),
+    "refusal": (REFUSAL, "I cannot help with that."),
+    "fail-500": (SERVER, "500"),
+    "fail-401": (SERVER, "401"),
+    "fail-400": (SERVER, "400"),
+    "garbage": (SERVER, "not JSON"),
+    "no-choices": (SERVER, "no choice"),
+}
+NO_LABEL = {
+    'answer:{"result": "perhaps"}': (PARSE, "perhaps"),
+    'answer:{"result": "Good"}': (PARSE, "Good"),
+    'answer:{"result": 1}': (PARSE, "1"),
+    'answer:{"result": null}': (PARSE, "null"),
+}
+# contract: openai section 13.5: clamped to the range, which is 1 to 7 here; no number counts as 0.
+SCORES = {
+    'answer:{"result": 4}': 4.0,
+    'answer:{"result": 7.5}': 7.0,
+    'answer:{"result": 1e300}': 7.0,
+    'answer:{"result": -3}': 1.0,
+    'answer:{"result": 0}': 1.0,
+    'answer:{"result": "6"}': 1.0,
+    'answer:{"result": "good"}': 1.0,
+    'answer:{"result": true}': 1.0,
+    'answer:{"result": null}': 1.0,
+    'answer:```json\n{"result": 6}\n```': 6.0,
+}
+
+
+def label_model(model: str) -> dict[str, Any]:
+    labels = {"labels": ["good", "bad"], "passing_labels": ["good"]}
+    return {"type": "label_model", "name": model, "model": model, "input": INPUT, **labels}
+
+
+def score_model(model: str) -> dict[str, Any]:
+    kept = {"type": "score_model", "name": model, "model": model, "input": INPUT}
+    return {**kept, "range": [1, 7], "pass_threshold": 4}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ModelServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def caller(server: ModelServer) -> Caller:
+    server.reset()
+    caller = Caller()
+    make_endpoint(caller.actor, server.base_url, models=[*{*NO_VERDICT, *NO_LABEL, *SCORES}])
+    return caller
+
+
+def judged(caller: Caller, criteria: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
+    """The finished run of an eval with these criteria, and its items."""
+    made = caller.new_eval(testing_criteria=criteria)
+    run = caller.new_run(made["id"], run_body(ROWS))
+    work()
+    where = f"/evals/{made['id']}/runs/{run['id']}"
+    _, shown = caller.get(where)
+    assert shown["status"] == "completed"
+    _, listed = caller.get(f"{where}/output_items")
+    return shown, listed["data"]
+
+
+def calls_of(run: Any) -> dict[str, int]:
+    return {one["model_name"]: one["invocation_count"] for one in run["per_model_usage"]}
+
+
+def test_a_judge_without_a_verdict_is_errored_by_the_reason(
+    caller: Caller, server: ModelServer
+) -> None:
+    expected = [*NO_VERDICT.values(), *NO_VERDICT.values(), *NO_LABEL.values()]
+    judges = [
+        *map(score_model, NO_VERDICT),
+        *map(label_model, NO_VERDICT),
+        *map(label_model, NO_LABEL),
+    ]
+    run, items = judged(caller, [*judges, STRING_CHECK])
+    assert run["result_counts"] == {"total": 3, "errored": 3, "failed": 0, "passed": 0}
+    *lines, plain = run["per_testing_criteria_results"]
+    assert [(line["passed"], line["failed"], line["errored"]) for line in lines] == [
+        (0, 0, 3)
+    ] * len(judges)
+    assert (plain["passed"], plain["failed"], plain["errored"]) == (1, 2, 0)
+    assert calls_of(run) == server.counts()["models"]
+    for item in items:
+        assert item["status"] == "error"
+        *verdicts, same = item["results"]
+        for judge, (code, word), verdict in zip(judges, expected, verdicts, strict=True):
+            told = (judge["type"], judge["model"], verdict)
+            assert (verdict["score"], verdict["passed"]) == (0.0, False), told
+            assert verdict["error"]["code"] == code, told
+            assert word in verdict["error"]["message"], told
+            assert verdict["sample"]["input"] == [
+                {"role": "user", "content": f"Judge {item['datasource_item']['answer']}"},
+                *verdict["sample"]["input"][1:],  # what a judge without JSON mode is told besides
+            ]
+        assert "error" not in same
+        assert same["passed"] is (item["datasource_item_id"] == 0)
+
+
+def test_a_number_outside_the_range_is_clamped_and_no_number_is_zero(
+    caller: Caller, server: ModelServer
+) -> None:
+    run, items = judged(caller, [*map(score_model, SCORES)])
+    assert run["result_counts"] == {"total": 3, "errored": 0, "failed": 3, "passed": 0}
+    assert calls_of(run) == server.counts()["models"] == dict.fromkeys(SCORES, 3)
+    for item in items:
+        assert item["status"] == "fail"
+        told = {
+            model: (verdict["score"], verdict["passed"])
+            for model, verdict in zip(SCORES, item["results"], strict=True)
+        }
+        assert told == {model: (score, score >= 4) for model, score in SCORES.items()}
+    lines = run["per_testing_criteria_results"]
+    assert [line["passed"] for line in lines] == [3 * (score >= 4) for score in SCORES.values()]
