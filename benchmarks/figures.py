@@ -7,11 +7,11 @@ import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-from django.utils import timezone
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("work", "ours", "reference", "ratio", "wanted", "reached")
@@ -144,7 +144,7 @@ def machine() -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.platform(),
         "Python": platform.python_version(),
-        "date": f"{timezone.now():%Y-%m-%d %H:%M} UTC",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _git("describe", "--always", "--dirty=, with changes") or "unknown",
     }
 

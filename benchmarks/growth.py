@@ -37,6 +37,16 @@ def figures(passages: Sequence[Passage]) -> list[Figure]:
                 ratio_at_least=1 / 1.3 if is_last else None,
             )
         )
+    found += [
+        Figure(
+            f"growth: processor time a row, {passage.rows:,} rows",
+            passage.graded_processor_seconds / passage.rows * 1000,
+            "ms",
+            base.graded_processor_seconds / base.rows * 1000,
+            f"{base.rows:,} rows",
+        )
+        for passage in passages
+    ]
     for passage in passages:
         kind, most = max(passage.memory.items(), key=lambda item: item[1])
         found.append(
@@ -63,6 +73,15 @@ def figures(passages: Sequence[Passage]) -> list[Figure]:
     ]
     found.append(
         Figure(
+            f"growth: processor time of a page of {last.rows:,} rows",
+            last.page_processor_seconds * 1000,
+            "ms",
+            base.page_processor_seconds * 1000,
+            f"{base.rows:,} rows",
+        )
+    )
+    found.append(
+        Figure(
             f"growth: upload and run creation, {last.rows:,} rows",
             last.ingested_a_second,
             "rows/s",
@@ -85,7 +104,8 @@ def main() -> None:
             write_rows(path, size)
             passages.append(pass_through(platform, path, size, options.pages))
             print(
-                f"{size:>9,} rows: {passages[-1].graded_seconds:.1f} s graded, "
+                f"{size:>9,} rows: {passages[-1].graded_seconds:.1f} s graded "
+                f"({passages[-1].graded_processor_seconds:.1f} s of the processor), "
                 + ", ".join(f"{kind} {mb:.0f} MB" for kind, mb in passages[-1].memory.items()),
                 flush=True,
             )

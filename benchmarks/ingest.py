@@ -43,12 +43,17 @@ for index in {indexes!r}:
 
 @dataclass(frozen=True)
 class Passage:
-    """What it took to bring rows in, grade and read them. page_seconds: by place, one a page."""
+    """What it took to bring rows in, grade and read them.
+
+    page_seconds: by place, one a page. The processor's are those of the whole process tree.
+    """
 
     rows: int
     upload_seconds: float
     create_seconds: float
     graded_seconds: float
+    graded_processor_seconds: float
+    page_processor_seconds: float
     page_seconds: Mapping[str, Sequence[float]]
     memory: Mapping[str, float]
 
@@ -87,15 +92,18 @@ def pass_through(platform: Platform, path: Path, count: int, pages: int) -> Pass
         uploaded = time.perf_counter()
         source = {"type": "file_id", "id": file_id}
         run = platform.start_run(eval_id, {"type": "jsonl", "source": source})
-        created = time.perf_counter()
+        created, used = time.perf_counter(), platform.processor_seconds()
         run = platform.wait_for(run, count, POLL_SECONDS)
         graded = time.perf_counter()
-        page_seconds = read_pages(platform, run, count, pages)
+        graded_processor_seconds = platform.processor_seconds() - used
+        page_seconds, page_processor_seconds = read_pages(platform, run, count, pages)
     return Passage(
         rows=count,
         upload_seconds=uploaded - began,
         create_seconds=created - uploaded,
         graded_seconds=graded - uploaded,
+        graded_processor_seconds=graded_processor_seconds,
+        page_processor_seconds=page_processor_seconds,
         page_seconds=page_seconds,
         memory=watch.peaks,
     )
@@ -103,14 +111,16 @@ def pass_through(platform: Platform, path: Path, count: int, pages: int) -> Pass
 
 def read_pages(
     platform: Platform, run: Mapping[str, Any], count: int, pages: int
-) -> dict[str, list[float]]:
-    """Seconds a page at the three places: onwards from each, a page of each in turn."""
+) -> tuple[dict[str, list[float]], float]:
+    """Seconds a page at the three places, onwards from each in turn, and the processor's a page."""
     path = f"/evals/{run['eval_id']}/runs/{run['id']}/output_items?limit={PAGE_ROWS}"
     pages = max(1, min(pages, count // PAGE_ROWS // 3))
     # The page at each place begins behind this row.
     before = [count // 2 - 1, max(0, count - pages * PAGE_ROWS - 1)]
     code = FIND.format(run=run["id"], indexes=before)
     afters = ["", *platform.served.manage("shell", "-v", "0", "-c", code).split()]
+    platform.reconnect()
+    used = platform.processor_seconds()
     seconds: dict[str, list[float]] = {place: [] for place in PLACES}
     for _ in range(pages):
         for number, place in enumerate(PLACES):
@@ -119,7 +129,7 @@ def read_pages(
             page = platform.get_raw(path + after)
             seconds[place].append(time.perf_counter() - began)
             afters[number] = orjson.loads(page)["last_id"]
-    return seconds
+    return seconds, (platform.processor_seconds() - used) / (pages * len(PLACES))
 
 
 @dataclass(frozen=True)
@@ -205,6 +215,11 @@ def figures(passage: Passage, bare: Bare) -> list[Figure]:
             "bare loop",
             at_least=2_500,
         ),
+        Figure(
+            f"C: processor time a row graded, {of}, whole process tree",
+            passage.graded_processor_seconds / passage.rows * 1000,
+            "ms",
+        ),
     ]
     found += [
         Figure(
@@ -217,6 +232,13 @@ def figures(passage: Passage, bare: Bare) -> list[Figure]:
         )
         for place in PLACES
     ]
+    found.append(
+        Figure(
+            f"C: processor time of a page of {of}, whole process tree",
+            passage.page_processor_seconds * 1000,
+            "ms",
+        )
+    )
     start, *others = (passage.page_milliseconds(place) for place in PLACES)
     found.append(
         Figure(

@@ -73,6 +73,8 @@ class Platform:
         ).encode()
         closing = f"\r\n--{BOUNDARY}--\r\n".encode()
 
+        self.reconnect()
+
         def pieces() -> Iterator[bytes]:
             yield opening
             with path.open("rb") as file:
@@ -92,6 +94,10 @@ class Platform:
                 },
             )
         )["id"]
+
+    def reconnect(self) -> None:
+        """Have the next request open a connection anew: the server closes one that is idle."""
+        self._kept.close()
 
     def get_raw(self, path: str) -> bytes:
         """The body of an answer, over a connection that is kept."""
