@@ -182,7 +182,7 @@ def read_items(run: Run, results: Iterable[Result]) -> list[Item]:
     """Results with their rows and scores: four queries for a page that lies in one shard."""
     results = list(results)
     # By hand, not by prefetching and joins, which take twice the time of a page of results.
-    criteria = Criterion.objects.filter(evaluation=run.evaluation_id).in_bulk()
+    criteria = Criterion.objects.filter(evaluation=run.evaluation_id).order_by().in_bulk()
     scores: dict[UUID, list[Score]] = {result.pk: [] for result in results}
     for score in Score.objects.filter(result__in=scores).order_by():
         score.criterion = criteria[score.criterion_id]
