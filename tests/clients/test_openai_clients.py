@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import Platform
-from tests.served import ROOT
+from tests.served import ROOT, free_port
 
 HERE = Path(__file__).parent
 # Made by `make clients`.
@@ -17,9 +17,9 @@ OLD_PYTHON = ROOT / ".venv" / "clients" / "openai-1x" / "bin" / "python"
 NODE_MODULES = ROOT / ".venv" / "clients" / "node" / "node_modules"
 
 
-def go(command: list[str], platform: Platform, **environment: str) -> str:
+def go(command: list[str], platform: Platform, *, key: str = "", **environment: str) -> str:
     done = subprocess.run(
-        [*command, platform.openai_url, platform.key, "echo-model"],
+        [*command, platform.openai_url, key or platform.key, "echo-model"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -49,5 +49,14 @@ def test_the_node_client_goes_the_whole_way(platform: Platform) -> None:
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     skip_unless(NODE_MODULES.exists(), "the openai client for Node")
+    account, port = ("--account", "node"), free_port()
+    manage = platform.served.manage
+    key = manage("create_api_key", *account).strip()
+    manage(
+        *("add_endpoint", *account, "--base-url", platform.models.base_url, "--allow-private"),
+        *("echo-model", "slow:30"),
+    )
+    url = ("--url", f"http://127.0.0.1:{port}/", "--allow-private")
+    hook = {"HOOK_PORT": str(port), "HOOK_SECRET": manage("add_webhook", *account, *url).strip()}
     script = ["node", str(HERE / "journey.cjs")]
-    assert "for Node" in go(script, platform, NODE_PATH=str(NODE_MODULES))
+    assert "for Node" in go(script, platform, key=key, NODE_PATH=str(NODE_MODULES), **hook)

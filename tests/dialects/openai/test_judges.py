@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, run_body, work
+from tests.dialects.openai.caller import STRING_CHECK, Caller, run_body, work
 from tests.factories import make_endpoint
 from tests.model_server import ModelServer, running
 
