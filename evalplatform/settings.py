@@ -87,6 +87,20 @@ TEMPLATES = [
     },
 ]
 
+# --- the engine: durations in seconds, shortened by tests -------------------------------------
+
+ENGINE_LEASE_SECONDS = env.seconds("ENGINE_LEASE_SECONDS", 20)
+ENGINE_RENEW_SECONDS = env.seconds("ENGINE_RENEW_SECONDS", 5)
+ENGINE_SLICE_SECONDS = env.seconds("ENGINE_SLICE_SECONDS", 120)
+ENGINE_FLUSH_SECONDS = env.seconds("ENGINE_FLUSH_SECONDS", 0.25)
+ENGINE_LOOK_SECONDS = env.seconds("ENGINE_LOOK_SECONDS", 0.5)  # for cancellation and new work
+ENGINE_LINGER_SECONDS = env.seconds("ENGINE_LINGER_SECONDS", 1)  # an idle task stays this long
+ENGINE_DRAIN_SECONDS = env.seconds("ENGINE_DRAIN_SECONDS", 8)  # after SIGTERM
+ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
+ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
+ENGINE_CALL_SECONDS = env.seconds("ENGINE_CALL_SECONDS", 120)  # then a model call is cut
+ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
+
 # --- databases -------------------------------------------------------------------------------
 
 DATABASES = {
@@ -112,9 +126,31 @@ else:
     DATABASE["CONN_MAX_AGE"] = 0
     DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
 DATABASE["CONN_HEALTH_CHECKS"] = True  # a restarted database must not cost a request
+if DATABASE["ENGINE"] == "django.db.backends.postgresql":
+    # Both ends must see that a wire is cut, within a lease: ours would wait for an answer, theirs
+    # keep the locks of a machine that is gone, each for hours.
+    noticing: dict[str, object] = {
+        "tcp_user_timeout": 15_000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "connect_timeout": 10,
+    }
+    theirs: dict[str, object] = {
+        "tcp_user_timeout": "15s",
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+    }
+    if ROLE == "cluster":  # nothing of the engine's rests within a transaction, unless it is frozen
+        theirs["idle_in_transaction_session_timeout"] = int(1000 * ENGINE_LEASE_SECONDS)
+    noticing["options"] = " ".join(f"-c {name}={value}" for name, value in theirs.items())
+    DATABASE["OPTIONS"] = noticing | DATABASE.get("OPTIONS", {})
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.text("REDIS_URL")
+# A queue behind a cut wire must not be waited for; those who listen do for a second at a time.
+REDIS_PATIENCE = "socket_timeout=10&socket_connect_timeout=5&socket_keepalive=true"
 
 # --- the queue -------------------------------------------------------------------------------
 
@@ -138,22 +174,9 @@ Q_CLUSTER = {
     "log_level": env.text("LOG_LEVEL", "INFO"),
 }
 if REDIS_URL:
-    Q_CLUSTER["redis"] = REDIS_URL
+    Q_CLUSTER["redis"] = f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{REDIS_PATIENCE}"
 else:
     Q_CLUSTER["orm"] = "default"
-
-# --- the engine: durations in seconds, shortened by tests -------------------------------------
-
-ENGINE_LEASE_SECONDS = env.seconds("ENGINE_LEASE_SECONDS", 20)
-ENGINE_RENEW_SECONDS = env.seconds("ENGINE_RENEW_SECONDS", 5)
-ENGINE_SLICE_SECONDS = env.seconds("ENGINE_SLICE_SECONDS", 120)
-ENGINE_FLUSH_SECONDS = env.seconds("ENGINE_FLUSH_SECONDS", 0.25)
-ENGINE_LOOK_SECONDS = env.seconds("ENGINE_LOOK_SECONDS", 0.5)  # for cancellation and new work
-ENGINE_LINGER_SECONDS = env.seconds("ENGINE_LINGER_SECONDS", 1)  # an idle task stays this long
-ENGINE_DRAIN_SECONDS = env.seconds("ENGINE_DRAIN_SECONDS", 8)  # after SIGTERM
-ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
-ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
-ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 
 # --- graders written in Python -----------------------------------------------------------------
 

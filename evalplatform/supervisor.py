@@ -26,6 +26,7 @@ HEALTHY_SECONDS = 30.0  # running this long, a service is forgiven its earlier d
 FIRST_DELAY_SECONDS = 0.5
 LAST_DELAY_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+LONGEST_PATIENCE = 8  # times as long as usual, with a cluster that looks stuck
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,8 @@ class Supervisor:
     ready: asked until it is true, then `announce` is called, once.
     sweep, is_stuck: called every `sweep_seconds` from a thread. They may raise: a database that
     is away must not end the supervisor. When `is_stuck` has been true for `stuck_seconds` while
-    the last of the services, the cluster, ran, the cluster is replaced.
+    the last of the services, the cluster, ran, the cluster is replaced; where that did not help,
+    the next has twice as long, lest a slow machine never have one that has started.
     """
 
     def __init__(
@@ -210,6 +212,7 @@ class Supervisor:
     def _keep_sweeping(self) -> None:
         cluster = self.services[-1]
         stuck_since = None
+        patience = self.stuck_seconds
         over = False
         while not over:
             try:
@@ -217,11 +220,13 @@ class Supervisor:
                 now = time.monotonic()
                 stuck_since = (stuck_since or now) if self.is_stuck() else None
                 self.sweep()
-                if stuck_since is not None:
-                    stuck_seconds = min(now - stuck_since, cluster.running_seconds)
-                    if stuck_seconds > self.stuck_seconds:
-                        log.warning("The %s looks stuck", cluster.name)
-                        cluster.doubt()
+                if stuck_since is None:
+                    patience = self.stuck_seconds
+                elif min(now - stuck_since, cluster.running_seconds) > patience:
+                    log.warning("The %s looks stuck for %.1f s", cluster.name, patience)
+                    cluster.doubt()
+                    stuck_since = now
+                    patience = min(2 * patience, LONGEST_PATIENCE * self.stuck_seconds)
             except Exception:
                 log.exception("The sweep failed and is tried again")
                 stuck_since = None

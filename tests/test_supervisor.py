@@ -118,6 +118,13 @@ def test_a_stuck_service_is_replaced(supervise):
     assert "looks stuck" in command.log
 
 
+def test_a_service_that_stays_stuck_has_more_and_more_time(supervise):
+    command = supervise(POLITE, "stuck")
+    wait_until(lambda: len(pids(command)) >= 4, 15, "the fourth start")
+    waited = re.findall(r"looks stuck for (\S+) s", command.log)
+    assert waited[:3] == ["0.5", "1.0", "2.0"]
+
+
 def test_a_sweep_that_fails_is_tried_again(supervise):
     command = supervise(POLITE, "sweep-fails")
     wait_until(lambda: command.log.count("swept") > 2, 5, "the third sweep")

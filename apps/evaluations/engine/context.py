@@ -6,10 +6,20 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
 from apps.errors import Invalid
-from apps.evaluations.clients import BUILT_IN, ChatClient, Client, Majority, Preset, Unlimited
+from apps.evaluations.clients import (
+    BUILT_IN,
+    ChatClient,
+    Client,
+    Majority,
+    Patience,
+    Preset,
+    Unlimited,
+)
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
 from apps.evaluations.engine.slots import Lane, Turn
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
@@ -46,12 +56,14 @@ class Models:
     def open(
         self, lane_of: Callable[[UUID], Lane], turn: object, stopped: Callable[[], bool]
     ) -> None:
+        patience = Patience(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
             self._clients[pk] = ChatClient(
                 endpoint.base_url,
                 endpoint.api_key,
                 Turn(lane_of(pk), turn),
                 allow_private=endpoint.allow_private,
+                patience=patience,
                 stopped=stopped,
             )
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import transaction
 from django.db.models import Count, F, Sum
-from django.db.models.functions import Greatest
+from django.db.models.functions import Greatest, Now
 
 from apps.evaluations.engine.close import close_run, finish_run
 from apps.evaluations.engine.context import RunContext, Unworkable, open_context
@@ -378,7 +378,8 @@ class Desk:
         """Prolong these shards and the places at these endpoints. Runs in the keeper's thread.
 
         What the tables give us but is not at work was lost on its way here: its lease must run
-        out.
+        out. Places whose lease has run out may be granted to others by now and stay lost; what
+        the time is, is asked by the very statement, for this process may be frozen before it.
         """
         until = lease_end(database_now())
         with transaction.atomic():
@@ -388,7 +389,7 @@ class Desk:
             ours = list(locked.values_list("pk", flat=True))
             Shard.objects.filter(pk__in=ours).update(lease_until=until)
         places = EndpointSlot.objects.filter(worker=self.worker, endpoint__in=endpoints)
-        places.update(lease_until=until)
+        places.filter(lease_until__gte=Now()).update(lease_until=until)
         WorkerBeat.objects.update_or_create(
             worker=self.worker,
             defaults={"host": socket.gethostname(), "pid": os.getpid(), "seen_until": until},

@@ -43,6 +43,7 @@ YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
 TICK_SECONDS = 0.05  # the desk is asked no more often than this
 DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
 DRAIN_LOOK_SECONDS = 0.25
+LEASE_SHARE = 0.9  # of a lease's time; in the rest calls are cut, before others take their places
 
 # Set while an item has its answer: what its judges ask belongs to what has begun.
 _is_answered: ContextVar[bool] = ContextVar("_is_answered", default=False)
@@ -88,6 +89,7 @@ class Worker:
         self._beaten_at = self._began
         self._is_draining = False
         self._is_alone = False  # nothing may begin beside what is at work
+        self._was_cut_off = False
         self._is_left = threading.Event()
         self.is_more = False
 
@@ -115,6 +117,7 @@ class Worker:
         self._has_room = asyncio.Event()
         self._has_room.set()
         flusher = asyncio.create_task(self._flush_for_ever())
+        watcher = asyncio.create_task(self._watch_leases())
         idle_since = time.monotonic()
         try:
             while True:
@@ -136,6 +139,7 @@ class Worker:
             await self._drain()
         finally:
             flusher.cancel()
+            watcher.cancel()
             await self._in("writer", self._writer.store, self._take_buffer())
             await self._leave()
 
@@ -144,8 +148,23 @@ class Worker:
         return slice_is_over or is_called_off() or self._is_cut_off()
 
     def _is_cut_off(self) -> bool:
-        """The leases could not be prolonged for so long that others may have taken our work."""
-        return time.monotonic() - self._beaten_at > settings.ENGINE_LEASE_SECONDS
+        """The leases were not prolonged for so long that others may soon take work and places.
+
+        Once so, for ever: a process that was frozen must not go on where it was when it thaws.
+        """
+        if time.monotonic() > self._cut_off_at():
+            self._was_cut_off = True
+        return self._was_cut_off
+
+    def _cut_off_at(self) -> float:
+        return self._beaten_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
+
+    async def _watch_leases(self) -> None:
+        """Once cut off, cut all calls: their places may be somebody else's."""
+        while not self._is_cut_off():
+            await asyncio.sleep(max(TICK_SECONDS, self._cut_off_at() - time.monotonic()))
+        for active in list(self._active.values()):
+            self._drop(active)
 
     async def _sleep_until_woken(self) -> None:
         with suppress(TimeoutError):
@@ -336,7 +355,8 @@ class Worker:
                 await asyncio.sleep(settings.ENGINE_FLUSH_SECONDS / 50)
 
     def _keep_outcome(self, active: Active, outcome: Outcome) -> None:
-        if active.held.is_lost:
+        # What ends after a cut may have ended by it: a call too late for a process that was frozen.
+        if active.held.is_lost or self._is_cut_off():
             return
         self._buffer.append((active.held, outcome))
         active.left -= 1
@@ -426,6 +446,8 @@ class Worker:
             if time.monotonic() - self._began > last:
                 break
             began = time.monotonic()
+            if self._is_cut_off():
+                break
             try:
                 self._desk.beat(self._known(), list(self._lanes.copy()))
                 self._beaten_at = began

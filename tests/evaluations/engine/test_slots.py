@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from apps.evaluations.engine.desk import Desk
 from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.slots import (
     NOTHING,
@@ -96,6 +98,16 @@ def test_places_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_swe
     assert ask(endpoint, BERT, 10) == 10
     drop_expired(database_now())
     assert granted(endpoint) == {BERT: 10}
+
+
+@pytest.mark.django_db
+def test_a_beat_that_comes_too_late_does_not_take_places_back(endpoint):
+    ask(endpoint, ANNE, 10)
+    endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
+    assert ask(endpoint, BERT, 10) == 10
+    Desk(ANNE).beat([], [endpoint.pk])
+    alive = endpoint.slots.filter(lease_until__gte=database_now())
+    assert dict(alive.values_list("worker", "granted")) == {BERT: 10}
 
 
 @pytest.mark.django_db

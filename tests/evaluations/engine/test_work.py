@@ -416,6 +416,26 @@ def test_a_worker_that_is_called_off_sends_nothing_more_and_leaves_in_time(
     assert counts(run)[0] == Run.State.RUNNING
 
 
+def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
+    actor, endpoint, server, settings, monkeypatch
+):
+    """Others may take its places, so that what it has in flight would be too much."""
+    settings.ENGINE_LEASE_SECONDS = 1
+    settings.ENGINE_RENEW_SECONDS = 0.2
+    make_run(actor, source=8, target=ask("hang"))
+    with InBackground() as background:
+        wait_until(lambda: server.counts()["in_flight"] == 8)
+
+        def beat(self, held, endpoints):
+            raise OperationalError("gone away")
+
+        monkeypatch.setattr(desk_module.Desk, "beat", beat)
+        wait_until(lambda: server.counts()["in_flight"] == 0)
+        background.join(10)
+        assert background.is_more
+    assert not Result.objects.exists()
+
+
 def test_a_worker_without_a_place_does_not_hold_up_its_end(actor, endpoint, settings, small_shards):
     """Another worker has all places; this one waits for nothing when its slice is over."""
     settings.ENGINE_SLICE_SECONDS = 0.5
@@ -434,18 +454,18 @@ def test_a_worker_without_a_place_does_not_hold_up_its_end(actor, endpoint, sett
 
 
 def test_a_long_grading_does_not_lose_its_lease(actor, settings, monkeypatch):
-    settings.ENGINE_LEASE_SECONDS = 0.6
-    settings.ENGINE_RENEW_SECONDS = 0.15
+    settings.ENGINE_LEASE_SECONDS = 1.5
+    settings.ENGINE_RENEW_SECONDS = 0.2
 
     def mark(self, sample):
-        time.sleep(2)
+        time.sleep(3)
         return Mark(1.0, True)
 
     monkeypatch.setattr(StringCheck, "mark", mark)
     run = make_run(actor, source=1)
     with InBackground():
         wait_until(lambda: Shard.objects.filter(lease_token__isnull=False).exists())
-        for _ in range(15):
+        for _ in range(25):
             shard = Shard.objects.get()
             assert shard.finished_at or shard.lease_until > database_now()
             time.sleep(0.1)
