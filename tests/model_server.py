@@ -12,6 +12,8 @@ or use `running()`. The name of the model says how a request is answered:
     reset                  the connection is reset
     truncate               half an answer, then the connection ends
     endless                an answer that never ends
+    flood                  an answer of 200 MB
+    drip                   an answer of a byte a second
     garbage                200 and no JSON;  not-http: not even HTTP
     no-choices             200 and a completion without choices
     fail-STATUS            that status;  status-STATUS is the same
@@ -32,9 +34,11 @@ uncertain:HOW is as uncertain as above.
 
 A request with `stream` gets the usual answers word by word, as server-sent events.
 
-GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts, courses}: prompts by
-the last user message's text; courses are the statuses that each prompt (the first message, where it
-is empty) got in turn of each uncertain model. POST /reset forgets all but what is in flight.
+GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts, courses, harmed}:
+prompts and harmed by the last user message's text; courses are the statuses that each prompt (the
+first message, where it is empty) got in turn of each uncertain model. POST /reset forgets all but
+what is in flight. POST /mischief with {"how": NAME} has every request answered as if NAME were its
+model and counts it as harmed, until another with {"how": ""}.
 """
 
 import argparse
@@ -59,6 +63,7 @@ from typing import Any
 import orjson
 
 HEAD_MAX = 64 * 1024
+FLOOD_BYTES = 200_000_000
 STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
 UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:1"}
 REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}
@@ -72,6 +77,7 @@ class Behaviour:
     answer: str | None = None
     api_key: str | None = None
     count_prompts: bool = True
+    mischief: str = ""
 
 
 @dataclass
@@ -87,11 +93,12 @@ class Counts:
     flaky: Counter[tuple[str, str]] = field(default_factory=Counter)
     courses: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     uncertain: int = 0
+    harmed: Counter[str] = field(default_factory=Counter)
 
     def reset(self) -> None:
         self.total = self.answered = self.uncertain = 0
         self.max_in_flight = self.in_flight
-        for counter in (self.models, self.prompts, self.flaky, self.courses):
+        for counter in (self.models, self.prompts, self.flaky, self.courses, self.harmed):
             counter.clear()
 
     def turn_of_luck(self, model: str, prompt: str) -> str:
@@ -105,7 +112,10 @@ class Counts:
         return how
 
     def as_json(self) -> bytes:
-        names = ("total", "answered", "in_flight", "max_in_flight", "models", "prompts", "courses")
+        names = (
+            *("total", "answered", "in_flight", "max_in_flight"),
+            *("models", "prompts", "courses", "harmed"),
+        )
         return orjson.dumps({name: getattr(self, name) for name in names})
 
 
@@ -199,6 +209,9 @@ class Conversation(asyncio.Protocol):
             self.transport.write(response(200, orjson.dumps({"object": "list", "data": [model]})))
         elif route == b"GET /counts":
             self.transport.write(response(200, self.counts.as_json()))
+        elif route == b"POST /mischief":
+            self.behaviour.mischief = orjson.loads(body)["how"]
+            self.transport.write(response(200, b"{}"))
         elif route == b"POST /reset":
             self.counts.reset()
             self.transport.write(response(200, b"{}"))
@@ -217,6 +230,9 @@ class Conversation(asyncio.Protocol):
         prompt = text_of(users[-1]) if users else ""
         counts = self.counts
         self.note(model, prompt)
+        if self.behaviour.mischief:
+            model = self.behaviour.mischief
+            counts.harmed[prompt] += 1
         self.streams = bool(request.get("stream"))
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         key = self.behaviour.api_key
@@ -375,12 +391,22 @@ class Conversation(asyncio.Protocol):
 
     def run_on(self) -> None:
         self.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        self.keep_on()
+        self.keep_on(0.001, b"10000\r\n" + b" " * 0x10000 + b"\r\n")
 
-    def keep_on(self) -> None:
+    def flood(self) -> None:
+        self.answer(response(200, b"", length=FLOOD_BYTES))
+        self.keep_on(0.001, b" " * 0x10000, FLOOD_BYTES)
+
+    def drip(self) -> None:
+        self.transport.write(response(200, b"", length=FLOOD_BYTES))
+        self.keep_on(1, b" ")
+
+    def keep_on(self, pause: float, piece: bytes, left: int = sys.maxsize) -> None:
         if self.transport.get_write_buffer_size() == 0:
-            self.transport.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-        self.timer = self.loop.call_later(0.001, self.keep_on)
+            self.transport.write(piece[:left])
+            left -= len(piece)
+        if left > 0:
+            self.timer = self.loop.call_later(pause, self.keep_on, pause, piece, left)
 
 
 MISCHIEF: dict[str, Callable[[Conversation], None]] = {
@@ -388,6 +414,8 @@ MISCHIEF: dict[str, Callable[[Conversation], None]] = {
     "reset": Conversation.reset,
     "truncate": Conversation.truncate,
     "endless": Conversation.run_on,
+    "flood": Conversation.flood,
+    "drip": Conversation.drip,
     "garbage": lambda self: self.answer(response(200, b"<html>Hello</html>")),
     "not-http": lambda self: self.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     "no-choices": lambda self: self.answer(response(200, b'{"choices": []}')),
@@ -428,7 +456,14 @@ class ModelServer:
             return counts
 
     def reset(self) -> None:
-        request = urllib.request.Request(f"{self.url}/reset", data=b"", method="POST")
+        self._post("reset", b"")
+
+    def misbehave(self, how: str) -> None:
+        """Answer every request as if `how` were its model; with "" none any more."""
+        self._post("mischief", orjson.dumps({"how": how}))
+
+    def _post(self, path: str, body: bytes) -> None:
+        request = urllib.request.Request(f"{self.url}/{path}", data=body, method="POST")
         with urllib.request.urlopen(request, timeout=10):
             pass
 
@@ -443,7 +478,10 @@ class ModelServer:
 
 
 def start(*, port: int = 0, delay: float = 0.0, **options: str | bool) -> ModelServer:
-    """Start a server that ends with us, however we end; options: answer, api_key, totals_only."""
+    """Start a server that ends with us, however we end.
+
+    options: host, answer, api_key, totals_only.
+    """
     command = [sys.executable, str(Path(__file__).resolve()), "--until-stdin-ends"]
     command += ["--port", str(port), "--delay", str(delay)]
     for name, value in options.items():
@@ -468,12 +506,12 @@ def running(*, port: int = 0, delay: float = 0.0, **options: str | bool) -> Iter
         server.stop()
 
 
-async def serve(port: int, behaviour: Behaviour, *, until_stdin_ends: bool) -> None:
+async def serve(host: str, port: int, behaviour: Behaviour, *, until_stdin_ends: bool) -> None:
     loop = asyncio.get_running_loop()
     counts = Counts()
     ended = asyncio.Event()
     server = await loop.create_server(
-        lambda: Conversation(behaviour, counts), "127.0.0.1", port, backlog=1024
+        lambda: Conversation(behaviour, counts), host, port, backlog=1024
     )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
@@ -490,6 +528,7 @@ async def serve(port: int, behaviour: Behaviour, *, until_stdin_ends: bool) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--answer", help="what every answer says, instead of the prompt")
@@ -504,7 +543,10 @@ def main() -> None:
         count_prompts=not options.totals_only,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.port, behaviour, until_stdin_ends=options.until_stdin_ends))
+        serving = serve(
+            options.host, options.port, behaviour, until_stdin_ends=options.until_stdin_ends
+        )
+        asyncio.run(serving)
 
 
 if __name__ == "__main__":

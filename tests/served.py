@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -45,14 +45,20 @@ def wait_until(true: Callable[[], object], seconds: float, what: object = "it") 
 class Command:
     """A running Python command and all that came of it, found by a mark in the environment.
 
-    command: a script or module with its arguments. If the tests themselves are killed, it ends by
-    its lifeline.
+    command: a script or module with its arguments. prefix: a command that runs it somewhere else,
+    in another network namespace for one. If the tests themselves are killed, it ends by its
+    lifeline.
     """
 
     def __init__(
-        self, command: list[str], log_path: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: list[str],
+        log_path: Path,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.command = command
+        self.prefix = prefix
         self.log_path = log_path
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
         self.env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
@@ -74,7 +80,7 @@ class Command:
         self._lifeline, theirs = socket.socketpair()
         with theirs, self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", lifeline.__name__, *self.command],
+                [*self.prefix, sys.executable, "-m", lifeline.__name__, *self.command],
                 env={**self.env, MARK: self.mark, lifeline.ENVIRONMENT: str(theirs.fileno())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -148,16 +154,23 @@ class Managed(Command):
     """A `manage.py` command on data of its own.
 
     The data is the folder `data_dir`, and where the tests run on services, a database and a queue
-    that go by the folder's name and are dropped after the last who uses them.
+    that go by the folder's name and are dropped after the last who uses them. `environment` may
+    name another database.
     """
 
     def __init__(
-        self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
         name = f"served_{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
-        self._database = Database(os.environ.get("DATABASE_URL", ""), name)
+        # None of our own where the environment brings one.
+        near = "" if "DATABASE_URL" in (environment or {}) else os.environ.get("DATABASE_URL", "")
+        self._database = Database(near, name)
         super().__init__(
             [str(ROOT / "manage.py"), *arguments],
             data_dir / f"{arguments[0]}-{uuid.uuid4().hex[:8]}.log",
@@ -167,6 +180,7 @@ class Managed(Command):
                 "Q_CLUSTER_NAME": name,
                 **(environment or {}),
             },
+            prefix,
         )
 
     def start(self) -> Self:
@@ -180,7 +194,7 @@ class Managed(Command):
     def manage(self, *arguments: str) -> str:
         """What another management command prints, run beside this one on the same data."""
         return subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), *arguments],
+            [*self.prefix, sys.executable, str(ROOT / "manage.py"), *arguments],
             env=self.env,
             check=True,
             stdout=subprocess.PIPE,
@@ -200,16 +214,22 @@ class Managed(Command):
 class Served(Managed):
     """`manage.py up` on a free port, ready once it is started; `restart` keeps port and data."""
 
+    start_seconds = 30.0
+
     def __init__(
         self,
         data_dir: Path,
         environment: Mapping[str, str] | None = None,
         *,
         port: int | None = None,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
+        self.host = host
         self.port = port or free_port()
-        self.base_url = f"http://127.0.0.1:{self.port}"
-        super().__init__(data_dir, "up", "--port", str(self.port), environment=environment)
+        self.base_url = f"http://{host}:{self.port}"
+        address = ("--host", host, "--port", str(self.port))
+        super().__init__(data_dir, "up", *address, environment=environment, prefix=prefix)
 
     def start(self) -> Self:
         super().start()
@@ -221,7 +241,7 @@ class Served(Managed):
         return self
 
     def ready(self) -> bool:
-        asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        asked = http.client.HTTPConnection(self.host, self.port, timeout=2)
         try:
             asked.request("GET", "/readyz")
             return asked.getresponse().status == 200
@@ -230,13 +250,13 @@ class Served(Managed):
         finally:
             asked.close()
 
-    def wait_ready(self, seconds: float = 30) -> float:
+    def wait_ready(self) -> float:
         def ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, f"up ended by itself:\n{self.log}"
             return self.ready()
 
-        return wait_until(ready, seconds, lambda: f"/readyz\n{self.log}")
+        return wait_until(ready, self.start_seconds, lambda: f"/readyz\n{self.log}")
 
     def restart(self) -> Self:
         self.stop()

@@ -1,0 +1,54 @@
+"""What is done inside a hurt system, by `manage.py shell`, since no test sees its database."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from django.core.management import call_command
+from django.db.models import Count
+
+from apps.evaluations.models import Result, Run, Score
+
+
+def open_account(name: str, base_url: str, model: str, concurrency: int) -> None:
+    """Print the key of a new account that has the model."""
+    call_command("create_api_key", account=name)
+    options = {"account": name, "base_url": base_url, "concurrency": concurrency}
+    quiet = {"allow_private": True, "stdout": open(os.devnull, "w")}  # noqa: SIM115 - it ends with us
+    call_command("add_endpoint", model, **options, **quiet)
+
+
+def recount(run: Run) -> dict[str, Any]:
+    """What the run says of itself, and what its rows say."""
+    results = Result.objects.filter(run=run).order_by()
+    scores = Score.objects.filter(result__run=run).order_by()
+    per_result = results.annotate(count=Count("scores")).values_list("count", flat=True)
+    passed = scores.filter(passed=True).values_list("criterion").annotate(Count("pk"))
+    tally = json.loads(run.tally)["criteria"]
+    return {
+        "account": run.account.name,
+        "asks": bool(run.model),
+        "state": run.state,
+        "error": f"{run.error_code} {run.error_message}",
+        "total": run.total_count,
+        "counts": {
+            state: getattr(run, f"{state}_count")
+            for state in Result.State.values
+            if getattr(run, f"{state}_count")
+        },
+        "tally": {criterion: sums[0] for criterion, sums in tally.items()},
+        "open_shards": run.shards.filter(finished_at=None).count(),
+        "done": sum(run.shards.values_list("done_count", flat=True)),
+        "rows": sorted(results.values_list("row_index", flat=True)),
+        "states": dict(results.values_list("state").annotate(Count("pk"))),
+        "scores_per_result": sorted(set(per_result)),
+        "passed_scores": {criterion.hex: count for criterion, count in passed},
+        "errored": sorted(results.filter(state="errored").values_list("row_index", "error_code")),
+    }
+
+
+def tell() -> None:
+    """Print the recount of every run as JSON."""
+    runs = Run.objects.select_related("account").order_by("pk")
+    json.dump([recount(run) for run in runs], sys.stdout)

@@ -1,0 +1,58 @@
+"""Systems that are hurt while they work: a few seeds of what `python -m tests.faults` does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.injuries import INJURIES
+from tests.faults.schedule import schedule
+from tests.faults.services import missing_services
+from tests.faults.trial import kinds_here, run_trial
+from tests.faults.two_machines import missing_network
+
+SERVICES = os.environ.get("DATABASE_URL", "").startswith("postgres")
+PATIENCE = 2
+# Chosen so that between them most kinds are met, on SQLite and on services.
+SEEDS = (6, 12, 20, 24, 35)
+SEED_OF_REAL_DURATIONS = 25
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(SERVICES and bool(missing_services()), reason=missing_services() or "none"),
+]
+
+
+def test_a_seed_decides_what_is_done_and_the_same_seed_the_same():
+    kinds = kinds_here(services=False)
+    schedules = [schedule(seed, kinds) for seed in range(200)]
+    assert schedules == [schedule(seed, kinds) for seed in range(200)]
+    assert {fault.kind for faults in schedules for fault in faults} == set(kinds)
+    assert all(INJURIES[fault.kind].needs != "services" for faults in schedules for fault in faults)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_is_done_to_it_every_run_ends_whole(seed: int) -> None:
+    run_trial(seed, services=SERVICES, patience=PATIENCE)
+
+
+def test_it_ends_whole_with_the_durations_as_they_are_installed() -> None:
+    run_trial(SEED_OF_REAL_DURATIONS, services=SERVICES, real=True, patience=PATIENCE)
+
+
+@pytest.mark.skipif(
+    not SERVICES or bool(missing_services() or missing_network()),
+    reason=missing_services() or missing_network() or "two machines need PostgreSQL and Redis",
+)
+def test_a_machine_that_is_cut_off_costs_nothing_and_comes_back() -> None:
+    """In a process of its own: what the machines say to each other does not go over loopback."""
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.faults.two_machines"],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert told.returncode == 0, told.stdout
+    assert "both machines work again" in told.stdout
