@@ -134,7 +134,7 @@ def test_another_method_is_refused(method: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1", "/v1/", "/v1/none", "/v1/evals/", "/v1/evals/eval_1/", "/v1/evals/a/b/c"]
+    "path", ["/v1", "/v1/", "/v1/none", "/v1/evals/eval_1/", "/v1/evals/a/b/c"]
 )
 def test_an_unknown_path_is_answered_in_the_envelope_with_and_without_a_key(path: str):
     assert_envelope(Client().get(path, headers=HTML), 404, "not_found")
@@ -143,11 +143,6 @@ def test_an_unknown_path_is_answered_in_the_envelope_with_and_without_a_key(path
 
 def test_a_path_of_nobody_is_left_to_django():
     assert Client().get("/v10/none")["Content-Type"].startswith("text/html")
-
-
-@pytest.mark.parametrize("name", ["my-eval", "evals", "EVAL_1"])
-def test_posting_to_what_is_no_eval_id_is_not_found(name: str):
-    assert_envelope(Caller().client.post(f"/v1/evals/{name}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("debug", [True, False])
