@@ -217,14 +217,16 @@ class ChatClient:
                 status, headers = response.status, response.headers
                 answered = 200 <= status < 300
                 limit = self._patience.reply_bytes if answered else ERROR_BYTES
-                content = await _read(response, limit)
+                # As many as are in flight would take that much memory at once.
+                is_too_large = answered and (response.content_length or 0) > limit
+                content = b"" if is_too_large else await _read(response, limit)
         except aiohttp.ClientConnectorError as error:
             self._unconnected(error, calls)
         except (aiohttp.ClientError, OSError) as error:
             self._unanswered(error, calls)
         if not answered:
             self._refused(status, headers, content, calls)
-        if len(content) > limit:
+        if is_too_large or len(content) > limit:
             self._fail(
                 "model_reply_too_large",
                 f"The reply is larger than {limit} bytes.",

@@ -402,6 +402,11 @@ def test_a_larger_reply_is_not_read_to_its_end(server, model):
     assert (failed.code, failed.status, failed.calls) == ("model_reply_too_large", 200, 1)
 
 
+def test_of_a_reply_that_says_that_it_is_larger_nothing_is_read(raw_server):
+    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n") as base_url:
+        assert failure(base_url, patience=Patience()).code == "model_reply_too_large"
+
+
 def test_the_bound_on_replies_is_8_mib(server):
     assert failure(server.base_url, "endless", patience=Patience()).code == "model_reply_too_large"
     assert failure(server.base_url, "huge", patience=Patience()).code == "model_reply_too_large"
