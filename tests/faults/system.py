@@ -45,10 +45,13 @@ def can_mount() -> bool:
 class Site:
     """Something that serves, and the model server that it asks. `patience` multiplies bounds."""
 
-    served: Served
-    models: ModelServer
     models_url: str
     patience: float = 1
+
+    def __init__(self, served: Served, models: ModelServer) -> None:
+        self.served = served
+        self.models = models
+        self.models_url = models.base_url
 
     def inside(self, calls: str) -> str:
         """What these calls of functions of tests.faults.inside print, in a process of its own."""
@@ -232,13 +235,16 @@ class Client:
 
     def start_asking(self, rows: int) -> str:
         """A run that asks the model; the path by which it is seen."""
-        message = {"role": "user", "content": "{{ item.text }}"}
         items = [{"item": {"text": f"{self.account} {number}"}} for number in range(rows)]
+        return self.start_asking_of({"type": "file_content", "content": items})
+
+    def start_asking_of(self, source: dict[str, Any]) -> str:
+        message = {"role": "user", "content": "{{ item.text }}"}
         return self._start(
             {
                 "type": "completions",
                 "model": self.model,
-                "source": {"type": "file_content", "content": items},
+                "source": source,
                 "input_messages": {"type": "template", "template": [message]},
             }
         )
