@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from apps.evaluations.engine.costs import Cost
 from apps.evaluations.models import Criterion, Run, Score
 from apps.evaluations.reports import Item, read_pages, summary
 from apps.evaluations.statistics import Mean, mean_from_sums, rate
@@ -103,7 +104,18 @@ def summary_table(run: Run) -> dict[str, Any]:
             }
             for line in told.criteria
         ],
+        "cost": {
+            "answers": _amount(told.spending.answers),
+            "judges": _amount(told.spending.judges),
+            "total": _amount(told.spending.total),
+            "unknown_prices": sorted(told.spending.total.unknown),
+        },
     }
+
+
+def _amount(cost: Cost) -> str | None:
+    """Exact, as text; None where a part of it is not known."""
+    return f"{cost.amount:f}" if cost.is_known else None
 
 
 def _mean(mean: Mean) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import ModelUsage
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
+from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.previews import ROWS, Preview, Source, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
@@ -175,6 +176,14 @@ class RegradeForm(CriteriaForm):
             return regrade_run(self.actor, self.run, criteria=self.read())
         except REFUSALS as error:
             self.refuse(error)
+            return None
+
+    def estimate(self) -> Estimate | None:
+        """What grading by the criteria that stand in the form may take; None while it is unfit."""
+        text = self.data.get("criteria") if self.is_bound else self.initial["criteria"]
+        try:
+            return estimate_regrade(self.actor, self.run, criteria=read_criteria(text or ""))
+        except REFUSALS:
             return None
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, Sum
 
 from apps.datasets.formats import parse_json
+from apps.evaluations.engine.costs import NOTHING, Cost, PriceList, money_of
 from apps.evaluations.engine.source import Row, rows_at
 from apps.evaluations.engine.tally import (
     ERRORED,
@@ -66,6 +68,31 @@ class ModelUsage:
 
 
 @dataclass(frozen=True)
+class ModelCost:
+    """What one model was asked for answers, or else to judge, and what that cost.
+
+    amount: with six digits, None where no price is known.
+    """
+
+    usage: ModelUsage
+    is_judging: bool
+    amount: Decimal | None
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a run cost at the prices of its start: its answers, and apart from them its judges."""
+
+    models: Sequence[ModelCost] = ()
+    answers: Cost = NOTHING
+    judges: Cost = NOTHING
+
+    @property
+    def total(self) -> Cost:
+        return self.answers + self.judges
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run so far; `expected` results in the end, None before it is planned."""
 
@@ -74,6 +101,7 @@ class Summary:
     expected: int | None
     criteria: Sequence[CriterionSummary]
     usage: Sequence[ModelUsage]
+    spending: Spending = Spending()
 
 
 def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
@@ -160,7 +188,21 @@ def _summary(run: Run, counts: Counts, tally: Tally, criteria: list[Criterion]) 
         )
     usage = [ModelUsage(model, *sums) for model, sums in sorted(tally.models.items())]
     expected = run.total_count if run.started_at or run.is_final else None
-    return Summary(run, counts, expected, lines, usage)
+    return Summary(run, counts, expected, lines, usage, _spending(run, tally))
+
+
+def _spending(run: Run, tally: Tally) -> Spending:
+    if not tally.models:
+        return Spending()
+    prices = PriceList.of(run.read_target())
+    asked = ((tally.answering(), False), (tally.judging, True))
+    costs = []
+    for models, is_judging in asked:
+        for model, sums in sorted(models.items()):
+            picos = prices.cost(model, sums, judging=is_judging)
+            amount = None if picos is None else money_of(picos)
+            costs.append(ModelCost(ModelUsage(model, *sums), is_judging, amount))
+    return Spending(costs, prices.of_answers(tally), prices.of_judges(tally))
 
 
 @dataclass(frozen=True)

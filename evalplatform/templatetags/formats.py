@@ -1,11 +1,14 @@
 """Template filters by which pages show numbers, times and ids."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django import template
 from django.utils.html import format_html
+
+from apps.evaluations.engine.costs import Cost, shown_money
 
 register = template.Library()
 
@@ -48,6 +51,20 @@ def score(value: float | None) -> str:
         return f"{rounded:.2e}"
     text = f"{rounded:,.7f}"
     return text.rstrip("0").rstrip(".")
+
+
+@register.filter
+def money(amount: Decimal | None) -> str:
+    """An amount of the currency that prices are in: 1.50, 0.000012."""
+    return "unknown" if amount is None else shown_money(amount)
+
+
+@register.filter
+def cost(value: Cost) -> str:
+    """What is known of a cost; what is not is not counted as nothing."""
+    if value.is_wholly_unknown:
+        return "unknown"
+    return shown_money(value.amount) + (" + unknown" if value.unknown else "")
 
 
 @register.filter

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from apps.evaluations.models import Criterion, Run
-from apps.evaluations.reports import CriterionSummary, ModelUsage, Summary
+from apps.evaluations.reports import CriterionSummary, Summary
 from apps.evaluations.statistics import Mean, Rate, mean_from_sums, rate
 
 
@@ -62,7 +62,6 @@ class RunView:
     rate: Rate
     bar: Bar | None
     criteria: Sequence[CriterionLine]
-    usage: Sequence[ModelUsage]
 
     @property
     def scored(self) -> int:
@@ -91,7 +90,6 @@ def view_of(summary: Summary, now: datetime) -> RunView:
         rate=overall,
         bar=_bar_of_rate(overall),
         criteria=[_line(one) for one in summary.criteria],
-        usage=summary.usage,
     )
 
 

@@ -40,7 +40,8 @@ def regrade(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
         elif again := form.start():
             messages.success(request, "This new run grades the answers of the earlier one.")
             return redirect("web:run", again.pk)
-    return _shown(request, form, {"run": run, "evaluation": run.evaluation})
+    context = {"run": run, "evaluation": run.evaluation, "estimate": form.estimate()}
+    return _shown(request, form, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -20,8 +20,10 @@ from apps.datasets.formats import parse_json
 from apps.errors import StateError
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import summarize, summary
+from apps.evaluations.services.estimates import estimate_retry
 from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
+from apps.evaluations.services.spending import this_month
 from evalplatform.web import items
 from evalplatform.web.access import ACCOUNT, in_account_of, signed_in
 from evalplatform.web.charts import RunView, view_of
@@ -116,6 +118,7 @@ def runs(request: HttpRequest, actor: Actor) -> HttpResponse:
         "filter": narrowed,
         "states": STATES,
         "evaluations": offered,
+        "month": this_month(actor, actor.account) if actor.account else None,
         **runs_context(request, actor, narrowed),
     }
     return render(request, "web/runs.html", context)
@@ -166,6 +169,8 @@ def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
     actor = in_account_of(request, actor, found)
     context = run_context(actor, found)
     context |= results_context(request, context["view"].summary)
+    # Outside of what refreshes: rows are read for it.
+    context["estimate"] = estimate_retry(actor, found) if context["may_retry"] else None
     return render(request, "web/run.html", context)
 
 

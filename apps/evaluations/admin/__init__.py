@@ -7,6 +7,7 @@ from apps.evaluations.admin import (
     queue,
     results,
     runs,
+    spending,
     webhooks,
     workers,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "queue",
     "results",
     "runs",
+    "spending",
     "webhooks",
     "workers",
 ]

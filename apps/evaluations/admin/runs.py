@@ -21,7 +21,9 @@ from apps.evaluations.admin.shown import (
     NOTHING,
     FoundById,
     as_uuid,
+    cost_text,
     is_list,
+    money_text,
     pretty,
     rate_text,
     table,
@@ -112,6 +114,7 @@ class RunAdmin(FoundById):
         "rate_shown",
         "criteria_shown",
         "usage_shown",
+        "cost_shown",
         "regrade_shown",
     )
     start = (
@@ -121,6 +124,8 @@ class RunAdmin(FoundById):
         "source_shown",
         "row_count",
         "repeats",
+        "max_calls",
+        "budget",
         "endpoint",
         "target_shown",
         "on_error",
@@ -143,6 +148,7 @@ class RunAdmin(FoundById):
         "rate_shown",
         "criteria_shown",
         "usage_shown",
+        "cost_shown",
         "source_shown",
         "target_shown",
         "metadata_shown",
@@ -274,17 +280,29 @@ class RunAdmin(FoundById):
     @admin.display(description="usage")
     def usage_shown(self, run: Run) -> SafeString:
         return table(
-            ("model", "calls", "tokens in", "of them cached", "tokens out"),
+            ("model", "for", "calls", "tokens in", "of them cached", "tokens out", "cost"),
             (
                 (
-                    usage.model,
-                    f"{usage.calls:,}",
-                    f"{usage.prompt_tokens:,}",
-                    f"{usage.cached_tokens:,}",
-                    f"{usage.completion_tokens:,}",
+                    line.usage.model,
+                    "judgements" if line.is_judging else "answers",
+                    f"{line.usage.calls:,}",
+                    f"{line.usage.prompt_tokens:,}",
+                    f"{line.usage.cached_tokens:,}",
+                    f"{line.usage.completion_tokens:,}",
+                    money_text(line.amount),
                 )
-                for usage in _summary(run).usage
+                for line in _summary(run).spending.models
             ),
+        )
+
+    @admin.display(description="cost")
+    def cost_shown(self, run: Run) -> str:
+        spending = _summary(run).spending
+        if not spending.models:
+            return NOTHING
+        return (
+            f"{cost_text(spending.total)}: answers {cost_text(spending.answers)}, "
+            f"judges {cost_text(spending.judges)}"
         )
 
     @admin.display(description="source")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.owned_admin import OwnedAdmin
 from apps.datasets.formats import BadJSON, parse_json
+from apps.evaluations.engine.costs import Cost, shown_money
 from apps.evaluations.statistics import Rate
 
 PREVIEW_LENGTH = 120
@@ -55,6 +57,18 @@ def rate_text(rate: Rate) -> str:
     if rate.value is None:
         return NOTHING
     return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%}) of {rate.total:,}"
+
+
+def money_text(amount: Decimal | None) -> str:
+    """An amount with as many of its digits as say something, at least two."""
+    return "unknown" if amount is None else shown_money(amount)
+
+
+def cost_text(cost: Cost) -> str:
+    if cost.is_wholly_unknown:
+        return "unknown"
+    missing = f" and what {', '.join(sorted(cost.unknown))} cost" if cost.unknown else ""
+    return f"{shown_money(cost.amount)}{missing}"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> SafeString:

@@ -2,6 +2,7 @@
 
 from apps.evaluations.clients.addresses import UrlRefused, check_url
 from apps.evaluations.clients.base import (
+    BUDGET,
     CallFailed,
     Client,
     Limiter,
@@ -11,11 +12,12 @@ from apps.evaluations.clients.base import (
     Usage,
 )
 from apps.evaluations.clients.builtin import BUILT_IN, Echo, Majority, Nearest
-from apps.evaluations.clients.chat import ChatClient
+from apps.evaluations.clients.chat import ChatClient, unpaid
 from apps.evaluations.clients.presets import Preset
 from apps.evaluations.clients.retries import Patience
 
 __all__ = [
+    "BUDGET",
     "BUILT_IN",
     "CallFailed",
     "ChatClient",
@@ -32,4 +34,5 @@ __all__ = [
     "UrlRefused",
     "Usage",
     "check_url",
+    "unpaid",
 ]

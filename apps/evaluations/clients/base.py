@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 
 # Beyond this a count is nonsense, and sums of such counts would leave a 64-bit column.
 TOKENS_MAX = 2**40
+BUDGET = "budget"  # the code of a call that was not made, for a limit is reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class CallFailed(Exception):
     """The model could not be made to answer; `message` never holds the endpoint's key.
 
     code: model_unreachable, model_timeout, model_rate_limited, model_server_error,
-    model_rejected, model_reply_invalid, model_reply_too_large or model_address_refused.
+    model_rejected, model_reply_invalid, model_reply_too_large, model_address_refused or budget.
     status: the HTTP status of the last answer, if there was one.
     """
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Never
 
@@ -36,12 +36,18 @@ def _never() -> bool:
     return False
 
 
+async def unpaid(calls: int) -> None:
+    """Nobody counts the calls."""
+
+
 class ChatClient:
     """One endpoint: `complete` posts to {base_url}/chat/completions while holding a place.
 
     stopped: asked before every call and during every wait; once true, nothing more is sent and
     `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
-    awaits `complete` cuts it. The client belongs to the event loop in which it is first used.
+    awaits `complete` cuts it. pay: awaited before every call, with how many were made before it for
+    the same reply; it may raise CallFailed instead. The client belongs to the event loop in which
+    it is first used.
     Raises ValueError for a URL or a key that cannot be used.
     """
 
@@ -54,6 +60,7 @@ class ChatClient:
         allow_private: bool = False,
         patience: Patience = DEFAULT_PATIENCE,
         stopped: Callable[[], bool] = _never,
+        pay: Callable[[int], Awaitable[None]] = unpaid,
     ) -> None:
         base = check_url(base_url)
         self._urls = {
@@ -68,6 +75,7 @@ class ChatClient:
         self._allow_private = allow_private
         self._patience = patience
         self._stopped = stopped
+        self._pay = pay
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, request: dict[str, Any]) -> Reply:
@@ -86,6 +94,8 @@ class ChatClient:
         try:
             course = Course(self._patience, time.monotonic())
             while True:
+                self._go_on()
+                await self._pay(course.calls)
                 self._go_on()
                 course.calls += 1
                 try:

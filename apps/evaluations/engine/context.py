@@ -1,6 +1,6 @@
 """What a worker needs of a run to work on its shards, built once for each run it meets."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,12 +19,16 @@ from apps.evaluations.clients import (
     Patience,
     Preset,
     Unlimited,
+    unpaid,
 )
+from apps.evaluations.engine.costs import PriceList
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
+from apps.evaluations.engine.meters import Meter
 from apps.evaluations.engine.slots import Lane, Turn
+from apps.evaluations.engine.spending import has_limits
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
 from apps.evaluations.graders import read_grader
-from apps.evaluations.graders.base import BatchGrader, Grader
+from apps.evaluations.graders.base import BatchGrader, Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, Run
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
@@ -54,7 +58,11 @@ class Models:
                 self.endpoints[pk] = _endpoint(pk, address["model"])
 
     def open(
-        self, lane_of: Callable[[UUID], Lane], turn: object, stopped: Callable[[], bool]
+        self,
+        lane_of: Callable[[UUID], Lane],
+        turn: object,
+        stopped: Callable[[], bool],
+        pay: Callable[[int], Awaitable[None]] = unpaid,
     ) -> None:
         patience = Patience(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
@@ -65,6 +73,7 @@ class Models:
                 allow_private=endpoint.allow_private,
                 patience=patience,
                 stopped=stopped,
+                pay=pay,
             )
 
     def judge(self, address: Address) -> Judge:
@@ -93,6 +102,8 @@ class RunContext:
     criteria: list[tuple[UUID, Grader]]
     addresses: dict[str, Any]
     models: Models
+    prices: PriceList
+    meter: Meter
     target: Target = field(default_factory=RecordedTarget)
     is_connected: bool = False
     is_stopped: bool = False
@@ -114,10 +125,19 @@ class RunContext:
         lane_of: Callable[[UUID], Lane],
         is_stopping: Callable[[], bool],
         run_batch: Callable[..., Any],
+        wake: Callable[[], None],
     ) -> None:
         """Open target and judges; in the event loop, since clients belong to one."""
         self.is_connected = True
-        self.models.open(lane_of, self.run.pk, lambda: self.is_stopped or is_stopping())
+
+        def places() -> int:
+            return max((lane_of(pk).granted for pk in self.endpoints), default=0)
+
+        def is_stopped() -> bool:
+            return self.is_stopped or is_stopping()
+
+        self.meter.connect(places, wake)
+        self.models.open(lane_of, self.run.pk, is_stopped, self.meter.pay)
         equip(self.bench, self.models, self.addresses, run_batch)
         data = self.addresses
         if data["kind"] == ChatTarget.kind:
@@ -167,7 +187,20 @@ def open_context(run: Run) -> RunContext:
     asked = judging_addresses(target)
     if target["kind"] != RecordedTarget.kind:
         asked.append(target)
-    return RunContext(run, criteria, target, Models(asked))
+    prices = PriceList.of(target)
+    meter = Meter(run, prices, _calls_of_item(criteria, target))
+    # Until the desk has looked; most runs have no limit, and none of their items waits for it.
+    meter.is_free = meter.is_free or not has_limits(run)
+    return RunContext(run, criteria, target, Models(asked), prices, meter)
+
+
+def _calls_of_item(criteria: Iterable[tuple[UUID, Grader]], target: Mapping[str, Any]) -> int:
+    """How often servers are asked for an item, unless one has to be asked again."""
+    judges = target.get("judges", {})
+    asked = [judges[one.model] for _, one in criteria if isinstance(one, JudgeGrader)]
+    if target["kind"] != RecordedTarget.kind:
+        asked.append(target)
+    return sum("builtin" not in address for address in asked)
 
 
 def _endpoint(pk: UUID, model: str) -> ModelEndpoint:

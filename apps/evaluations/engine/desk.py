@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,6 +21,7 @@ from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.slots import drop_expired, rebalance, release_all
 from apps.evaluations.engine.source import Row, shard_rows
+from apps.evaluations.engine.spending import Allowance, Ask, Purser, give_back_calls
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.engine.targets import KeptTarget
 from apps.evaluations.models import EndpointSlot, MachineBeat, Result, Run, Shard, WorkerBeat
@@ -60,14 +61,15 @@ class View:
     room: how many more items each held run may have waiting here, FIRST_ROOM for other runs.
     spare: how many more rows may be in memory for runs that ask no endpoint. places: per endpoint
     how many calls are wanted, and how many may be in flight before the next tick. held: the
-    shards at work here. may_claim: false while draining. may_plan: nobody plans. is_free:
-    nothing is at work here, nor planned.
+    shards at work here. asks: what each meter asks. may_claim: false while draining. may_plan:
+    nobody plans. is_free: nothing is at work here, nor planned.
     """
 
     room: dict[UUID, int]
     spare: int
     places: dict[UUID, tuple[int, int]]
     held: Collection[UUID]
+    asks: dict[int, Ask]
     may_claim: bool
     may_plan: bool
     is_free: bool
@@ -84,6 +86,7 @@ class Tick:
 
     claims: list[Claim] = field(default_factory=list)
     grants: dict[UUID, int] = field(default_factory=dict)
+    allowances: dict[int, Allowance] = field(default_factory=dict)
     left: set[UUID] = field(default_factory=set)
     ended_runs: set[UUID] = field(default_factory=set)
     plan: Run | None = None
@@ -136,6 +139,7 @@ class Desk:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
         self._asked: dict[UUID, Asked] = {}
+        self._purser = Purser()
         # What is wanted of endpoints at which there is no place for us, and since when others
         # want some of ours.
         self._wishes: dict[UUID, int] = {}
@@ -158,6 +162,7 @@ class Desk:
             if view.may_claim and not tick.alone and self._wary_of is None:
                 self._claim(view, tick, first)
         self._share_places(view, tick)
+        tick.allowances = self._purser.look(view.asks)
         tick.is_waiting = bool(self._wishes)
         return tick
 
@@ -369,8 +374,10 @@ class Desk:
                 attempts=Greatest(F("attempts") - 1, 0),
             )
 
-    def leave(self) -> None:
+    def leave(self, asks: Iterable[Ask] = ()) -> None:
         """Sign off: nothing is held and nothing in flight."""
+        for ask in asks:
+            give_back_calls(ask.run.pk, ask.surplus)
         release_all(self.worker)
         WorkerBeat.objects.filter(worker=self.worker).delete()
 

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.datasets.formats import dump_json
-from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
+from apps.evaluations.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
 from apps.evaluations.graders.base import (
     BatchGrader,
+    Fault,
     Grader,
     JudgeGrader,
     Mark,
@@ -54,6 +55,7 @@ class Asker:
     ways: dict[str, int]
     spent: list[Spent] = field(default_factory=list)
     exchange: dict[str, Any] | None = None
+    refused: Fault | None = None  # why a call was not made that the run had no budget for
 
     async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
         model = request["model"]
@@ -64,10 +66,10 @@ class Asker:
         try:
             reply = await judge.client.complete(sent)
         except CallFailed as failure:
-            self.spent.append(Spent(model, failure.calls, Usage()))
+            self.failed(model, failure)
             self.exchange["error"] = {"code": failure.code, "message": failure.message}
             raise
-        self.spent.append(Spent(model, reply.calls, reply.usage))
+        self.spent.append(Spent(model, reply.calls, reply.usage, judging=True))
         self.exchange |= {
             "model": reply.body.get("model") or model,
             "choices": reply.body["choices"],
@@ -80,9 +82,9 @@ class Asker:
         try:
             reply = await judge.client.embed({"model": judge.upstream, "input": texts})
         except CallFailed as failure:
-            self.spent.append(Spent(judge.name, failure.calls, Usage()))
+            self.failed(judge.name, failure)
             raise
-        self.spent.append(Spent(judge.name, reply.calls, reply.usage))
+        self.spent.append(Spent(judge.name, reply.calls, reply.usage, judging=True))
         vectors = sorted(reply.body["data"], key=lambda one: one.get("index", 0))
         if len(vectors) != len(texts):
             raise CallFailed(
@@ -90,6 +92,11 @@ class Asker:
                 f"{len(texts)} texts were sent, and {len(vectors)} vectors came back.",
             )
         return [one["embedding"] for one in vectors]
+
+    def failed(self, model: str, failure: CallFailed) -> None:
+        self.spent.append(Spent(model, failure.calls, Usage(), judging=True))
+        if failure.code == BUDGET:
+            self.refused = Fault(failure.code, failure.message)
 
 
 def _params(request: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +192,8 @@ class Bench:
                 raise
             except Exception as error:  # noqa: BLE001  one odd row must not take the others with it
                 mark = _failed(grader, error)
+            if asker.refused is not None and mark.value is None:
+                mark = Mark(None, None, error=asker.refused)
             spent.extend(asker.spent)
             return Judged(pk, mark, dump_json(asker.exchange) if asker.exchange else None)
         if isinstance(grader, BatchGrader):

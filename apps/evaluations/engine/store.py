@@ -12,7 +12,9 @@ from django.db.models import Model
 from django.utils import timezone
 
 from apps.evaluations.clients import Usage
+from apps.evaluations.engine.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.leases import uuid_writer
+from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Result, Run, Score, Shard
@@ -20,6 +22,7 @@ from apps.ids import new_id
 
 ROWS_AT_ONCE = 5_000  # a longer transaction would keep other writers waiting
 GRADER_VERSION = "1"
+SPENT_MAX = 10**12  # micros of one shard: sums of more would leave a 64-bit column
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class Spent:
     model: str
     calls: int
     usage: Usage
+    judging: bool = False
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """As a tally sums them."""
+        return (self.calls, *astuple(self.usage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +80,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is stored of a shard: how many results, how many in each state, and the sums."""
+    """What is stored of a shard: how many results, how many in each state, the sums, the cost."""
 
     done: int
     states: Counter[str]
     tally: Tally
+    picos: int
 
 
 class HeldShard:
     """A claimed shard as the writer knows it."""
 
-    def __init__(self, shard: Shard, run: Run, tally: Tally) -> None:
+    def __init__(self, shard: Shard, run: Run, tally: Tally, prices: PriceList = NO_PRICES) -> None:
         self.shard = shard
         self.run = run
+        self.prices = prices
         states = Counter({state: getattr(shard, f"{state}_count") for state in Result.State.values})
-        self.progress = Progress(shard.done_count, states, tally)
+        picos = 0 if prices.is_free else prices.known(tally)
+        self.progress = Progress(shard.done_count, states, tally, picos)
         self.is_lost = False
 
     @property
@@ -146,6 +158,7 @@ def store(batches: Iterable[Batch]) -> None:
     with transaction.atomic():
         kept = _fence([batch.held for batch, _ in reached])
         ours, fresh = [], []
+        spent: Counter[UUID] = Counter()
         for batch, progress in reached:
             token, done = kept.get(batch.held.shard.pk, (None, 0))
             if token != parameter(batch.held.shard.lease_token):
@@ -155,8 +168,12 @@ def store(batches: Iterable[Batch]) -> None:
             if done != progress.done:
                 fresh.append(batch)
                 _write_counters(batch.held, progress)
+                spent[batch.held.shard.account_id] += progress.picos - batch.held.progress.picos
             # else: a connection broke after its commit, and this is the second try
         _insert(fresh)
+        for account_id, picos in sorted(spent.items()):
+            if picos:
+                add_to_month(account_id, picos, stripe=batch.held.shard.worker)
     for batch, progress in ours:
         batch.held.progress = progress
 
@@ -258,14 +275,17 @@ def _advance(batch: Batch) -> Progress:
             mark = one.mark
             tally.judge(one.criterion.hex, mark.value, mark.passed, mark.value is None)
         for spent in outcome.spent:
-            tally.use(spent.model, (spent.calls, *astuple(spent.usage)))
-    return Progress(before.done + len(batch.outcomes), states, tally)
+            tally.use(spent.model, spent.counts, judging=spent.judging)
+    prices = batch.held.prices
+    picos = 0 if prices.is_free else prices.known(tally)
+    return Progress(before.done + len(batch.outcomes), states, tally, picos)
 
 
 def _write_counters(held: HeldShard, progress: Progress) -> None:
     changes: dict[str, Any] = {
         "done_count": progress.done,
         "tally": progress.tally.dump(),
+        "spent_micros": min(round(progress.picos / MICRO), SPENT_MAX),
         "attempts": 0,
         "suspect_place": None,
         **{f"{state}_count": progress.states[state] for state in Result.State.values},

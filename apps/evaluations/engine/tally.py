@@ -1,6 +1,6 @@
 """Sums that grow as results are stored: per criterion and per model; JSON there and back; pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -16,11 +16,13 @@ CALLS, PROMPT, COMPLETION, TOKENS, CACHED = range(5)
 class Tally:
     """criteria: id in hex -> passed, failed, errored, how many values, their sum and squares.
 
-    models: name -> calls, prompt, completion, total and cached tokens.
+    models: name -> calls, prompt, completion, total and cached tokens, for answers and for
+    judgements together; judging: the part of it that judges took.
     """
 
     criteria: dict[str, list[float]] = field(default_factory=dict)
     models: dict[str, list[int]] = field(default_factory=dict)
+    judging: dict[str, list[int]] = field(default_factory=dict)
 
     def judge(
         self, criterion: str, value: float | None, passed: bool | None, errored: bool
@@ -35,10 +37,20 @@ class Tally:
             sums[TOTAL] += value
             sums[SQUARES] += value * value
 
-    def use(self, model: str, counts: Iterable[int]) -> None:
-        sums = self.models.setdefault(model, [0, 0, 0, 0, 0])
-        for place, count in enumerate(counts):
-            sums[place] += count
+    def use(self, model: str, counts: Sequence[int], *, judging: bool = False) -> None:
+        _add(self.models, model, counts)
+        if judging:
+            _add(self.judging, model, counts)
+
+    def answering(self) -> dict[str, list[int]]:
+        """What answers took: the models that did more than to judge."""
+        took = {}
+        for model, sums in self.models.items():
+            judged = self.judging.get(model, [0] * len(sums))
+            rest = [whole - part for whole, part in zip(sums, judged, strict=True)]
+            if any(rest):
+                took[model] = rest
+        return took
 
     def add(self, other: "Tally") -> None:
         for criterion, sums in other.criteria.items():
@@ -46,12 +58,21 @@ class Tally:
             for place, value in enumerate(sums):
                 mine[place] += value
         for model, counts in other.models.items():
-            self.use(model, counts)
+            _add(self.models, model, counts)
+        for model, counts in other.judging.items():
+            _add(self.judging, model, counts)
 
     def dump(self) -> str:
-        return dump_json({"criteria": self.criteria, "models": self.models})
+        sums: dict[str, object] = {"criteria": self.criteria, "models": self.models}
+        return dump_json(sums | {"judging": self.judging} if self.judging else sums)
 
     @classmethod
     def load(cls, text: str) -> Self:
         data = parse_json(text)
-        return cls(data.get("criteria", {}), data.get("models", {}))
+        return cls(data.get("criteria", {}), data.get("models", {}), data.get("judging", {}))
+
+
+def _add(models: dict[str, list[int]], model: str, counts: Sequence[int]) -> None:
+    sums = models.setdefault(model, [0, 0, 0, 0, 0])
+    for place, count in enumerate(counts):
+        sums[place] += count

@@ -210,6 +210,9 @@ class Worker:
                 for endpoint_id, lane in self._lanes.items()
             },
             held=held,
+            asks={
+                id(context): context.meter.ask() for context in self._contexts if context.endpoints
+            },
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
             is_free=is_free,
@@ -231,6 +234,9 @@ class Worker:
             self._abandon(run_id)
         for endpoint_id, granted in tick.grants.items():
             self._lane(endpoint_id).resize(granted)
+        for context in self._contexts:
+            if (allowance := tick.allowances.get(id(context))) is not None:
+                context.meter.allow(allowance)
         for endpoint_id in tick.left:
             if self._lane(endpoint_id).is_idle:
                 del self._lanes[endpoint_id]
@@ -258,19 +264,21 @@ class Worker:
     async def _close_unused(self) -> None:
         """Close the clients of runs that no shard is held of; claimed again they open anew."""
         used = {id(active.claim.context) for active in self._active.values()}
-        unused = [context for context in self._contexts if id(context) not in used]
-        self._contexts = [context for context in self._contexts if id(context) in used]
-        for context in unused:
-            await context.close()
+        for context in [one for one in self._contexts if id(one) not in used]:
+            if context.meter.is_clear:
+                self._contexts.remove(context)
+                await context.close()
 
     # --- items --------------------------------------------------------------------------------
 
     def _begin(self, claim: Claim) -> None:
         context = claim.context
         if not context.is_connected:
-            context.connect(self._lane, self._must_not_call, partial(self._in, "batches"))
+            context.connect(
+                self._lane, self._must_not_call, partial(self._in, "batches"), self._wake.set
+            )
             self._contexts.append(context)
-        held = HeldShard(claim.shard, context.run, claim.tally)
+        held = HeldShard(claim.shard, context.run, claim.tally, context.prices)
         active = Active(claim, held, left=len(claim.todo))
         self._active[claim.shard.pk] = active
         self._held[claim.shard.pk] = held
@@ -307,15 +315,18 @@ class Worker:
         if self._is_draining:
             return
         context = active.claim.context
+        reserve = await context.meter.begin()
         try:
             target = active.claim.answers or context.target
             answer = await answer_safely(target, row, repeat)
             begun = _is_answered.set(True)
             outcome = await context.bench.judge(row, repeat, answer)
             _is_answered.reset(begun)
+            self._keep_outcome(active, outcome)
         except Stopped:
             return
-        self._keep_outcome(active, outcome)
+        finally:
+            context.meter.end(reserve)
         if not context.endpoints:
             await asyncio.sleep(0)  # a built-in model never waits, others should not for it
         if not self._has_room.is_set():
@@ -359,6 +370,9 @@ class Worker:
         if active.held.is_lost or self._is_cut_off():
             return
         self._buffer.append((active.held, outcome))
+        meter = active.claim.context.meter
+        if not meter.is_free:
+            meter.spend(outcome)
         active.left -= 1
         if len(self._buffer) >= BUFFER_ROOM:
             self._has_room.clear()
@@ -394,12 +408,22 @@ class Worker:
                 await asyncio.wait_for(self._flush_soon.wait(), settings.ENGINE_FLUSH_SECONDS)
             self._flush_soon.clear()
             if self._buffer:
-                await self._in("writer", self._writer.store, self._take_buffer())
+                taken = self._take_buffer()
+                await self._in("writer", self._writer.store, taken)
+                self._settle(taken)
                 self._has_room.set()
                 for active in [one for one in self._active.values() if one.held.is_lost]:
                     self._drop(active)
                 self._held = {pk: held for pk, held in self._held.items() if held.is_open}
                 self._wake.set()
+
+    def _settle(self, stored: list[tuple[HeldShard, Outcome]]) -> None:
+        meters = {one.run.pk: one.meter for one in self._contexts if not one.meter.is_free}
+        if not meters:
+            return
+        for held, outcome in stored:
+            if (meter := meters.get(held.run.pk)) is not None:
+                meter.settle(outcome)
 
     def _take_buffer(self) -> list[tuple[HeldShard, Outcome]]:
         taken, self._buffer = self._buffer, []
@@ -413,6 +437,8 @@ class Worker:
         for lane in self._lanes.values():
             if lane.in_use == 0:
                 lane.dismiss()  # without a place to wait for
+        for context in self._contexts:
+            context.meter.dismiss()
         bound = settings.ENGINE_DRAIN_SECONDS if is_called_off() else DRAIN_AFTER_SLICE
         ends_at = time.monotonic() + bound
         while (tasks := self._tasks()) and time.monotonic() < ends_at:
@@ -432,10 +458,11 @@ class Worker:
     async def _leave(self) -> None:
         held = [active.claim.shard for active in self._active.values()]
         self._active.clear()
+        asks = [context.meter.ask(is_leaving=True) for context in self._contexts]
         await self._close_unused()
         try:
             await self._in("desk", self._desk.release, held)
-            await self._in("desk", self._desk.leave)
+            await self._in("desk", self._desk.leave, asks)
         except DatabaseError:
             log.exception("Could not sign off; the leases will run out by themselves")
 

@@ -67,6 +67,12 @@ class Run(OwnedModel):
     repeats = models.PositiveIntegerField(default=1)
     on_error = models.CharField(max_length=10, choices=OnError, default=OnError.CONTINUE)
     on_empty = models.CharField(max_length=10, choices=OnEmpty, default=OnEmpty.FAIL)
+    max_calls = models.PositiveBigIntegerField(
+        null=True, help_text="Calls of models at most, retries included."
+    )
+    budget = models.DecimalField(
+        max_digits=15, decimal_places=6, null=True, help_text="In the currency of the prices."
+    )
     dialect = models.CharField(max_length=20, blank=True, editable=False)
     spec = models.TextField(
         default="{}", editable=False, help_text="JSON: what the dialect it came through must echo."
@@ -195,6 +201,9 @@ class Shard(models.Model):
     attempts = models.PositiveIntegerField(default=0, help_text="Claims without progress.")
     suspect_place = models.PositiveBigIntegerField(
         null=True, help_text="The item that was alone in work at the last death."
+    )
+    spent_micros = models.PositiveBigIntegerField(
+        default=0, help_text="What its calls cost as far as prices are known; 10^-6 each."
     )
     done_count = models.PositiveIntegerField(default=0)
     passed_count = models.PositiveIntegerField(default=0)

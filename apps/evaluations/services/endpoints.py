@@ -114,7 +114,39 @@ def _served(served: ServedModel) -> FoundModel:
             "system_prompt": _prompt_of(served),
             "params": parse_json(served.params),
         }
+    if prices := _prices(served):
+        address["prices"] = prices
     return FoundModel(served.name, served.endpoint, address)
+
+
+def _prices(served: ServedModel) -> dict[str, str | None]:
+    """What an address keeps of the prices, so that a later change rewrites no past run."""
+    prices = {"prompt": served.prompt_price, "completion": served.completion_price}
+    if all(price is None for price in prices.values()):
+        return {}
+    return {name: _shown_price(price) for name, price in prices.items()}
+
+
+def with_present_prices(account_id: UUID, target: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's target for a new run that begins now; of models that are gone the prices stay."""
+    judges = target.get("judges", {})
+    names = {one["model"] for one in (target, *judges.values()) if one.get("model")}
+    if not names:
+        return {**target}
+    served = ServedModel.objects.filter(account=account_id, name__in=names)
+    prices = {model.name: _prices(model) for model in served}
+
+    def priced(address: Mapping[str, Any]) -> dict[str, Any]:
+        if address.get("model") not in prices:
+            return {**address}
+        unpriced = {key: value for key, value in address.items() if key != "prices"}
+        found = prices[address["model"]]
+        return {**unpriced, "prices": found} if found else unpriced
+
+    again = priced(target)
+    if judges:
+        again["judges"] = {name: priced(one) for name, one in judges.items()}
+    return again
 
 
 def _prompt_of(served: ServedModel) -> str:

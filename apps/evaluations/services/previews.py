@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -116,7 +116,7 @@ def usage_of(previews: Iterable[Preview]) -> dict[str, list[int]]:
     tally = Tally()
     for preview in previews:
         for spent in preview.outcome.spent:
-            tally.use(spent.model, (spent.calls, *astuple(spent.usage)))
+            tally.use(spent.model, spent.counts)
     return tally.models
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
@@ -21,7 +22,8 @@ from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.endpoints import find_judges, find_model
+from apps.evaluations.services.endpoints import find_judges, find_model, with_present_prices
+from apps.evaluations.services.spending import limits_of_run
 from apps.evaluations.tasks import ring_on_commit
 from apps.evaluations.templating import message_templates, unknown_variables
 
@@ -67,10 +69,14 @@ def start_run(
     dialect: str = "",
     spec: Mapping[str, Any] | None = None,
     fault: str | None = None,
+    max_calls: int | None = None,
+    budget: Decimal | None = None,
 ) -> Run:
     """Store a run and ring for it; planning and everything after happen in the background.
 
     fault: why nothing can come of it; the run is stored as failed by this, and nothing is asked.
+    max_calls, budget: what it may ask and spend; None for what the account lets a run. Reached,
+    no further call is made, and what is left is errored with the code `budget`.
     Rows in the request are checked now, a file's while planning. Raises Invalid with the path
     `source[n]`, `messages` or `reference`, UnknownModel, and ObjectDoesNotExist when the
     evaluation or the file has just been deleted.
@@ -109,6 +115,7 @@ def start_run(
         repeats=repeats,
         on_error=on_error,
         on_empty=on_empty,
+        **limits_of_run(evaluation.account, kept, max_calls=max_calls, budget=budget),
         dialect=dialect,
         spec=dump_json(spec or {}),
         created_by=actor.user,
@@ -259,7 +266,9 @@ def successor_of(actor: Actor, run: Run, reason: str) -> Run:
         model=run.model,
         source_file=run.source_file,
         source_version=run.source_version,
-        target=run.target,
+        target=dump_json(with_present_prices(run.account_id, run.read_target())),
+        max_calls=run.max_calls,
+        budget=run.budget,
         endpoint=run.endpoint,
         repeats=run.repeats,
         on_error=run.on_error,

@@ -9,7 +9,9 @@ from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
 from apps.errors import Invalid
+from apps.evaluations.engine.costs import shown_money
 from apps.evaluations.services.criteria import read_criteria
+from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from evalplatform.dialects.openai.wire import RUN_ID
@@ -40,11 +42,20 @@ class Command(CoreCommand):
             help="until it has ended, to tell how many verdicts differ; workers must be running",
         )
 
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="only tell what it may ask and cost; nothing is started",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         run = find_run(options["run"], options["account"])
         actor = actor_of(run.account.name, options["email"])
         try:
             criteria = _criteria_in(options["criteria"])
+            if options["dry_run"]:
+                self._tell(estimate_regrade(actor, run, criteria=criteria))
+                return
             again = regrade_run(actor, run, criteria=criteria)
         except Invalid as error:
             raise CommandError(f"{error.path}: {error.messages[0]}") from error
@@ -58,6 +69,19 @@ class Command(CoreCommand):
         self.stdout.write(
             f"{RUN_ID.of(again)} is {again.state}: {differing:,} of {total:,} verdicts differ."
         )
+
+    def _tell(self, estimate: Estimate) -> None:
+        for one in estimate.models:
+            prompt, said = one.prompt_tokens, one.completion_tokens
+            self.stdout.write(
+                f"{one.model}: {one.calls:,} calls, {prompt[0]:,} to {prompt[1]:,} prompt tokens, "
+                f"{said[0]:,} to {said[1]:,} completion tokens."
+            )
+        cost = estimate.cost
+        told = "unknown" if cost is None else " to ".join(shown_money(amount) for amount in cost)
+        self.stdout.write(f"{estimate.items:,} results, {estimate.calls:,} calls, cost {told}.")
+        if estimate.models:
+            self.stdout.write(estimate.basis)
 
 
 def _criteria_in(file: str | None) -> list[NewCriterion] | None:

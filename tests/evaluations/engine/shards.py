@@ -39,6 +39,7 @@ def tick(desk: Desk, **view: Any) -> Tick:
         "room": {},
         "spare": 8_000,
         "places": {},
+        "asks": {},
         "may_claim": True,
         "may_plan": False,
         "is_free": not view["held"],

@@ -1,0 +1,191 @@
+"""What has been spent and may still be: sums at the tables, and the desk's part of each limit."""
+
+import time
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from apps.evaluations.engine.costs import MICRO, picos_of, shown_money
+from apps.evaluations.engine.leases import database_now, uuid_writer
+from apps.evaluations.models import CallQuota, MonthSpending, Run, Shard, SpendingLimits
+
+STRIPES = 16
+MICROS_MAX = 10**18  # of a month's stripe; what goes beyond is lost rather than no longer stored
+
+
+def month_of(moment: datetime) -> date:
+    """The first day of a moment's month, in UTC as all times here."""
+    return moment.date().replace(day=1)
+
+
+def add_to_month(account_id: UUID, picos: int, *, stripe: UUID | None) -> None:
+    """Add to what the account has spent this month, in the transaction that stores what for."""
+    table = MonthSpending._meta.db_table
+    micros, rest = divmod(picos, MICRO)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} AS kept (account_id, month, stripe, micros, picos)"  # noqa: S608  names of our own tables
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (account_id, month, stripe) DO UPDATE SET"
+            " micros = CASE WHEN kept.micros > %s THEN kept.micros"
+            " ELSE kept.micros + excluded.micros END, picos = kept.picos + excluded.picos",
+            [
+                uuid_writer()(account_id),
+                connection.ops.adapt_datefield_value(month_of(timezone.now())),
+                stripe.int % STRIPES if stripe else 0,
+                min(micros, MICROS_MAX),
+                rest,
+                MICROS_MAX,
+            ],
+        )
+
+
+def month_picos(account_id: UUID, month: date | None = None) -> int:
+    """What the account's runs have spent in a month, this one unless another is given."""
+    parts = MonthSpending.objects.filter(
+        account=account_id, month=month or month_of(timezone.now())
+    )
+    return sum(
+        micros * MICRO + picos for micros, picos in parts.values_list("micros", "picos").order_by()
+    )
+
+
+def has_limits(run: Run) -> bool:
+    """May the run not spend as much as it takes? That of its account may change meanwhile."""
+    limits = SpendingLimits.objects.filter(account=run.account_id, monthly_budget__isnull=False)
+    return run.max_calls is not None or run.budget is not None or limits.exists()
+
+
+def take_calls(run_id: UUID, wanted: int, limit: int) -> int:
+    """Reserve calls of a run for a worker; how many there were, at most `wanted`.
+
+    What is reserved is as good as made: a worker that dies takes its reserve along.
+    """
+    CallQuota.objects.get_or_create(run_id=run_id)
+    with transaction.atomic():
+        quota = CallQuota.objects.select_for_update().get(run=run_id)
+        given = max(0, min(wanted, limit - quota.taken))
+        CallQuota.objects.filter(run=run_id).update(taken=F("taken") + given)
+    return given
+
+
+def give_back_calls(run_id: UUID, count: int) -> None:
+    """Calls that were taken and not made."""
+    if count:
+        CallQuota.objects.filter(run=run_id).update(taken=F("taken") - count)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a worker's meter of a run asks its desk.
+
+    wanted: calls it has use for now. surplus: calls that it gives back. unstored: picos that its
+    finished items cost and that may not be in the tables yet.
+    """
+
+    run: Run
+    has_prices: bool
+    wanted: int
+    surplus: int
+    unstored: int
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What the desk answers. calls: more of them. picos: what may be spent from when it was
+    asked, None for any amount, or where that was not looked at. is_looked_at: were the sums read?
+    no_calls, no_money: why there will be no more, empty while there may be. is_free: no limit.
+    """
+
+    calls: int = 0
+    picos: int | None = None
+    is_looked_at: bool = False
+    no_calls: str = ""
+    no_money: str = ""
+    is_free: bool = False
+
+
+class Purser:
+    """The desk's knowledge of limits; sums are read no more often than results are stored."""
+
+    def __init__(self) -> None:
+        self._budgets: dict[UUID, Decimal | None] = {}
+        self._budgets_at = 0.0
+        self._looked_at: dict[UUID, float] = {}
+
+    def look(self, asks: Mapping[int, Ask]) -> dict[int, Allowance]:
+        if not asks:
+            return {}
+        self._read_budgets({ask.run.account_id for ask in asks.values()})
+        going = {ask.run.pk for ask in asks.values()}
+        self._looked_at = {pk: at for pk, at in self._looked_at.items() if pk in going}
+        return {key: self._allow(ask) for key, ask in asks.items()}
+
+    def _read_budgets(self, accounts: Set[UUID]) -> None:
+        """Budgets may be set while runs go on."""
+        now = time.monotonic()
+        if accounts <= self._budgets.keys() and (
+            now - self._budgets_at < settings.ENGINE_LOOK_SECONDS
+        ):
+            return
+        set_ones = SpendingLimits.objects.filter(account__in=accounts)
+        found = dict(set_ones.values_list("account_id", "monthly_budget"))
+        self._budgets = {account: found.get(account) for account in accounts}
+        self._budgets_at = now
+
+    def _allow(self, ask: Ask) -> Allowance:
+        run = ask.run
+        monthly = self._budgets[run.account_id] if ask.has_prices else None
+        budget = run.budget if ask.has_prices else None
+        if run.max_calls is None and budget is None and monthly is None:
+            return Allowance(is_free=True)
+        calls, no_calls = 0, ""
+        if run.max_calls is not None:
+            give_back_calls(run.pk, ask.surplus)
+            if ask.wanted:
+                calls = take_calls(run.pk, ask.wanted, run.max_calls)
+                if calls < ask.wanted:
+                    no_calls = f"The run may make {run.max_calls:,} calls, and they are used up."
+        if budget is None and monthly is None:
+            return Allowance(calls, None, True, no_calls)
+        now = time.monotonic()
+        if now - self._looked_at.get(run.pk, -1e9) < settings.ENGINE_FLUSH_SECONDS:
+            return Allowance(calls, no_calls=no_calls)
+        self._looked_at[run.pk] = now
+        left, reason = _money_left(run, budget, monthly)
+        if left <= 0:
+            return Allowance(calls, 0, True, no_calls, reason)
+        # Of what is left each worker has its part: none sees what others have not stored yet.
+        share = -(-left // _workers_of(run.account_id))
+        return Allowance(calls, share - ask.unstored, True, no_calls)
+
+
+def _money_left(run: Run, budget: Decimal | None, monthly: Decimal | None) -> tuple[int, str]:
+    """Picos, and why there are none."""
+    rests = []
+    if budget is not None:
+        spent = (
+            Shard.objects.filter(run=run.pk)
+            .order_by()
+            .aggregate(micros=Sum("spent_micros", default=0))
+        )
+        reason = f"The run's budget of {shown_money(budget)} is spent."
+        rests.append((picos_of(budget) - int(spent["micros"]) * MICRO, reason))
+    if monthly is not None:
+        now = timezone.now()
+        reason = f"The account's budget of {shown_money(monthly)} for {now:%B %Y} is spent."
+        rests.append((picos_of(monthly) - month_picos(run.account_id), reason))
+    return min(rests)
+
+
+def _workers_of(account_id: UUID) -> int:
+    held = Shard.objects.unfinished().filter(
+        account=account_id, lease_until__gte=database_now(), worker__isnull=False
+    )
+    return max(1, held.order_by().values("worker").distinct().count())

@@ -1,0 +1,201 @@
+"""Say before a run starts what it may ask and cost: from runs like it, or else from its rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from apps.accounts.models import Actor
+from apps.accounts.roles import Action
+from apps.datasets.formats import dump_json
+from apps.evaluations.engine.costs import PriceList, money_of
+from apps.evaluations.engine.source import Row, rows_at
+from apps.evaluations.engine.tally import CALLS, COMPLETION, PROMPT, Tally
+from apps.evaluations.graders import read_grader
+from apps.evaluations.graders.base import InvalidSetting, JudgeGrader
+from apps.evaluations.models import Run
+from apps.evaluations.services.criteria import check_criteria_of
+from apps.evaluations.services.endpoints import find_judges, with_present_prices
+from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.templating import MissingVariable, RenderedTooLong, render_messages
+
+SAMPLE = 20  # rows that are looked at
+HISTORY = 5  # runs of the same evaluation, the newest
+CHARACTERS = 4  # a token, in English
+ANSWER_TOKENS = 1_000  # at most, where no limit is set: a guess
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One model's part. Tokens, and their cost with six digits, are the least and the most.
+
+    is_measured: told from what it took in earlier runs of the evaluation. cost None: its price is
+    not known.
+    """
+
+    model: str
+    is_judging: bool
+    calls: int
+    prompt_tokens: tuple[int, int]
+    completion_tokens: tuple[int, int]
+    cost: tuple[Decimal, Decimal] | None
+    is_measured: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What so many items may ask and cost, retries left out."""
+
+    items: int
+    models: Sequence[Asked] = field(default_factory=list)
+
+    @property
+    def calls(self) -> int:
+        return sum(one.calls for one in self.models)
+
+    @property
+    def cost(self) -> tuple[Decimal, Decimal] | None:
+        """The least and the most; None where a price is not known."""
+        costs = [one.cost for one in self.models if one.cost is not None]
+        if len(costs) < len(self.models):
+            return None
+        zero = Decimal(0)
+        return sum((low for low, _ in costs), zero), sum((high for _, high in costs), zero)
+
+    @property
+    def is_measured(self) -> bool:
+        return all(one.is_measured for one in self.models)
+
+    @property
+    def basis(self) -> str:
+        """How it was made."""
+        if self.is_measured:
+            return "From what the same models took in earlier runs of this evaluation."
+        return (
+            f"From the first {SAMPLE} rows, a token for every {CHARACTERS} characters; how long "
+            f"replies are is not known before, at most {ANSWER_TOKENS:,} tokens unless a limit is "
+            "set."
+        )
+
+
+def estimate_retry(actor: Actor, run: Run) -> Estimate:
+    """What it may take to retry what of a finished run is errored or missing."""
+    actor.require(Action.READ, run.account)
+    kept = run.passed_count + run.failed_count + run.unjudged_count
+    target = with_present_prices(run.account_id, run.read_target())
+    graders = _criteria_of(run, run.criteria_version) if "judges" in target else []
+    return _estimate(run, target, graders, run.total_count - kept)
+
+
+def estimate_regrade(
+    actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | None = None
+) -> Estimate:
+    """What it may take to grade a finished run's answers by these criteria, or by the present ones.
+
+    Raises UnknownModel and Invalid as regrade_run does.
+    """
+    actor.require(Action.READ, run.account)
+    if criteria is None:
+        graders = _criteria_of(run, run.evaluation.criteria_version)
+    else:
+        checked = check_criteria_of(run.evaluation, criteria)
+        graders = list(zip([one.settings for one in criteria], checked, strict=True))
+    judges = find_judges(run.account_id, [grader for _, grader in graders])
+    return _estimate(run, {"kind": "recorded", **judges}, graders, run.total_count)
+
+
+Criteria = Sequence[tuple[Mapping[str, Any], Any]]
+
+
+def _criteria_of(run: Run, version: int) -> Criteria:
+    criteria = []
+    for one in run.evaluation.criteria.filter(version=version):
+        settings = one.read_settings()
+        try:
+            criteria.append((settings, read_grader(one.kind, settings)))
+        except InvalidSetting:  # imported, and not understood here: it asks nobody
+            continue
+    return criteria
+
+
+def _estimate(run: Run, target: Mapping[str, Any], criteria: Criteria, items: int) -> Estimate:
+    judges = target.get("judges", {})
+    answers = target["kind"] != "recorded" and run.answers_of_id is None
+    asks = [*judges.values(), *([target] if answers else [])]
+    if all("builtin" in address for address in asks):
+        return Estimate(items)
+    history = _history(run)
+    rows = list(rows_at(run, range(min(SAMPLE, run.row_count))).values())
+    prices = PriceList.of(target)
+    asked = []
+    limit = ANSWER_TOKENS
+    if answers and "builtin" not in target:
+        params = target.get("params") or {}
+        given = params.get("max_completion_tokens") or params.get("max_tokens")
+        limit = given if isinstance(given, int) and given > 0 else limit
+        prompt = _mean(_prompt_characters(target, row) for row in rows)
+        asked.append(_asked(target["model"], False, items, prompt, limit, history, prices))
+    for settings, grader in criteria:
+        address = judges.get(grader.model) if isinstance(grader, JudgeGrader) else None
+        if address is None or "builtin" in address:
+            continue
+        name = address["model"]
+        shown = _mean(len(dump_json(row.item)) + len(dump_json(row.sample or {})) for row in rows)
+        prompt = len(dump_json({**settings})) + shown
+        asked.append(_asked(name, True, items, prompt, ANSWER_TOKENS, history, prices))
+    return Estimate(items, asked)
+
+
+def _asked(
+    model: str,
+    is_judging: bool,
+    items: int,
+    characters: float,
+    limit: int,
+    history: Mapping[tuple[str, bool], Sequence[Sequence[int]]],
+    prices: PriceList,
+) -> Asked:
+    past = history.get((model, is_judging), ())
+    if past:
+        prompts = [sums[PROMPT] / sums[CALLS] for sums in past]
+        replies = [sums[COMPLETION] / sums[CALLS] for sums in past]
+    else:
+        prompts, replies = [characters / CHARACTERS], [1, limit]
+    prompt = round(items * min(prompts)), round(items * max(prompts))
+    reply = round(items * min(replies)), round(items * max(replies))
+    costs = [
+        prices.cost(model, [items, tokens, said], judging=is_judging)
+        for tokens, said in zip(prompt, reply, strict=True)
+    ]
+    low, high = (None if cost is None else money_of(cost) for cost in costs)
+    cost = None if low is None or high is None else (low, high)
+    return Asked(model, is_judging, items, prompt, reply, cost, bool(past))
+
+
+def _history(run: Run) -> dict[tuple[str, bool], list[Sequence[int]]]:
+    """A model's sums in each of the newest finished runs in which it replied, by its part there."""
+    runs = Run.objects.present().filter(evaluation=run.evaluation_id, state=Run.State.COMPLETED)
+    found: dict[tuple[str, bool], list[Sequence[int]]] = {}
+    newest = runs.order_by("-created_at", "-id").values_list("tally", flat=True)[:HISTORY]
+    for tally in map(Tally.load, newest):
+        for models, is_judging in ((tally.answering(), False), (tally.judging, True)):
+            for model, sums in models.items():
+                if sums[CALLS] and sums[PROMPT]:
+                    found.setdefault((model, is_judging), []).append(sums)
+    return found
+
+
+def _prompt_characters(target: Mapping[str, Any], row: Row) -> int:
+    scope = {"item": row.item}
+    try:
+        messages = render_messages(target.get("messages") or (), scope)
+    except (MissingVariable, RenderedTooLong, ValueError):
+        messages = []
+    preset = (target.get("preset") or {}).get("system_prompt", "")
+    # By reference the messages are in the row; then the row is what is counted.
+    return len(preset) + len(dump_json(messages) if messages else dump_json(row.item))
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else 0.0
