@@ -1,5 +1,6 @@
 """Testing criteria as the vendor writes them: one shape a grader type."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -155,12 +156,19 @@ GRADERS: dict[str, type[Shape]] = {
 # Their `input` is messages.
 JUDGES = ("label_model", "score_model")
 
+# Without a threshold these have no verdict; the vendor's every result has one.
+# contract: openai section 4: then passed is a score above zero, that is from the least one on
+SCORERS = ("levenshtein", "embedding_distance", "prompt_judge")
+ABOVE_ZERO = math.ulp(0.0)
+
 
 def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
     """The core's criterion; its settings keep all that was sent, known or not."""
     settings = {key: value for key, value in sent.items() if key not in {"type", "name", "id"}}
     if sent["type"] in JUDGES:
         settings["input"] = echoed(settings["input"])
+    if sent["type"] in SCORERS and settings.get("pass_threshold") is None:
+        settings["pass_threshold"] = ABOVE_ZERO
     return NewCriterion(sent["type"], sent["name"], settings)
 
 
@@ -169,10 +177,13 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
     extras: dict[str, Any] = {"grdr_id": None, "inactive_at": None}
     if criterion.kind == "label_model":
         extras["sampling_params"] = None
+    settings = criterion.read_settings()
+    if settings.get("pass_threshold") == ABOVE_ZERO:
+        del settings["pass_threshold"]
     return {
         "type": criterion.kind,
         "name": criterion.name,
         **extras,
-        **criterion.read_settings(),
+        **settings,
         "id": criterion.key,
     }

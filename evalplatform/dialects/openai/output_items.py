@@ -99,6 +99,11 @@ class OutputItemFilters(FilterSet):  # type: ignore[misc]  # its package has no 
     status = ChoiceFilter(choices=[(word, word) for word in ITEM_STATE], method="of_status")
 
     def of_status(self, results: QuerySet[Result], name: str, status: str) -> QuerySet[Result]:
+        unjudged = results.filter(state=Result.State.UNJUDGED)
+        # They are shown as failed. Where there is one no item of the run has failed otherwise:
+        # none of its criteria gives verdicts.
+        if status == ITEM_STATUS[Result.State.UNJUDGED] and unjudged.exists():
+            return unjudged
         return results.filter(state=ITEM_STATE[status])
 
 

@@ -268,7 +268,7 @@ def _counts(counts: Counts) -> dict[str, int]:
     return {
         "total": counts.done,
         "errored": counts.errored,
-        "failed": counts.failed,
+        "failed": counts.failed + counts.unjudged,  # which are listed as such, too
         "passed": counts.passed,
     }
 

@@ -9,7 +9,7 @@ from apps.datasets.formats import dump_json
 from apps.evaluations.models import Criterion, Result, Run, Score, Shard
 from apps.ids import new_id
 from evalplatform.dialects.openai.output_items import OutputItemSerializer, sample_shown
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID
 from tests.dialects.openai.caller import STRING_CHECK, Caller, chat_body, run_body, work
 from tests.factories import make_actor
 
@@ -229,6 +229,21 @@ def test_a_page_of_items_goes_on_after_one_that_the_filter_leaves_out():
     errored = caller.get(where)[1]["data"][1]
     _, page = caller.get(where, status="fail", after=errored["id"])
     assert [item["datasource_item_id"] for item in page["data"]] == [2]
+
+
+@pytest.mark.django_db
+def test_items_that_nobody_has_judged_are_listed_and_counted_as_failed():
+    caller = Caller()
+    where = with_results(caller, ["unjudged", "errored", "unjudged"])
+    _, page = caller.get(where)
+    assert [item["status"] for item in page["data"]] == ["fail", "error", "fail"]
+    _, page = caller.get(where, status="fail")
+    assert [item["datasource_item_id"] for item in page["data"]] == [0, 2]
+    assert caller.get(where, status="pass")[1]["data"] == []
+    run = Run.objects.get()
+    Run.objects.update(state=Run.State.COMPLETED, unjudged_count=2, errored_count=1)
+    _, shown = caller.get(f"/evals/{EVAL_ID.of(run.evaluation)}/runs/{RUN_ID.of(run)}")
+    assert shown["result_counts"] == {"total": 3, "errored": 1, "failed": 2, "passed": 0}
 
 
 @pytest.mark.django_db

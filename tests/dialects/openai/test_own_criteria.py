@@ -77,6 +77,13 @@ def test_they_are_echoed_as_they_were_sent_and_judge_what_is_run(caller: Caller)
         "far": (1.0, True),
         "judge": (0.25, False),
     }
+    # What has no threshold passes above zero, in the counts as in the items.
+    assert item["status"] == "fail"
+    _, shown = caller.get(f"/evals/{made['id']}/runs/{run['id']}")
+    assert shown["result_counts"] == {"total": 1, "errored": 0, "failed": 1, "passed": 0}
+    assert [line["passed"] for line in shown["per_testing_criteria_results"]] == [
+        int(result["passed"]) for result in results.values()
+    ]
     [system, user] = results["judge"]["sample"]["input"]
     assert system["content"] == "Rate [1, 0] by [1,0]."
     assert user["content"] == ""
@@ -105,6 +112,29 @@ def test_what_is_wrong_is_refused_by_its_field(
     status, refused = caller.post("/evals", {**EVAL, "testing_criteria": criteria})
     assert status == 400
     assert refused["error"]["param"] == f"testing_criteria[0].{param}"
+
+
+@pytest.mark.parametrize(("answer", "status"), [("[1, 0]", "pass"), ("x" * 20, "fail")])
+def test_without_a_threshold_a_score_above_zero_passes(
+    answer: str, status: str, caller: Caller
+) -> None:
+    [criterion] = [{**one} for one in CRITERIA if one["name"] == "levenshtein"]
+    del criterion["pass_threshold"]
+    made = caller.new_eval(testing_criteria=[criterion])
+    assert "pass_threshold" not in made["testing_criteria"][0]
+    run = caller.new_run(made["id"], run_body([{"item": {"answer": answer, "label": "[1,0]"}}]))
+    work()
+    where = f"/evals/{made['id']}/runs/{run['id']}"
+    _, page = caller.get(f"{where}/output_items", status=status)
+    [item] = page["data"]
+    assert [result["passed"] for result in item["results"]] == [status == "pass"]
+    _, shown = caller.get(where)
+    counts = shown["result_counts"]
+    assert (counts["total"], counts["passed"], counts["failed"]) == (
+        1,
+        int(status == "pass"),
+        int(status == "fail"),
+    )
 
 
 def test_they_are_tried_on_one_sample(caller: Caller) -> None:
