@@ -1,9 +1,12 @@
 """Judges that answer anything but a verdict: errored with the reason, and the run goes on."""
 
 from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from tests.dialects.openai.caller import STRING_CHECK, Caller, run_body, work
 from tests.factories import make_endpoint
@@ -145,3 +148,23 @@ def test_a_number_outside_the_range_is_clamped_and_no_number_is_zero(
         assert told == {model: (score, score >= 4) for model, score in SCORES.items()}
     lines = run["per_testing_criteria_results"]
     assert [line["passed"] for line in lines] == [3 * (score >= 4) for score in SCORES.values()]
+
+
+def test_what_judges_said_and_failed_to_say_goes_out_and_comes_in_again(
+    caller: Caller, tmp_path: Path
+) -> None:
+    models = ("refusal", "fail-401", 'answer:{"steps": []}')
+    criteria = [*map(label_model, models), score_model('answer:{"result": 7.5}'), STRING_CHECK]
+    before, items = judged(caller, criteria)
+    saved = tmp_path / "run"
+    to_folder = ("--format", "folder", "--output", str(saved))
+    call_command("export_run", before["id"], *to_folder, stdout=StringIO())
+    there = Caller()
+    assert there.actor.account is not None
+    account = ("--account", there.actor.account.name)
+    call_command("import_openai_export", str(saved), *account, stdout=StringIO())
+    where = f"/evals/{before['eval_id']}/runs/{before['id']}"
+    _, after = there.get(where)
+    assert after == {**before, "report_url": after["report_url"]}
+    _, listed = there.get(f"{where}/output_items")
+    assert listed["data"] == items
