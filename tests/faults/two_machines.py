@@ -102,6 +102,9 @@ class TwoMachines(Site):
 
     patience = PATIENCE
 
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="machines-"))
