@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from apps.evaluations.engine.costs import Cost
-from apps.evaluations.models import Criterion, Run, Score
-from apps.evaluations.reports import Item, read_pages, summary
+from apps.evaluations.models import Run, Score
+from apps.evaluations.reports import Item, read_criteria, read_pages, summary
 from apps.evaluations.statistics import Mean, mean_from_sums, rate
 
 COLUMNS = ("row_index", "repeat", "state", "item", "answer", "error")
@@ -15,11 +15,8 @@ DIGITS = 6
 
 def criterion_columns(run: Run) -> dict[Any, str]:
     """What each criterion's columns are called: its name, numbered where it is not the only one."""
-    criteria = Criterion.objects.filter(
-        evaluation=run.evaluation_id, version=run.criteria_version
-    ).order_by("position")
     titles: dict[Any, str] = {}
-    for criterion in criteria:
+    for criterion in read_criteria(run):
         title, number = criterion.name, 1
         while title in titles.values():
             number += 1

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Prefetch, Q, prefetch_related_objects
+from django.db.models import Exists, F, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -16,7 +16,14 @@ from apps.accounts.models import Actor
 from apps.datasets.formats import parse_json
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.models import Criterion, Result, Run, Score
-from apps.evaluations.reports import Item, Summary, read_items, summary
+from apps.evaluations.reports import (
+    Item,
+    Judgement,
+    Summary,
+    read_criteria,
+    read_items,
+    summary,
+)
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items
 from evalplatform.web.access import in_account_of, in_any_account, signed_in
@@ -44,7 +51,6 @@ VERDICTS: dict[str, Q] = {
     Result.State.FAILED: Q(passed=False),
     Result.State.ERRORED: Q(value=None),
 }
-TABLE_FIELDS = ("result", "criterion", "source", "value", "passed", "error_code", "error_message")
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class Verdict:
     criterion: Criterion
     state: str
     value: float | None = None
-    score: Score | None = None
+    score: Score | Judgement | None = None
 
     @property
     def label(self) -> str:
@@ -254,8 +260,6 @@ def _tabs(report: Summary, narrowed: ResultFilter) -> Iterator[Tab]:
 def _lines(
     run: Run, results: Sequence[Result], criteria: Sequence[Criterion], narrowed: ResultFilter
 ) -> list[ResultLine]:
-    scores = Score.objects.filter(source=Score.Source.MACHINE).only(*TABLE_FIELDS)
-    prefetch_related_objects(results, Prefetch("scores", scores))
     settings = [criterion.read_settings() for criterion in criteria]
     return [
         ResultLine(
@@ -264,7 +268,7 @@ def _lines(
             line=items.line_of(item, settings),
             verdicts=verdicts_of(item, criteria),
         )
-        for item in read_items(run, results)
+        for item in read_items(run, results, criteria)
     ]
 
 
@@ -275,7 +279,7 @@ def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[Verdict]:
     return [_verdict(criterion, machine.get(criterion.pk)) for criterion in criteria]
 
 
-def _verdict(criterion: Criterion, score: Score | None) -> Verdict:
+def _verdict(criterion: Criterion, score: Score | Judgement | None) -> Verdict:
     if score is None:
         return Verdict(criterion, "missing")
     if score.is_errored:
@@ -293,13 +297,11 @@ def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) ->
     """One result, between its neighbours in the filter that it was found in."""
     run = run_of(actor, run_id)
     in_account_of(request, actor, run)
-    found = read_items(run, Result.objects.filter(run=run, pk=result_id))
+    criteria = read_criteria(run)
+    found = read_items(run, Result.objects.filter(run=run, pk=result_id), criteria)
     if not found:
         raise Http404("There is no such result in this run.")
     item = found[0]
-    criteria = list(
-        Criterion.objects.filter(evaluation=run.evaluation, version=run.criteria_version)
-    )
     narrowed = ResultFilter.of(run, criteria, request.GET)
     context = {
         "run": run,

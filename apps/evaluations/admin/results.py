@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.owned_admin import OwnedAdmin, actor_in
 from apps.evaluations.admin.shown import NOTHING, as_uuid, block, is_list, pretty, preview, table
 from apps.evaluations.models import Result, Run, Score
-from apps.evaluations.reports import Item, read_items
+from apps.evaluations.reports import Item, Judgement, read_items
 
 LISTED_RUNS = 30
 
@@ -171,7 +171,7 @@ class ResultAdmin(OwnedAdmin):
             (
                 (
                     f"{score.criterion.name} ({score.criterion.kind})",
-                    score.author or score.get_source_display(),
+                    score.author or Score.Source(score.source).label,
                     _verdict(score),
                     block(score.evidence),
                     pretty(score.exchange),
@@ -186,7 +186,7 @@ def _answer(item: Item) -> str:
     return text if isinstance(text, str) else NOTHING
 
 
-def _verdict(score: Score) -> str:
+def _verdict(score: Judgement) -> str:
     if score.value is None:
         error = f"errored, {score.error_code}: {score.error_message}"
         return error if score.error_code else NOTHING

@@ -11,8 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.datasets.formats import parse_json
-from apps.evaluations.models import Criterion, Result, Run, Score
-from apps.evaluations.reports import Item, read_items
+from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
 from evalplatform.dialects.openai.messages import as_text
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.wire import (
@@ -156,10 +156,8 @@ class OutputItemViewSet(OpenAIViewSet):
 
 def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Results on the wire. Built by hand: a page of 100 must be quick."""
-    criteria = Criterion.objects.filter(
-        evaluation=run.evaluation_id, version=run.criteria_version
-    ).order_by("position")
-    keys = [(criterion.pk, criterion.key) for criterion in criteria.only("key")]
+    criteria = read_criteria(run)
+    keys = [(criterion.pk, criterion.key) for criterion in criteria]
     asked = run.read_target().get("params") or {}
     run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
     return [
@@ -182,7 +180,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
                 _fault(item.result),
             ),
         }
-        for item in read_items(run, results)
+        for item in read_items(run, results, criteria)
     ]
 
 
@@ -194,7 +192,7 @@ def _verdicts(item: Item, keys: Sequence[tuple[Any, str]]) -> list[dict[str, Any
     return [_verdict(key, scores.get(pk), item.result) for pk, key in keys]
 
 
-def _verdict(key: str, score: Score | None, result: Result) -> dict[str, Any]:
+def _verdict(key: str, score: Judgement | None, result: Result) -> dict[str, Any]:
     judged = {"name": key, "sample": _judgement(score) if score else None}
     if score is None or score.value is None:
         fault = score if score is not None and score.error_code else result
@@ -205,7 +203,7 @@ def _verdict(key: str, score: Score | None, result: Result) -> dict[str, Any]:
     return {**judged, "score": score.value, "passed": passed}
 
 
-def _judgement(score: Score) -> dict[str, Any] | None:
+def _judgement(score: Judgement) -> dict[str, Any] | None:
     """What a judge was asked and said."""
     if not score.exchange:
         return None
@@ -214,7 +212,7 @@ def _judgement(score: Score) -> dict[str, Any] | None:
     return sample_shown(exchange, exchange, "", exchange.get("params") or {}, fault)
 
 
-def _fault(row: Score | Result) -> dict[str, str] | None:
+def _fault(row: Judgement | Result) -> dict[str, str] | None:
     return {"code": row.error_code, "message": row.error_message} if row.error_code else None
 
 

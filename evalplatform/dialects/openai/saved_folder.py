@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from apps.datasets.formats import parse_json
 from apps.evaluations.exports import summary_table
 from apps.evaluations.models import Run, Score
-from apps.evaluations.reports import Item, read_pages
+from apps.evaluations.reports import Item, Judgement, read_pages
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.evals import EvalSerializer
 from evalplatform.dialects.openai.output_items import items_shown
@@ -81,7 +81,7 @@ def _with_extras(item: Item, shown: dict[str, Any]) -> dict[str, Any]:
     return {**shown, "results": verdicts, EXTRAS: extras}
 
 
-def _score_extras(score: Score) -> dict[str, Any]:
+def _score_extras(score: Judgement) -> dict[str, Any]:
     return {
         "value": score.value,
         "passed": score.passed,

@@ -1,6 +1,5 @@
 """Output items through the wire: what came of each row, in the order of the rows."""
 
-import time
 from typing import Any
 
 import pytest
@@ -272,22 +271,7 @@ def test_a_page_of_a_hundred_takes_as_many_queries_as_one_item(django_assert_num
     caller = Caller()
     where = with_results(caller, ["passed", "failed"] * 60)
     first = caller.get(where, limit=10)[1]["data"][-1]["id"]
-    # the key, the run, the place, the results, their scores, twice the criteria, shards and rows
-    with django_assert_num_queries(9):
+    # the key, the run, the place, the results, their scores, the criteria, shards and rows
+    with django_assert_num_queries(8):
         _, page = caller.get(where, limit=100, after=first)
     assert len(page["data"]) == 100
-
-
-@pytest.mark.django_db
-def test_a_page_of_a_hundred_is_quick_wherever_it_lies():
-    caller = Caller()
-    where = with_results(caller, ["passed", "failed"] * 1_500, row_bytes=500)
-    order = caller.get(where, limit=1, order="desc")[1]["data"][0]["id"]
-    times = []
-    for _ in range(10):
-        began = time.perf_counter()
-        response = caller.client.get(f"/v1{where}", {"limit": 100, "after": order, "order": "desc"})
-        times.append(time.perf_counter() - began)
-        assert response.status_code == 200
-    # About 10 ms on a small machine; the bound leaves room for a busy one.
-    assert min(times) < 0.05
