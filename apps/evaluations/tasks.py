@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -19,7 +20,10 @@ from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
 from apps.evaluations.engine.purge import purge_completions, purge_history, purge_runs
 from apps.evaluations.engine.webhooks import deliver_due, is_due
 from apps.evaluations.engine.work import Worker
+from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.signals import run_finished
+
+LARGE_RUN = 10_000  # results
 
 log = logging.getLogger(__name__)
 _delivering = threading.Lock()
@@ -69,6 +73,25 @@ def tell_webhooks(**_: object) -> None:
     else:
         if is_to_tell:
             ring_for_delivery()
+
+
+@receiver(run_finished)
+def refresh_statistics(run_id: UUID, **_: object) -> None:
+    """Have PostgreSQL look at what a large run has added, before its pages are asked for.
+
+    By itself it does so a minute later; until then it plans for a run of a hundred results, and
+    reads whole tables for a page.
+    """
+    if connection.vendor != "postgresql":
+        return
+    try:
+        total = Run.objects.filter(pk=run_id).values_list("total_count", flat=True).first()
+        if total is not None and total >= LARGE_RUN:
+            tables = ", ".join(model._meta.db_table for model in (Result, Score, Shard))
+            with connection.cursor() as cursor:
+                cursor.execute(f"ANALYZE (SKIP_LOCKED) {tables}")
+    except DatabaseError:
+        log.exception("The statistics of the results could not be refreshed")
 
 
 def deliver() -> None:

@@ -121,13 +121,15 @@ class Worker:
         idle_since = time.monotonic()
         try:
             while True:
+                # What ended during a tick may have made work that the tick was too early to see.
+                was_busy = self._is_busy()
                 tick = await self._ask_desk()
                 if tick is not None:
                     self.is_more = tick.is_more
                     self._apply(tick)
                     await self._close_unused()
                 waits = tick is not None and tick.is_waiting
-                if self._active or self._planning or self._buffer or waits:
+                if was_busy or self._is_busy() or waits:
                     idle_since = time.monotonic()
                 if self._is_over():
                     self.is_more = True  # for all we know: the last tick did not look
@@ -142,6 +144,9 @@ class Worker:
             watcher.cancel()
             await self._in("writer", self._writer.store, self._take_buffer())
             await self._leave()
+
+    def _is_busy(self) -> bool:
+        return bool(self._active or self._planning or self._buffer)
 
     def _is_over(self) -> bool:
         slice_is_over = time.monotonic() - self._began > settings.ENGINE_SLICE_SECONDS

@@ -246,7 +246,9 @@ class Result(OwnedModel):
         ERRORED = "errored", "Errored"
         UNJUDGED = "unjudged", "Not judged"
 
-    run = models.ForeignKey(Run, models.CASCADE, related_name="results")
+    # No index of its own: the unique ones begin with it, and PostgreSQL, before it has statistics,
+    # would read by it all that a run has and sort that for a page.
+    run = models.ForeignKey(Run, models.CASCADE, related_name="results", db_index=False)
     row_index = models.PositiveBigIntegerField(help_text="From 0, in the order of the source.")
     repeat = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=8, choices=State)
@@ -287,7 +289,8 @@ class Score(models.Model):
         HUMAN = "human", "Human"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    result = models.ForeignKey(Result, models.CASCADE, related_name="scores")
+    # No index of its own: the unique one begins with it.
+    result = models.ForeignKey(Result, models.CASCADE, related_name="scores", db_index=False)
     criterion = models.ForeignKey(Criterion, models.CASCADE, related_name="scores")
     source = models.CharField(max_length=7, choices=Source, default=Source.MACHINE)
     author = models.CharField(max_length=64, blank=True, help_text="The person's id; else empty.")
