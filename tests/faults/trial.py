@@ -19,6 +19,9 @@ IN_FLIGHT = CONCURRENCY + CONCURRENCY_OF_OTHER
 RECOVERY_SECONDS = 90
 # Promise 2: what is answered is stored within half a second; as much again for a busy machine.
 STORED_SECONDS = 1.0
+DEATH_COSTS = IN_FLIGHT + STORED_SECONDS * IN_FLIGHT / DELAY
+# What the system does to itself, as it says in its log, when it is too slow: as good as a death.
+SURRENDERS = ("is replaced", "what is at work is let go")
 STOP_SECONDS = 20
 MOST_BYTES = 400 * 1024 * 1024
 
@@ -66,11 +69,9 @@ class Trial:
         time.sleep(fault.pause)
         began = time.monotonic()
         injury.strike(self.system, fault.seconds)
-        per_second = IN_FLIGHT / DELAY
-        lost = injury.deaths * (IN_FLIGHT + STORED_SECONDS * per_second)
+        self.allowance += injury.deaths * DEATH_COSTS
         if injury.starves:
-            lost += (time.monotonic() - began) * per_second
-        self.allowance += lost
+            self.allowance += (time.monotonic() - began) * IN_FLIGHT / DELAY
 
     def wait_over(self) -> float:
         began = time.monotonic()
@@ -133,7 +134,8 @@ def check(trial: Trial, tally: Tally) -> None:
     tally.errored = sum(run["states"].get("errored", 0) for run in found)
     # A call that was answered badly is not counted: it has to be repeated.
     tally.repeats = sum(asked["prompts"].values()) - sum(harmed.values()) - answered
-    tally.bound = round(trial.allowance)
+    surrenders = sum(system.served.log.count(words) for words in SURRENDERS)
+    tally.bound = round(trial.allowance + surrenders * DEATH_COSTS)
     assert 0 <= tally.repeats <= tally.bound, f"{tally.repeats} calls too many, {tally.bound} may"
     assert asked["max_in_flight"] <= _most_in_flight(tally.faults), asked["max_in_flight"]
     assert tally.largest <= MOST_BYTES, f"a process took {tally.largest} bytes"

@@ -168,6 +168,7 @@ class Worker:
         """Once cut off, cut all calls: their places may be somebody else's."""
         while not self._is_cut_off():
             await asyncio.sleep(max(TICK_SECONDS, self._cut_off_at() - time.monotonic()))
+        log.warning("The leases could not be prolonged in time; what is at work is let go")
         for active in list(self._active.values()):
             self._drop(active)
 
