@@ -100,13 +100,14 @@ def _parsed(source: str) -> ast.Module:
 
 
 def _check_signature(tree: ast.Module) -> None:
-    """Raises InvalidSetting unless the last `grade` takes exactly two positional arguments."""
+    """Raises InvalidSetting unless the last `grade` takes exactly two positional arguments.
+
+    Where none is to be seen, it may be bound otherwise; a source without one fails every sample.
+    """
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     grades = [node for node in found if node.name == "grade"]
     if not grades:
-        if _is_bound(tree, "grade"):
-            return  # only running it tells to what
-        raise InvalidSetting("source", "source must define a function grade(sample, item).")
+        return
     arguments = grades[-1].args
     count = len(arguments.posonlyargs) + len(arguments.args)
     others = arguments.vararg or arguments.kwonlyargs or arguments.kwarg
@@ -114,20 +115,3 @@ def _check_signature(tree: ast.Module) -> None:
         raise InvalidSetting("source", "grade must be a plain function, not async.")
     if count != PARAMETER_COUNT or others:
         raise InvalidSetting("source", "grade must have exactly two parameters: sample and item.")
-
-
-def _is_bound(tree: ast.Module, name: str) -> bool:
-    """Does the module give the name to anything: by an assignment, an import, under an `if`?"""
-    nodes: list[ast.AST] = [tree]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            if getattr(node, "name", "") == name:
-                return True
-            continue  # what it binds is its own
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
-            return True
-        if isinstance(node, ast.alias) and (node.asname or node.name) == name:
-            return True
-        nodes += ast.iter_child_nodes(node)
-    return False

@@ -31,16 +31,13 @@ def marks(grader, *scores):
 @pytest.mark.parametrize(
     "source",
     [
-        "",
         "def grade(sample, item: return 1",
         "return 1",
-        "x = 1",
         "def grade(sample): return 1",
         "def grade(sample, item, more): return 1",
         "def grade(sample, item, *more): return 1",
         "def grade(sample, *, item): return 1",
         "async def grade(sample, item): return 1",
-        "class A:\n    def grade(self, item): return 1",
         "def grade(sample, item): return 1\0",
         "-" * 100_000 + "1\ndef grade(sample, item): return 1",
         SOURCE + "#" * 256_000,
@@ -50,6 +47,14 @@ def test_a_source_that_cannot_grade_is_refused(source):
     with pytest.raises(InvalidSetting) as refused:
         PythonCode(source)
     assert refused.value.field == "source"
+
+
+@pytest.mark.parametrize("source", ["", "x = 1", "class A:\n    def grade(self, item): return 1"])
+def test_a_source_without_grade_fails_every_sample_by_name(source):
+    mark = PythonCode(source).grade_batch([Sample({}, None)])[0]
+    assert (mark.value, mark.passed) == (0.0, False)
+    assert mark.error is not None
+    assert "grade" in mark.error.message
 
 
 @pytest.mark.parametrize("parameters", ["sample, item", "a, b=1", "sample, /, item"])
