@@ -20,6 +20,7 @@ from evalplatform.dialects.openai.saved_files import EVAL, RUN, Shelf, Trouble, 
 from evalplatform.dialects.openai.saved_objects import (
     Unusable,
     criteria_named,
+    criterion_key,
     id_of,
     own_id,
     row_index,
@@ -103,7 +104,7 @@ def _take(found: _Found, sent: dict[str, Any]) -> None:
     results = sent.get("results")
     for result in results if isinstance(results, list) else ():
         if isinstance(result, dict) and isinstance(result.get("name"), str):
-            named[result["name"]] = None
+            named[criterion_key(result["name"])] = None
 
 
 def _stand_in_for_missing(found: _Found, done: Rescue) -> None:

@@ -79,7 +79,9 @@ def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> Save
     criteria = [*{one.key: one for one in reversed(told)}.values()][::-1]  # the first of twins
     known = {one.key for one in criteria} | {one.name for one in criteria}
     criteria += [
-        SavedCriterion(key, "unknown", _name_in(key)) for key in also_named if key not in known
+        SavedCriterion(key, "unknown", _name_in(key)[:NAME_LENGTH])
+        for key in also_named
+        if key not in known
     ]
     name = id_of(sent)
     return SavedEvaluation(
@@ -98,7 +100,7 @@ def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> Save
 def _criterion(sent: Any) -> SavedCriterion:
     sent = _mapping(sent)
     name = _text(sent.get("name"))
-    key = _text(sent.get("id")) or f"{name}-{uuid4()}"
+    key = criterion_key(sent.get("id")) or f"{name[:NAME_LENGTH]}-{uuid4()}"
     left_out = {"type", "name", "id"}
     # Each is added again where a criterion is shown.
     left_out |= {
@@ -107,11 +109,16 @@ def _criterion(sent: Any) -> SavedCriterion:
         if sent.get(extra, 0) is None
     }
     return SavedCriterion(
-        key=key[: NAME_LENGTH + 40],
+        key=key,
         kind=(_text(sent.get("type")) or "unknown")[:40],
         name=(name or _name_in(key))[:NAME_LENGTH],
         settings={field: value for field, value in sent.items() if field not in left_out},
     )
+
+
+def criterion_key(value: Any) -> str:
+    """A criterion's id wherever it stands, as much of it as is stored."""
+    return _text(value)[: NAME_LENGTH + 40]
 
 
 def _name_in(key: str) -> str:
@@ -169,7 +176,7 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
                 _count(one, "errored"),
             )
             for one in map(_mapping, _list(sent.get("per_testing_criteria_results")))
-            if (key := _text(one.get("testing_criteria")))
+            if (key := criterion_key(one.get("testing_criteria")))
         },
         usage={
             _text(one.get("model_name")): [_count(one, field) for field in USAGE]
@@ -183,7 +190,7 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
 
 def criteria_named(run: Mapping[str, Any]) -> Iterator[str]:
     for one in map(_mapping, _list(run.get("per_testing_criteria_results"))):
-        if key := _text(one.get("testing_criteria")):
+        if key := criterion_key(one.get("testing_criteria")):
             yield key
 
 
@@ -238,7 +245,7 @@ def saved_result(
 
 def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore | None:
     extras = _mapping(sent.get(EXTRAS))
-    name = _text(sent.get("name"))
+    name = criterion_key(sent.get("name"))
     error, told = _mapping(sent.get("error")), extras if "value" in extras else sent
     value = _number(extras["value"] if told is extras else sent.get("score"))
     passed = told.get("passed") if isinstance(told.get("passed"), bool) else None
