@@ -1,4 +1,4 @@
-"""Sandboxes that stay for many cases, each case in a process of its own, and how these are held.
+"""Sandboxes that stay for many cases, which know nothing of each other, and how these are held.
 
 Every such sandbox speaks with its host as `driver` says.
 """
@@ -133,7 +133,7 @@ class Box:
         self._control, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = subprocess.Popen(  # noqa: S603  our own words
+                self.process = subprocess.Popen(  # noqa: S603  our own words
                     command,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -159,10 +159,10 @@ class Box:
     def __exit__(self, *_: object) -> None:
         self._control.close()
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def grade(self, case: Case, limits: Limits) -> Ran:
         """Call grade() with this case. Raises Died."""
@@ -170,13 +170,18 @@ class Box:
         body = json.dumps({"sample": case.sample, "item": case.item}).encode()
         try:
             talk = self._start_case(_framed(body) + nonce, limits)
-            self._control.sendall(b"-")
-            report = self._control.recv(driver.REPORT.size)
-            status, self.clean = driver.REPORT.unpack(report)
+            exit_code = self.end_case(talk, limits)
         except (OSError, struct.error) as error:
             self.clean = False
             raise Died from error
-        return talk.judge(nonce, os.waitstatus_to_exitcode(status), limits)
+        return talk.judge(nonce, exit_code, limits)
+
+    def end_case(self, talk: "Talk", limits: Limits) -> int:
+        """The exit code of the case's process, once its driver has killed what is left of it."""
+        self._control.sendall(b"-")
+        report = self._control.recv(driver.REPORT.size)
+        status, self.clean = driver.REPORT.unpack(report)
+        return os.waitstatus_to_exitcode(status)
 
     def _start_case(self, message: bytes, limits: Limits) -> "Talk":
         case_from, case_to = os.pipe()
@@ -194,8 +199,8 @@ class Box:
 
     def _last_words(self) -> str:
         self._control.close()
-        self._process.kill()
-        _, words = self._process.communicate()
+        self.process.kill()
+        _, words = self.process.communicate()
         return words.decode(errors="replace").strip()[-TRACEBACK_LENGTH:]
 
 
@@ -231,6 +236,10 @@ class Talk:
                     if not rest:
                         poll.unregister(case_to)
         return cls(said, late=True)
+
+    def is_whole(self, limits: Limits) -> bool:
+        """Whether the process said something, in time and not too much."""
+        return bool(self.said) and not self.late and len(self.said) <= limits.result_bytes
 
     def judge(self, nonce: bytes, exit_code: int, limits: Limits) -> Ran:
         """A score or a traceback only when the process said that, said it once, and ended well."""

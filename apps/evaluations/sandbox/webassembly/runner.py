@@ -1,16 +1,18 @@
 """The runner of machines without bubblewrap."""
 
+import contextlib
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from apps.evaluations.sandbox.base import Limits, Refusal, probe
-from apps.evaluations.sandbox.boxes import Box, Boxes, Unavailable
+from apps.evaluations.sandbox.boxes import DRIVER_SECONDS, Box, Boxes, Talk, Unavailable
 from apps.evaluations.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[4]
-# Without what this package's own first lines import: the less a host holds, the sooner it forks.
+# Without what this package's own first lines import: the less there is, the sooner it starts.
 START = f"""
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
@@ -21,11 +23,25 @@ main()
 """
 
 
+class Host(Box):
+    """A process that runs case after case, each in a new machine, and is killed with a late one."""
+
+    def end_case(self, talk: Talk, limits: Limits) -> int:
+        if talk.is_whole(limits):
+            return 0
+        self.clean = False
+        if not talk.said and not talk.late:  # it ends by itself, and how tells why
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(DRIVER_SECONDS)
+        self.process.kill()
+        return self.process.wait()
+
+
 @dataclass(frozen=True)
 class WebAssembly(Boxes):
     """Python in WebAssembly: it reads a library and asks for the time, and that is all it can do.
 
-    Every sandbox is a process of its own that holds one machine, and every case a fork of it.
+    Every sandbox is a process that has a new machine for every case.
     """
 
     name = "wasm"
@@ -54,4 +70,4 @@ class WebAssembly(Boxes):
             )
         except image.Missing as missing:
             raise Unavailable(str(missing)) from missing
-        return Box(command, setup, environment)
+        return Host(command, setup, environment)

@@ -1,4 +1,4 @@
-"""What the machine inside can ask of the world: a clock, chance, and a few files to read.
+"""What a machine inside can ask of the world: a clock, chance, and a few files to read.
 
 These are all the system calls of WebAssembly (wasi_snapshot_preview1) that a grader's Python is
 linked with. wasmtime's own, which can open real files, are not linked at all: what is not written
@@ -13,7 +13,7 @@ import posixpath
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ ALL_RIGHTS = (1 << 30) - 1
 ABSOLUTE_TIME = 1
 REALTIME, MONOTONIC = 0, 1
 
+MASK = 0xFFFF_FFFF  # what the machine counts up to; its numbers arrive with a sign
+PAGE_BYTES = 1 << 16
+
 BUFFER = struct.Struct("<II")
 WAIT = struct.Struct("<QB7xIxxxxQQH6x")  # userdata, kind, clock, timeout, precision, flags
 EVENT = struct.Struct("<QHB5xQH6x")
@@ -47,6 +50,14 @@ class Failure(Exception):
         self.number = number
 
 
+class Exited(Exception):
+    """The program inside asked to be ended."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Memory:
     """The machine's memory as the host sees it. Raises Failure for what lies outside."""
 
@@ -54,18 +65,26 @@ class Memory:
         self._store = store
         self._memory = memory
 
-    def _address(self, at: int, length: int) -> int:
-        if at + length > self._memory.data_len(self._store):
+    def length(self) -> int:
+        return self._memory.data_len(self._store)
+
+    def grow(self, length: int) -> None:
+        """Have so many bytes more, which are whole pages. Raises wasmtime's errors."""
+        self._memory.grow(self._store, length // PAGE_BYTES)
+
+    def address(self, at: int, length: int) -> int:
+        """Where these bytes lie for the host."""
+        if at + length > self.length():
             raise Failure(EFAULT)
         start = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p).value
         assert start is not None
         return start + at
 
     def read(self, at: int, length: int) -> bytes:
-        return ctypes.string_at(self._address(at, length), length)
+        return ctypes.string_at(self.address(at, length), length)
 
     def write(self, at: int, data: bytes) -> None:
-        ctypes.memmove(self._address(at, len(data)), data, len(data))
+        ctypes.memmove(self.address(at, len(data)), data, len(data))
 
     def write_number(self, at: int, value: int, size: int = 4) -> None:
         self.write(at, value.to_bytes(size, "little"))
@@ -159,6 +178,15 @@ class System:
         self._most_open = open_files
         self._next = ROOT_FD + 1
 
+    def opened(self) -> dict[int, Opened]:
+        """What is open now, as it is."""
+        return {number: replace(file) for number, file in self._open.items()}
+
+    def reopen(self, files: Mapping[int, Opened]) -> None:
+        """Have these open, as they were, and nothing else."""
+        self._open = {number: replace(file) for number, file in files.items()}
+        self._next = max(files) + 1
+
     def answering(self, name: str, masks: Sequence[int]) -> Callable[..., int]:
         """The call of this name; one that there is not here is answered by ENOSYS.
 
@@ -205,7 +233,7 @@ class System:
         pass
 
     def proc_exit(self, status: int) -> None:
-        os._exit(status & 0xFF)
+        raise Exited(status & 0xFF)
 
     def poll_oneoff(self, waits_at: int, events_at: int, count: int, written_at: int) -> None:
         """Sleep until the first of the clocks; files are always ready."""
@@ -375,5 +403,5 @@ def _now(clock: int) -> int:
         return time.time_ns()
     if clock == MONOTONIC:
         return time.monotonic_ns()
-    # The processor's time of a process that is the machine's alone.
+    # The processor's time of a process that is the machines' alone.
     return time.process_time_ns()

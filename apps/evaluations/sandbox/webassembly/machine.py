@@ -1,0 +1,207 @@
+"""The machines of a sandbox: one starts Python and is remembered, each case has one that goes on.
+
+A machine is at rest between two turns: nothing of it but its memory has changed since it was made.
+So a new machine with that memory laid over its own is the old one as it was, in a third of a
+millisecond, and whatever a case does to its machine ends with it.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import wasmtime
+
+from apps.evaluations.sandbox import grading
+from apps.evaluations.sandbox.webassembly.engine import engine
+from apps.evaluations.sandbox.webassembly.system import (
+    MASK,
+    PAGE_BYTES,
+    Exited,
+    Memory,
+    System,
+    Tree,
+)
+
+SETUP, NEXT, RESULT = b"S", b"N", b"R"
+TOLD = ("source", "packages", "offers", "traceback_length")
+OK, FAULT = 0, -2
+START = "import sys; sys.path.append('/'); from sandbox import guest; sys.path.pop(); guest.start()"
+GRADE = "guest.grade()"
+WIDE_MASK = (1 << 64) - 1
+
+READ_AND_WRITE = 0x3
+PRIVATE_AND_FIXED = 0x12  # the same on Linux and macOS
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
+
+
+class Door:
+    """The machines' one call to their host: for the setup, for a case, with the result.
+
+    Each is expected once and in this order, whoever calls.
+    """
+
+    memory: Memory
+    allocate: Callable[[int], int]
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self._most_bytes: int = setup["result_bytes"]
+        self._expected = SETUP
+        self._answer = json.dumps({name: setup[name] for name in TOLD}).encode()
+        self.result: bytes | None = None
+
+    def expect(self, case: bytes) -> None:
+        """Have this case asked for, and then its result told."""
+        self._expected, self._answer, self.result = NEXT, case, None
+
+    def call(self, at: int, length: int, answer_at: int, answer_length_at: int) -> int:
+        at, length = at & MASK, min(length & MASK, self._most_bytes)
+        if not length or self.memory.read(at, 1) != self._expected:
+            return FAULT
+        if self._expected == RESULT:
+            self.result = self.memory.read(at + 1, length - 1)
+        self._expected = RESULT if self._expected == NEXT else b""
+        place = self.allocate(len(self._answer)) & MASK
+        if not place:
+            return FAULT
+        self.memory.write(place, self._answer)
+        self.memory.write_number(answer_at & MASK, place)
+        self.memory.write_number(answer_length_at & MASK, len(self._answer))
+        return OK
+
+
+class Snapshot:
+    """A memory as it was, in a file without a name. Who has it laid over writes to its own copy."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.length = memory.length()
+        self._file = _nameless_file()
+        os.truncate(self._file, self.length)
+        empty = bytes(PAGE_BYTES)
+        for start in range(0, self.length, PAGE_BYTES):
+            page = memory.read(start, PAGE_BYTES)
+            if page != empty:
+                os.pwrite(self._file, page, start)
+
+    def lay_over(self, memory: Memory) -> None:
+        """Make this the content of a memory that is no longer. Raises OSError."""
+        memory.grow(self.length - memory.length())
+        address = memory.address(0, self.length)
+        found = LIBC.mmap(address, self.length, READ_AND_WRITE, PRIVATE_AND_FIXED, self._file, 0)
+        if found != address:
+            raise OSError(ctypes.get_errno(), "the memory of a machine could not be laid over")
+
+
+class Machine:
+    """One instance of Python; gone when closed."""
+
+    def __init__(
+        self, engine: wasmtime.Engine, instance: wasmtime.InstancePre, most_bytes: int
+    ) -> None:
+        self._store = wasmtime.Store(engine)
+        self._store.set_limits(memory_size=most_bytes)
+        self._exports = instance.instantiate(self._store).exports(self._store)
+        self.memory = Memory(self._store, self._exports["memory"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def allocate(self, length: int) -> int:
+        return self._exports["host_alloc"](self._store, length)
+
+    def turn(self, text: str) -> bool:
+        """Run this Python; whether it came to its end. Raises Exited and wasmtime's errors."""
+        code = text.encode()
+        place = self.allocate(len(code)) & MASK
+        self.memory.write(place, code)
+        return self._exports["turn"](self._store, place, len(code)) == 0
+
+
+class Machines:
+    """All machines of a sandbox, one at a time, which differ in the case they are given.
+
+    Raises SystemExit when Python does not start.
+    """
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self._engine = engine()
+        module = wasmtime.Module.deserialize_file(self._engine, setup["code"])
+        tree = Tree({name: Path(path) for name, path in setup["files"].items()})
+        environment = {"PYTHONTZPATH": "", "LANG": "C.UTF-8"}
+        self._system = System(tree, ["python"], environment, setup["open_files"])
+        self._door = Door(setup)
+        self._most_bytes: int = setup["memory_bytes"]
+        self._traceback_length: int = setup["traceback_length"]
+        self._instance = self._linked(module)
+        with self._machine() as machine:
+            if not machine.turn(START):
+                raise SystemExit("the grader's Python did not start")
+            self._snapshot = Snapshot(machine.memory)
+            self._opened = self._system.opened()
+            self.bytes_of_address_space = _address_space()
+
+    def grade(self, case: bytes) -> bytes:
+        """What came of the case, in the words of the channel."""
+        self._system.reopen(self._opened)
+        self._door.expect(case)
+        with self._machine() as machine:
+            self._snapshot.lay_over(machine.memory)
+            ended = "The grader ended its machine."
+            try:
+                machine.turn(GRADE)
+            except Exited as exited:
+                ended = f"The grader ended its process (exit status {exited.status})."
+            except Exception as error:  # noqa: BLE001  whatever it is, it ends this case alone
+                ended = f"The grader's machine broke: {error}"
+        if self._door.result is not None:
+            return self._door.result
+        return grading.BROKEN + ended.encode(errors="replace")[: self._traceback_length]
+
+    def _machine(self) -> Machine:
+        machine = Machine(self._engine, self._instance, self._most_bytes)
+        self._system.memory = self._door.memory = machine.memory
+        self._door.allocate = machine.allocate
+        return machine
+
+    def _linked(self, module: wasmtime.Module) -> wasmtime.InstancePre:
+        linker = wasmtime.Linker(self._engine)
+        for wanted in module.imports:
+            assert isinstance(wanted.type, wasmtime.FuncType)
+            assert wanted.name is not None
+            masks = [
+                MASK if one == wasmtime.ValType.i32() else WIDE_MASK for one in wanted.type.params
+            ]
+            is_door = wanted.module == "host"
+            call = self._door.call if is_door else self._system.answering(wanted.name, masks)
+            answer = call if wanted.type.results else _silently(call)
+            linker.define_func(wanted.module, wanted.name, wanted.type, answer)
+        return linker.instantiate_pre(module)
+
+
+def _address_space() -> int:
+    """Bytes of this process's, on Linux."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+
+
+def _silently(call: Callable[..., int]) -> Callable[..., None]:
+    def answer(*numbers: int) -> None:
+        call(*numbers)
+
+    return answer
+
+
+def _nameless_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("machine")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
