@@ -20,8 +20,10 @@ from benchmarks.figures import ROOT, Figure, machine, markdown_table, text_table
 
 # Each script with what makes it tiny.
 SCRIPTS: dict[str, list[str]] = {
+    "start": [],
     "chat_run": ["--samples", "64", "--rounds", "1", "--delay", "0.001"],
     "text_metrics": ["--pairs", "40", "--library-pairs", "20"],
+    "python_graders": ["--cases", "40"],
     "ingest": ["--rows", "600", "--pages", "2"],
     "growth": ["--sizes", "100,300", "--pages", "1"],
     "concurrency": ["--in-flight", "1,4", "--rounds-in-flight", "4", "--delay", "0.001"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.evaluations.sandbox import find_runner
 from benchmarks.__main__ import SCRIPTS, written
 from benchmarks.figures import COLUMNS, Figure, text_table
 from tests.served import ROOT
@@ -32,6 +33,11 @@ def run(*command: str) -> str:
     ("script", "says"),
     [
         ("chat_run", "A: 64 chat samples, 64 in flight"),
+        pytest.param(
+            "python_graders",
+            "python graders: 40 calls in ",
+            marks=pytest.mark.skipif(find_runner() is None, reason="no sandbox on this machine"),
+        ),
         ("ingest", "C: a page of 100 at the middle of 600 rows"),
         ("growth", "growth: time a row, 300 rows"),
         ("concurrency", "concurrency: 4 in flight, 16 samples, most calls open at once"),
