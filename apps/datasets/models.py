@@ -131,7 +131,7 @@ class TestCase(OwnedModel):
     from_num = models.PositiveIntegerField(default=1)
     until_num = models.PositiveIntegerField(null=True)
     item = models.TextField(help_text="JSON object, keys in the order they came in.")
-    sample = models.TextField(null=True, blank=True, help_text="JSON: a recorded answer.")  # noqa: DJ001  no sample is not an empty one
+    sample = models.TextField(null=True, blank=True, help_text="JSON: a recorded answer.")
 
     objects = TestCaseQuerySet.as_manager()
     # pytest takes a class of this name for a test.

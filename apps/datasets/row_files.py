@@ -172,8 +172,8 @@ class _Window:
 def _read_parquet(file: BinaryIO) -> Iterator[Row | BadRow]:
     try:
         # Weighs more than all the rest, starts threads, and most installations have no use for it.
-        import pyarrow  # noqa: PLC0415
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow  # noqa: PLC0415  as the comment says
+        import pyarrow.parquet  # noqa: PLC0415  as above
     except ImportError:
         raise _WholeFileFault(NO_PYARROW) from None
     try:

@@ -262,7 +262,7 @@ def _insert_rows(model: type[Model], columns: Sequence[str], rows: list[tuple[An
                     copy.write_row(row)
         else:
             marks = ", ".join(["%s"] * len(columns))
-            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608  names of our own
 
 
 def _advance(batch: Batch) -> Progress:

@@ -27,7 +27,7 @@ class Evaluation(OwnedModel):
     """
 
     name = models.CharField(max_length=NAME_LENGTH)
-    call_name = models.CharField(  # noqa: DJ001  unique where it is there
+    call_name = models.CharField(
         max_length=200, null=True, blank=True, help_text="The name by which a program runs it."
     )
     description = models.TextField(blank=True, default="")
@@ -50,7 +50,7 @@ class Evaluation(OwnedModel):
         default="{}", editable=False, help_text="JSON: what the dialect it came through must echo."
     )
     criteria_version = models.PositiveIntegerField(default=1, editable=False)
-    imported_id = models.CharField(max_length=100, null=True, editable=False)  # noqa: DJ001
+    imported_id = models.CharField(max_length=100, null=True, editable=False)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True)

@@ -107,7 +107,7 @@ class Run(OwnedModel):
         related_name="regrades",
         help_text="The run whose answers are graded; nobody is asked anew.",
     )
-    imported_id = models.CharField(max_length=100, null=True, editable=False)  # noqa: DJ001
+    imported_id = models.CharField(max_length=100, null=True, editable=False)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -252,11 +252,11 @@ class Result(OwnedModel):
     row_index = models.PositiveBigIntegerField(help_text="From 0, in the order of the source.")
     repeat = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=8, choices=State)
-    sample = models.TextField(null=True, help_text="JSON: the answer, as criteria see it.")  # noqa: DJ001
-    exchange = models.TextField(null=True, help_text="JSON: what was asked and what it took.")  # noqa: DJ001
+    sample = models.TextField(null=True, help_text="JSON: the answer, as criteria see it.")
+    exchange = models.TextField(null=True, help_text="JSON: what was asked and what it took.")
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)
-    imported_id = models.CharField(max_length=100, null=True, editable=False)  # noqa: DJ001
+    imported_id = models.CharField(max_length=100, null=True, editable=False)
 
     objects = ResultQuerySet.as_manager()
 
@@ -299,7 +299,7 @@ class Score(models.Model):
     evidence = models.TextField(blank=True, help_text="What the verdict rests on.")
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)
-    exchange = models.TextField(null=True, help_text="JSON: the judge's exchange.")  # noqa: DJ001
+    exchange = models.TextField(null=True, help_text="JSON: the judge's exchange.")
     grader_version = models.CharField(max_length=20, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 

@@ -80,13 +80,13 @@ class Bubblewrap(Boxes):
         return [*words, _interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", START]
 
     def open(self, source: str, limits: Limits) -> Box:
-        user = FIRST_USER + random.randrange(USER_COUNT) if self.as_root else None  # noqa: S311
+        user = FIRST_USER + random.randrange(USER_COUNT) if self.as_root else None  # noqa: S311  no secret
         return Box(self.command(limits), self.setup(source, limits, user=user))
 
 
 @cache
 def _can_disable_userns() -> bool:
-    options = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)  # noqa: S607
+    options = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)  # noqa: S607  as it is run
     return "--disable-userns" in options.stdout
 
 
