@@ -47,6 +47,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import socket
 import struct
 import subprocess
@@ -66,6 +67,7 @@ HEAD_MAX = 64 * 1024
 FLOOD_BYTES = 200_000_000
 STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
 UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:1"}
+HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}
 
 
@@ -94,6 +96,21 @@ class Counts:
     courses: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     uncertain: int = 0
     harmed: Counter[str] = field(default_factory=Counter)
+    unanswered: set["Conversation"] = field(default_factory=set)
+
+    def begin(self, conversation: "Conversation") -> None:
+        """Count one call more; whoever has hung up without our having noticed is gone before."""
+        if self.in_flight >= self.max_in_flight:
+            for other in [one for one in self.unanswered if one.is_deserted()]:
+                self.end(other)
+        self.unanswered.add(conversation)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+
+    def end(self, conversation: "Conversation") -> None:
+        if conversation in self.unanswered:
+            self.unanswered.remove(conversation)
+            self.in_flight -= 1
 
     def reset(self) -> None:
         self.total = self.answered = self.uncertain = 0
@@ -164,7 +181,6 @@ class Conversation(asyncio.Protocol):
         self.counts = counts
         self.loop = asyncio.get_running_loop()
         self.buffer = b""
-        self.pending = 0
         self.timer: asyncio.TimerHandle | None = None
         self.streams = False
 
@@ -173,14 +189,22 @@ class Conversation(asyncio.Protocol):
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.counts.in_flight -= self.pending
-        self.pending = 0
+        self.counts.end(self)
         if self.timer is not None:
             self.timer.cancel()
 
+    def is_pending(self) -> bool:
+        return self in self.counts.unanswered
+
+    def is_deserted(self) -> bool:
+        """Whether the client has hung up, though its going may still wait to be read."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), HUNG_UP)
+        return bool(poll.poll(0))
+
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        while self.buffer and not self.pending and not self.transport.is_closing():
+        while self.buffer and not self.is_pending() and not self.transport.is_closing():
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 if len(self.buffer) > HEAD_MAX:
@@ -262,12 +286,10 @@ class Conversation(asyncio.Protocol):
     def note(self, model: str, prompt: str) -> None:
         counts = self.counts
         counts.total += 1
-        counts.in_flight += 1
-        counts.max_in_flight = max(counts.max_in_flight, counts.in_flight)
         counts.models[model] += 1
         if self.behaviour.count_prompts:
             counts.prompts[prompt] += 1
-        self.pending += 1
+        counts.begin(self)
 
     def embed(self, body: bytes) -> None:
         try:
@@ -368,8 +390,7 @@ class Conversation(asyncio.Protocol):
         )
 
     def answer(self, raw: bytes) -> None:
-        self.pending -= 1
-        self.counts.in_flight -= 1
+        self.counts.end(self)
         self.counts.answered += 1
         self.transport.write(raw)
         if self.buffer:
