@@ -28,21 +28,27 @@ MOST_BYTES = 400 * 1024 * 1024
 
 @dataclass
 class Tally:
-    """What one trial showed. took: seconds from the last fault to the end of the last run."""
+    """What one trial showed.
+
+    took: seconds from the last fault to the end of the last run. surrenders: how often the system
+    gave up what it was too slow for.
+    """
 
     seed: int
     faults: Sequence[Fault]
     took: float = 0.0
     repeats: int = 0
     bound: int = 0
+    surrenders: int = 0
     errored: int = 0
     largest: int = 0
 
     def __str__(self) -> str:
+        gave_up = f", {self.surrenders} surrenders" if self.surrenders else ""
         return (
             f"seed {self.seed}: {'; '.join(map(str, self.faults))}"
             f" -> over {self.took:.1f} s later, {self.repeats} of at most {self.bound} repeats,"
-            f" {self.errored} errored, {self.largest // 2**20} MiB"
+            f" {self.errored} errored, {self.largest // 2**20} MiB{gave_up}"
         )
 
 
@@ -134,8 +140,8 @@ def check(trial: Trial, tally: Tally) -> None:
     tally.errored = sum(run["states"].get("errored", 0) for run in found)
     # A call that was answered badly is not counted: it has to be repeated.
     tally.repeats = sum(asked["prompts"].values()) - sum(harmed.values()) - answered
-    surrenders = sum(system.served.log.count(words) for words in SURRENDERS)
-    tally.bound = round(trial.allowance + surrenders * DEATH_COSTS)
+    tally.surrenders = sum(system.served.log.count(words) for words in SURRENDERS)
+    tally.bound = round(trial.allowance + tally.surrenders * DEATH_COSTS)
     assert 0 <= tally.repeats <= tally.bound, f"{tally.repeats} calls too many, {tally.bound} may"
     assert asked["max_in_flight"] <= _most_in_flight(tally.faults), asked["max_in_flight"]
     assert tally.largest <= MOST_BYTES, f"a process took {tally.largest} bytes"
