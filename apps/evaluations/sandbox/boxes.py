@@ -5,6 +5,7 @@ Every such sandbox speaks with its host as `driver` says.
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import select
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,9 @@ START_SECONDS = 60
 CASES_A_HELPER = 32  # fewer are not worth the start of another sandbox
 DRIVER_SECONDS = 10  # to kill what a case left and say so
 READ_BYTES = 1 << 16
+IDLE_SECONDS = 2.0  # a sandbox without cases holds memory for nothing
+
+Key = tuple[str, Limits]
 
 
 class Unavailable(Exception):
@@ -61,10 +65,12 @@ class Batch:
 class Boxes:
     """A runner that opens sandboxes: a subclass says by which command.
 
-    folder: where the workers of a machine keep count of what runs.
+    folder: where the workers of a machine keep count of what runs. shelf: sandboxes that wait for
+    more cases of their source, since a run's come batch by batch.
     """
 
     folder: Path
+    shelf: "Shelf" = field(default_factory=lambda: Shelf(), compare=False, repr=False)
 
     name = ""
 
@@ -96,13 +102,14 @@ class Boxes:
 
     def _work(self, batch: "Batch", source: str, limits: Limits, wait: bool) -> None:
         """Take cases until there are none; a sandbox that one has broken or used is replaced."""
+        key = (source, limits)
         box: Box | None = None
-        with Slot(self.folder) as slot, contextlib.ExitStack() as boxes:
+        with Slot(self.folder) as slot:
             while slot.take(wait) and (taken := batch.next()) is not None:
                 index, case = taken
                 try:
                     if box is None:
-                        box = boxes.enter_context(self.open(source, limits))
+                        box = self.shelf.take(key) or self.open(source, limits)
                     batch.ran[index] = box.grade(case, limits)
                 except Died:
                     text = "The sandbox ended while it ran this grader."
@@ -112,9 +119,11 @@ class Boxes:
                     batch.ran[index] = Ran("unavailable", text=str(error))
                     batch.abandon(batch.ran[index])
                 if box is not None and not box.clean:
-                    boxes.close()
+                    box.close()
                     box = None
                 slot.give_way()
+        if box is not None:
+            self.shelf.put(key, box)
 
 
 class Box:
@@ -153,10 +162,10 @@ class Box:
             raise Unavailable(f"The sandbox did not start. {self._last_words()}".strip())
         self._control.settimeout(DRIVER_SECONDS)
 
-    def __enter__(self) -> Self:
-        return self
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._control.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -202,6 +211,56 @@ class Box:
         self.process.kill()
         _, words = self.process.communicate()
         return words.decode(errors="replace").strip()[-TRACEBACK_LENGTH:]
+
+
+class Shelf:
+    """Sandboxes that nobody uses, each closed when its source has had no case for a while.
+
+    boxes: since when, for which source and limits, and the sandbox; who came first is first.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.boxes: list[tuple[float, Key, Box]] = []
+        self._sweep: threading.Timer | None = None
+
+    def take(self, key: Key) -> Box | None:
+        """One for this source that can go on, the last used first."""
+        with self._lock:
+            for place in reversed(range(len(self.boxes))):
+                _, held, box = self.boxes[place]
+                if held == key and box.is_alive():
+                    del self.boxes[place]
+                    return box
+        return None
+
+    def put(self, key: Key, box: Box) -> None:
+        with self._lock:
+            self.boxes.append((time.monotonic(), key, box))
+            surplus = self.boxes[: -(os.cpu_count() or 1)]
+            del self.boxes[: len(surplus)]
+            self._look_again()
+        for _, _, box in surplus:
+            box.close()
+
+    def clear(self, since: float = math.inf) -> None:
+        """Close those that came before this moment."""
+        with self._lock:
+            old = [box for came, _, box in self.boxes if came < since]
+            self.boxes = [kept for kept in self.boxes if kept[0] >= since]
+            self._sweep = None
+            self._look_again()
+        for box in old:
+            box.close()
+
+    def _look_again(self) -> None:
+        if self.boxes and self._sweep is None:
+            self._sweep = threading.Timer(IDLE_SECONDS, self._clear_idle)
+            self._sweep.daemon = True
+            self._sweep.start()
+
+    def _clear_idle(self) -> None:
+        self.clear(time.monotonic() - IDLE_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,18 @@
 import math
 import os
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.evaluations import sandbox
-from apps.evaluations.sandbox import Case, Limits, Ran, choose
-from apps.evaluations.sandbox.boxes import Talk
+from apps.evaluations.sandbox import Case, Limits, Ran, boxes, choose
+from apps.evaluations.sandbox.boxes import Boxes, Shelf, Talk
 from apps.evaluations.sandbox.bubblewrap import Bubblewrap
 from apps.evaluations.sandbox.driver import CALLS, seccomp_program
 from apps.evaluations.sandbox.slots import Slot
@@ -244,3 +247,58 @@ def test_a_filter_is_whole_steps_that_end_in_a_return(machine: str):
     program = seccomp_program(machine)
     assert len(program) % 8 == 0
     assert program[-8:-6] == b"\x06\x00"
+
+
+# --- sandboxes that wait for more ---------------------------------------------------------------
+
+
+SOURCE = "def grade(sample, item): return 0.5"
+
+
+@pytest.fixture
+def fresh(runner: Boxes) -> Iterator[Boxes]:
+    """The runner with an empty shelf."""
+    one = replace(runner, shelf=Shelf())
+    yield one
+    one.shelf.clear()
+
+
+def processes(runner: Boxes) -> list[Popen[bytes]]:
+    return [box.process for _, _, box in runner.shelf.boxes]
+
+
+def grade_one(runner: Boxes, source: str = SOURCE) -> None:
+    assert runner.run(source, [Case({}, {})], Limits()) == [Ran("scored", 0.5)]
+
+
+def test_the_next_batch_of_a_source_finds_its_sandbox_waiting(fresh):
+    grade_one(fresh)
+    [waits] = processes(fresh)
+    grade_one(fresh)
+    assert processes(fresh) == [waits]
+    grade_one(fresh, SOURCE + "  # another")
+    assert processes(fresh)[0] is waits
+    assert len(processes(fresh)) == min(2, os.cpu_count() or 1)
+
+
+def test_a_sandbox_that_waits_in_vain_is_closed(fresh, monkeypatch):
+    monkeypatch.setattr(boxes, "IDLE_SECONDS", 0.1)
+    grade_one(fresh)
+    [waits] = processes(fresh)
+    assert waits.wait(10) is not None
+    assert processes(fresh) == []
+
+
+def test_no_more_sandboxes_wait_than_there_are_cores(fresh):
+    for number in range((os.cpu_count() or 1) + 1):
+        grade_one(fresh, f"{SOURCE}  # {number}")
+    assert len(processes(fresh)) == (os.cpu_count() or 1)
+
+
+def test_a_sandbox_that_died_waiting_is_not_used(fresh):
+    grade_one(fresh)
+    [waits] = processes(fresh)
+    waits.kill()
+    waits.wait()
+    grade_one(fresh)
+    assert [one.poll() for one in processes(fresh) if one is not waits] == [None]

@@ -122,7 +122,8 @@ class Machine:
         """Run this Python; whether it came to its end. Raises Exited and wasmtime's errors."""
         code = text.encode()
         place = self.allocate(len(code)) & MASK
-        self.memory.write(place, code)
+        if place:  # else it says itself that it has no memory left
+            self.memory.write(place, code)
         return self._exports["turn"](self._store, place, len(code)) == 0
 
 
