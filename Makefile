@@ -43,16 +43,17 @@ sandbox: $(VENV)/sandbox.stamp
 # The vendors' clients that need an interpreter of their own.
 clients: $(VENV)/clients.stamp
 
-# $(call venv,FOLDER) makes an empty environment, $(call install,FOLDER,FILE) fills it.
+# $(call venv,FOLDER) makes an empty environment, $(call install,FOLDER,FILE) fills it
+# with what the file names and no more: the file is complete, and pip knows no extras in one.
 ifdef UV
 venv = uv venv --quiet --clear --python $(PYTHON) $(1)
-install = uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2)
+install = uv pip install --quiet --python $(1)/bin/python --no-deps --require-hashes -r $(2)
 else
 # Some systems split off what brings pip along; then the system's own pip does it from outside.
 venv = $(PYTHON) -m venv $(1) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(1)
 install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; \
 	then pip="$(1)/bin/python -m pip"; else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
-	$$pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+	$$pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2)
 endif
 
 $(BIN)/python:
