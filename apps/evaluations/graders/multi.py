@@ -8,6 +8,7 @@ from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
 from apps.evaluations.graders.formula import BadFormula, Formula, parse_formula
 
 KIND = "multi"
+BAD_FORMULA = "formula_parse_error"
 MAX_GRADERS = 50
 
 Build = Callable[[str, Mapping[str, Any]], Grader]
@@ -72,11 +73,11 @@ def _formula(text: Any, graders: Mapping[str, Grader]) -> Formula:
     try:
         formula = parse_formula(text)
     except BadFormula as error:
-        raise InvalidSetting("calculate_output", str(error), "formula_parse_error") from error
+        raise InvalidSetting("calculate_output", str(error), BAD_FORMULA) from error
     if unknown := sorted(formula.names - graders.keys()):
         raise InvalidSetting(
             "calculate_output",
             f"calculate_output names {quoted(unknown[0])}, which is none of the graders.",
-            "formula_parse_error",
+            BAD_FORMULA,
         )
     return formula

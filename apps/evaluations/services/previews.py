@@ -24,8 +24,8 @@ from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTa
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import Grader, InvalidSetting, Mark
 from apps.evaluations.graders.formula import BadFormula
+from apps.evaluations.graders.multi import BAD_FORMULA, Multi, read_multi
 from apps.evaluations.graders.multi import KIND as MULTI
-from apps.evaluations.graders.multi import Multi, read_multi
 from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import EndpointSlot, Evaluation, Run
 from apps.evaluations.services.criteria import check_criteria_of
@@ -193,9 +193,17 @@ class Trial:
 def try_grader(
     actor: Actor, *, settings: Mapping[str, Any], sample: Mapping[str, Any], item: Mapping[str, Any]
 ) -> Trial:
-    """Run a grader, given as decoded JSON with its `type`, on one sample. Raises Invalid."""
+    """Run a grader, given as decoded JSON with its `type`, on one sample. Raises Invalid.
+
+    A formula that cannot be read is a fault of the trial, as is one without a value.
+    """
     account = actor.require(Action.EDIT)
-    checked = check_grader(actor, settings)
+    try:
+        checked = check_grader(actor, settings)
+    except Invalid as error:
+        if error.code != BAD_FORMULA:
+            raise
+        return Trial(0.0, {}, (), 0.0, error.messages[0])
     multi = checked if isinstance(checked, Multi) else None
     graders = {"": checked} if isinstance(checked, Grader) else checked.graders
     began = time.monotonic()
@@ -238,5 +246,7 @@ def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
     try:
         find_judges(account.pk, graders)
     except UnknownModel as error:
-        raise Invalid(str(error), path="model", code="model_not_found") from error
+        names = [*multi.graders] if multi else []
+        part = f"graders.{names[error.place]}." if names and error.place is not None else ""
+        raise Invalid(str(error), path=f"{part}model", code="model_not_found") from error
     return multi or graders[0]

@@ -5,6 +5,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,8 +13,10 @@ from apps.datasets.formats import BadJSON, parse_json
 from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.previews import Trial, check_grader, try_grader
+from evalplatform.dialects.openai.criteria import GRADERS, JUDGES, Grader
+from evalplatform.dialects.openai.messages import echoed
 from evalplatform.dialects.openai.wire import OpenAIViewSet
-from evalplatform.dialects.strict import AnyObject, Shape, Text
+from evalplatform.dialects.strict import AnyObject, Choice, Const, Shape, Text
 
 MAX_SAMPLE_CHARS = 16 * 1024 * 1024
 DEFAULT_NAME = "grader"
@@ -57,6 +60,13 @@ DETAILS = (
 )
 
 
+class MultiGrader(Grader):
+    type = Const("multi")
+
+
+SHAPES: dict[str, type[Shape]] = {**GRADERS, "multi": MultiGrader}
+
+
 class GraderValidateRequest(Shape):
     grader = AnyObject(help_text="Any grader; name may be left out.")
 
@@ -96,7 +106,7 @@ class GraderViewSet(OpenAIViewSet):
     @extend_schema(request=GraderValidateRequest, responses={200: GraderValidated})
     def validate(self, request: Request) -> Response:
         """Check a grader, and give it back with its name."""
-        sent = _named(self.body(GraderValidateRequest)["grader"])
+        sent = _normalised(self.body(GraderValidateRequest)["grader"])
         check_grader(self.actor, sent)
         return Response({"grader": sent})
 
@@ -104,7 +114,7 @@ class GraderViewSet(OpenAIViewSet):
     def run(self, request: Request) -> Response:
         """Try a grader on one sample; what goes wrong with the grader is told by flags."""
         body = self.body(GraderRunRequest)
-        sent = _named(body["grader"])
+        sent = _normalised(body["grader"])
         trial = try_grader(
             self.actor,
             settings=sent,
@@ -114,9 +124,52 @@ class GraderViewSet(OpenAIViewSet):
         return Response(_shown(sent, trial))
 
 
-def _named(grader: Mapping[str, Any]) -> dict[str, Any]:
+def _normalised(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """The grader with a name, its messages as the vendor gives them back."""
     # contract: openai section 14: the guide's own example leaves the name out
-    return {**grader, "name": grader.get("name") or DEFAULT_NAME}
+    name = DEFAULT_NAME if sent.get("name") in (None, "") else sent["name"]
+    checked: dict[str, Any] = _at("grader", {**sent, "name": name})
+    return checked
+
+
+def _at(step: str | int, sent: Any) -> Any:
+    """A grader that stands at this step of the path; what is none is for the core to refuse."""
+    if type(sent) is not dict:
+        return sent
+    try:
+        return _checked(sent)
+    except FieldError as error:
+        raise FieldError({step: error.detail}) from None  # type: ignore[dict-item]  # as lists do
+
+
+def _checked(sent: dict[str, Any]) -> dict[str, Any]:
+    """A grader that says nothing wrong; what it may leave out, more than in an eval, the core says.
+
+    Raises DRF's ValidationError.
+    """
+    try:
+        kind = Choice(choices=[*SHAPES]).run_validation(sent.get("type", serializers.empty))
+    except FieldError as error:
+        raise FieldError({"type": error.detail}) from None
+    said = {name: value for name, value in sent.items() if value is not None}
+    SHAPES[kind](partial=True).run_validation(said)
+    if kind in JUDGES and "input" in said:
+        return {**sent, "input": echoed(sent["input"])}
+    if kind == "multi" and "graders" in said:
+        try:
+            return {**sent, "graders": _parts(sent["graders"])}
+        except FieldError as error:
+            raise FieldError({"graders": error.detail}) from None
+    return sent
+
+
+def _parts(sent: Any) -> Any:
+    if isinstance(sent, list):
+        return [_at(place, part) for place, part in enumerate(sent)]
+    # A single grader instead of a map is for the core to refuse, too.
+    if isinstance(sent, dict) and not isinstance(sent.get("type"), str):
+        return {name: _at(name, part) for name, part in sent.items()}
+    return sent
 
 
 def _sample(text: str) -> dict[str, Any]:

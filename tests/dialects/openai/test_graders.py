@@ -135,14 +135,6 @@ def test_a_judge_without_a_verdict_raises_its_flag(
         ({"type": "multi", "calculate_output": "1"}, "grader.graders"),
         ({"type": "multi", "graders": SAME, "calculate_output": "1"}, "grader.graders"),
         (
-            {"type": "multi", "graders": {"a": SAME}, "calculate_output": "a +"},
-            "grader.calculate_output",
-        ),
-        (
-            {"type": "multi", "graders": {"a": SAME}, "calculate_output": "b"},
-            "grader.calculate_output",
-        ),
-        (
             {"type": "multi", "graders": {"a": {**SAME, "operation": 1}}, "calculate_output": "a"},
             "grader.graders.a.operation",
         ),
