@@ -2,11 +2,22 @@
 //     NODE_PATH=… HOOK_PORT=… HOOK_SECRET=… node journey.cjs BASE_URL KEY MODEL
 // Where the ends of runs are told at http://127.0.0.1:HOOK_PORT/, signed with HOOK_SECRET.
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const http = require("node:http");
+const path = require("node:path");
 const OpenAI = require("openai");
 
 const [baseURL, apiKey, model] = process.argv.slice(2);
-const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
+const called = [];
+const client = new OpenAI({
+  baseURL,
+  apiKey,
+  maxRetries: 0,
+  fetch: (url, init) => {
+    called.push(`${init.method.toUpperCase()} ${new URL(url).pathname}`);
+    return fetch(url, init);
+  },
+});
 const ROWS = 45;
 const rows = Array.from({ length: ROWS }, (_, number) => ({
   item: { question: `Repeat ${number}`, answer: number % 3 ? `Repeat ${number}` : "no" },
@@ -61,6 +72,7 @@ async function evals() {
       },
     ],
   });
+  assert.deepEqual(await client.evals.retrieve(made.id), made);
   assert.equal((await client.evals.update(made.id, { name: "renamed" })).name, "renamed");
   const ids = [];
   for await (const one of client.evals.list({ limit: 1, order: "desc" })) ids.push(one.id);
@@ -76,6 +88,13 @@ async function evals() {
   const items = client.evals.runs.outputItems.list(run.id, { eval_id: made.id, limit: 7 });
   for await (const item of items) seen.push(item.datasource_item_id);
   assert.deepEqual(seen, [...Array(ROWS).keys()]);
+  const where = { eval_id: made.id, run_id: run.id };
+  const [failed] = (
+    await client.evals.runs.outputItems.list(run.id, { eval_id: made.id, status: "fail", limit: 1 })
+  ).data;
+  assert.deepEqual(await client.evals.runs.outputItems.retrieve(failed.id, where), failed);
+  const completed = await all(client.evals.runs.list(made.id, { status: "completed" }));
+  assert.deepEqual(idsOf(completed), [run.id]);
 
   const going = await client.evals.runs.create(made.id, {
     data_source: dataSource({ type: "file_content", content: rows }, "slow:30"),
@@ -235,6 +254,7 @@ async function filesAndModels() {
   for (const id of ids) assert.equal((await client.files.delete(id)).deleted, true);
   await assert.rejects(client.files.content(ids[0]), OpenAI.NotFoundError);
   assert.ok(idsOf(await all(client.models.list())).includes(model));
+  assert.equal((await client.models.retrieve(model)).id, model);
   await assert.rejects(client.models.retrieve("no/such:model"), {
     status: 404,
     code: "model_not_found",
@@ -295,6 +315,16 @@ async function webhooks() {
   }
 }
 
+// The routes of the contract's table that no call took; a release knows one path to cancel by.
+function neverTaken() {
+  const table = JSON.parse(fs.readFileSync(path.join(__dirname, "routes.json"), "utf8"));
+  const routes = table.map(([method, route]) => `${method} ${route}`);
+  return routes.filter((route) => {
+    const shape = route.replace(" ", " /v1").replace(/\{\w+\}/g, "[^/]+");
+    return !called.some((call) => new RegExp(`^${shape}$`).test(call));
+  });
+}
+
 async function main() {
   for (const part of [
     webhooks,
@@ -309,6 +339,9 @@ async function main() {
     await part();
     console.log(part.name);
   }
+  const left = neverTaken();
+  assert.equal(left.length, 1, left.join());
+  assert.match(left[0], /^POST \/evals\/{eval_id}\/runs\/{run_id}(\/cancel)?$/);
   console.log("openai for Node went the whole way");
 }
 

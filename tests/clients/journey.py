@@ -6,8 +6,10 @@ Run by the client release that is to be tested, with nothing of ours importable:
 
 import asyncio
 import json
+import re
 import sys
 import time
+from pathlib import Path
 
 import openai
 
@@ -63,6 +65,27 @@ def source_of(file_id, model):
     }
 
 
+# The contract's table; of the two paths that cancel a run, a release of the client knows one.
+ROUTES = [
+    (method, path)
+    for method, path, *_ in json.loads(Path(__file__).with_name("routes.json").read_text())
+]
+CANCELS = {
+    ("POST", "/evals/{eval_id}/runs/{run_id}"),
+    ("POST", "/evals/{eval_id}/runs/{run_id}/cancel"),
+}
+
+
+def never_taken(called):
+    """The routes of the table that none of these calls, (method, path), took."""
+
+    def took(method, route):
+        pattern = re.compile("/v1" + re.sub(r"{\w+}", "[^/]+", route))
+        return any(verb == method and pattern.fullmatch(path) for verb, path in called)
+
+    return {route for route in ROUTES if not took(*route)}
+
+
 def upload(text):
     return {"file": ("rows.jsonl", text.encode()), "purpose": "evals"}
 
@@ -93,6 +116,7 @@ def go(client, model):
     file = client.files.create(**upload(text))
     assert file.purpose == "evals" and file.bytes == len(text), file
     assert client.files.content(file.id).read().decode() == text
+    assert client.files.retrieve(file.id).filename == "rows.jsonl"
     assert file.id in [one.id for one in client.files.list(purpose="evals")]
     assert model in [one.id for one in client.models.list()]
     assert client.models.retrieve(model).id == model
@@ -155,6 +179,39 @@ def go(client, model):
     refused(lambda: client.evals.retrieve(made.id), openai.NotFoundError)
 
 
+def go_without_evals(client, model):
+    """What a script does beside its evals: tries graders, keeps completions and finds them."""
+    graders = client.fine_tuning.alpha.graders
+    assert graders.validate(grader=CRITERIA[0]).grader.name == "exact"
+    tried = graders.run(grader=CRITERIA[0], model_sample="yes", item={"answer": "yes"})
+    assert tried.reward == 1 and tried.metadata.errors.other_error is False, tried
+    refused(
+        lambda: graders.validate(grader={**CRITERIA[0], "operation": "neq"}),
+        openai.BadRequestError,
+        "grader.operation",
+    )
+
+    completions = client.chat.completions
+    said = [{"role": "developer", "content": "Repeat."}, {"role": "user", "content": "hello"}]
+    mark = {"journey": openai.__version__}
+    made = [
+        completions.create(model=model, messages=said, store=True, metadata=mark).id
+        for _ in range(3)
+    ]
+    assert [one.id for one in completions.list(metadata=mark, model=model, limit=2)] == made
+    kept = completions.retrieve(made[0])
+    assert kept.choices[0].message.content == "hello" and kept.metadata == mark, kept
+    messages = completions.messages.list(made[0], limit=1)
+    assert [(one.role, one.content) for one in messages] == [
+        ("developer", "Repeat."),
+        ("user", "hello"),
+    ]
+    assert completions.update(made[0], metadata={"a": "b"}).metadata == {"a": "b"}
+    for one in made:
+        assert completions.delete(one).deleted
+    refused(lambda: completions.retrieve(made[0]), openai.NotFoundError)
+
+
 async def go_async(client, model):
     made = await client.evals.create(
         name="async", data_source_config=CONFIG, testing_criteria=CRITERIA
@@ -181,8 +238,15 @@ async def go_async(client, model):
 
 def main():
     base_url, key, model = sys.argv[1:]
-    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+    called = []
+    hooks = {"request": [lambda sent: called.append((sent.method, sent.url.raw_path))]}
+    http = openai.DefaultHttpxClient(event_hooks=hooks)
+    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, http_client=http) as client:
         go(client, model)
+        go_without_evals(client, model)
+    paths = [(method, path.decode().partition("?")[0]) for method, path in called]
+    left = never_taken(paths)
+    assert len(left) == 1 and left < CANCELS, left
 
     async def main_async():
         async with openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
