@@ -11,7 +11,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.evaluations.sandbox import find_runner
+from apps.evaluations.services.endpoints import add_endpoint
 from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, run_body, work
+from tests.model_server import running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,9 +22,11 @@ OPEN = {"type": "custom", "item_schema": {"type": "object"}, "include_sample_sch
 needs_sandbox = pytest.mark.skipif(find_runner() is None, reason="no sandbox on this machine")
 
 
-def graded(criteria: list[dict[str, Any]], rows: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
+def graded(
+    criteria: list[dict[str, Any]], rows: list[dict[str, Any]], caller: Caller | None = None
+) -> tuple[Any, list[Any]]:
     """The finished run of an eval with these criteria over these rows, and its items' results."""
-    caller = Caller()
+    caller = caller or Caller()
     made = caller.new_eval(data_source_config=OPEN, testing_criteria=criteria)
     run = caller.new_run(made["id"], run_body(rows))
     work()
@@ -68,6 +72,50 @@ def test_texts_are_as_similar_as_the_table_says_and_a_threshold_that_is_met_pass
     counts = shown["result_counts"]
     assert (counts["total"], counts["errored"]) == (len(table), 0)
     assert shown["per_model_usage"] == []
+
+
+def test_judges_and_embeddings_score_as_the_tables_say_and_pass_from_the_threshold_on() -> None:
+    scores, labels, cosine = (TABLES[name] for name in ("scores", "labels", "cosine"))
+    results = [said for *_, said, _, _ in scores] + [said for said, *_ in labels]
+    models = {said: f"answer:{json.dumps({'steps': [], 'result': said})}" for said in results}
+    judge = {"name": "judge", "input": [{"role": "user", "content": "Judge {{ item.input }}"}]}
+    words = {"labels": ["good", "fair", "bad"], "passing_labels": ["good", "fair"]}
+    criteria = [
+        *(
+            {
+                "type": "score_model",
+                **judge,
+                "model": models[said],
+                "range": limits,
+                "pass_threshold": threshold,
+            }
+            for limits, threshold, said, *_ in scores
+        ),
+        *({"type": "label_model", **judge, "model": models[said], **words} for said, *_ in labels),
+        {
+            "type": "text_similarity",
+            "name": "cosine",
+            "input": "{{ item.input }}",
+            "reference": "{{ item.reference }}",
+            "evaluation_metric": "cosine",
+            "pass_threshold": 1,
+        },
+    ]
+    rows = [{"item": {"input": text, "reference": other}} for text, other, _ in cosine]
+    caller = Caller()
+    with running() as server:
+        add_endpoint(
+            caller.actor,
+            base_url=server.base_url,
+            models=[*models.values()],
+            embedding_models=["vectors"],
+            allow_private=True,
+        )
+        _, items = graded(criteria, rows, caller)
+    expected = [(score, passed) for *_, score, passed in [*scores, *labels]]
+    for (text, other, score), (*judged, near) in zip(cosine, items, strict=True):
+        assert [(one["score"], one["passed"]) for one in judged] == expected
+        assert (round(near["score"], 4), near["passed"]) == (score, score == 1), (text, other)
 
 
 @needs_sandbox

@@ -239,6 +239,25 @@ def test_responses_are_selected_by_how_they_were_asked():
     assert selected(caller, responses(users=["nobody"])) == 0
 
 
+def test_responses_are_selected_by_what_completions_are_too():
+    caller = Caller()
+    keep(caller, kind="responses", created_at=timezone.now() - timedelta(hours=1))
+    last = keep(caller, kind="responses", model="new", params={"top_p": 0.5}, metadata={"a": "b"})
+    second = int(last.created_at.timestamp())
+    chosen: list[dict[str, Any]] = [
+        {"model": "new"},
+        {"metadata": {"a": "b"}},
+        {"top_p": 0.5},
+        {"limit": 1},
+        {"created_after": second},
+        {"created_before": second - 60},
+    ]
+    for filters in chosen:
+        assert selected(caller, responses(**filters)) == 1, filters
+    assert selected(caller, responses(created_after=second - 60, created_before=second)) == 1
+    assert selected(caller, responses(**dict.fromkeys(name for one in chosen for name in one))) == 2
+
+
 def test_every_row_is_taken_once_over_several_pages(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(completions, "ROWS_AT_ONCE", 3)
     caller = Caller()
