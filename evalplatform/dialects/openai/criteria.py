@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.datasets.models import NAME_LENGTH
+from apps.evaluations.graders.sides import Compared
 from apps.evaluations.graders.string_check import HOLDS
 from apps.evaluations.graders.text_similarity import METRICS
 from apps.evaluations.models import Criterion
@@ -161,6 +162,17 @@ JUDGES = ("label_model", "score_model")
 SCORERS = ("levenshtein", "embedding_distance", "prompt_judge")
 ABOVE_ZERO = math.ulp(0.0)
 
+# contract: openai section 4: as what they appear where another face brought them
+APPEARANCES = {
+    "match": {"type": "string_check", "operation": "eq"},
+    "json_match": {"type": "string_check", "operation": "eq"},
+    "includes": {"type": "string_check", "operation": "like"},
+    "fuzzy_match": {"type": "string_check", "operation": "ilike"},
+    "levenshtein": {"type": "text_similarity", "evaluation_metric": "fuzzy_match"},
+    "embedding_distance": {"type": "text_similarity", "evaluation_metric": "cosine"},
+    "prompt_judge": {"type": "score_model"},
+}
+
 
 def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
     """The core's criterion; its settings keep all that was sent, known or not."""
@@ -173,17 +185,41 @@ def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
 
 
 def criterion_shown(criterion: Criterion) -> dict[str, Any]:
-    """A criterion as it was sent, with its id and what the vendor adds to each."""
+    """A criterion as it was sent, with its id and what the vendor adds to each.
+
+    One of a kind that the vendor lacks, of an evaluation that another face brought, appears as one
+    of the vendor's, else clients would read it as a label_model.
+    """
+    settings = criterion.read_settings()
+    shown = {"type": criterion.kind, **settings}
+    if criterion.kind in APPEARANCES and criterion.evaluation.dialect != "openai":
+        shown = _appearance(criterion.kind, settings)
+    elif settings.get("pass_threshold") == ABOVE_ZERO:
+        del shown["pass_threshold"]
     extras: dict[str, Any] = {"grdr_id": None, "inactive_at": None}
     if criterion.kind == "label_model":
         extras["sampling_params"] = None
-    settings = criterion.read_settings()
-    if settings.get("pass_threshold") == ABOVE_ZERO:
-        del settings["pass_threshold"]
-    return {
-        "type": criterion.kind,
-        "name": criterion.name,
-        **extras,
-        **settings,
-        "id": criterion.key,
-    }
+    first = {"type": shown["type"], "name": criterion.name}
+    return {**first, **extras, **shown, "id": criterion.key}
+
+
+def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """In the vendor's form, with the true kind and settings beside it, which only we read."""
+    threshold = settings.get("pass_threshold")
+    above = ABOVE_ZERO if threshold is None else threshold
+    shown = {**APPEARANCES[kind], "kind": kind, "settings": settings}
+    if shown["type"] == "score_model":
+        prompt = {"role": "system", "content": settings.get("prompt", "")}
+        judge = {"model": settings["model"], "input": echoed([prompt]), "range": None}
+        return {**shown, **judge, "pass_threshold": above}
+    sides = {"input": Compared.input, "reference": Compared.reference}
+    shown |= {side: settings.get(side, default) for side, default in sides.items()}
+    return shown if shown["type"] == "string_check" else {**shown, "pass_threshold": above}
+
+
+def own_criterion(shown: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The true kind and settings of a criterion that appears as one of the vendor's."""
+    kind, settings = shown.get("kind"), shown.get("settings")
+    if not isinstance(kind, str) or kind not in APPEARANCES or not isinstance(settings, dict):
+        return None
+    return kind, settings

@@ -18,6 +18,7 @@ from apps.evaluations.services.rescue import (
     SavedRun,
     SavedScore,
 )
+from evalplatform.dialects.openai.criteria import own_criterion
 from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID, KeptId
 from evalplatform.dialects.openai.words import ITEM_STATUS, RUN_STATE
 
@@ -108,11 +109,14 @@ def _criterion(sent: Any) -> SavedCriterion:
         for extra in ("grdr_id", "inactive_at", "sampling_params")
         if sent.get(extra, 0) is None
     }
+    told = {field: value for field, value in sent.items() if field not in left_out}
+    # One of ours that was exported as one of the vendor's becomes itself again.
+    kind, settings = own_criterion(sent) or (_text(sent.get("type")) or "unknown", told)
     return SavedCriterion(
         key=key,
-        kind=(_text(sent.get("type")) or "unknown")[:40],
+        kind=kind[:40],
         name=(name or _name_in(key))[:NAME_LENGTH],
-        settings={field: value for field, value in sent.items() if field not in left_out},
+        settings=settings,
     )
 
 

@@ -1,11 +1,18 @@
 """The graders that the vendor lacks, as testing criteria: accepted, echoed, refused, run."""
 
 from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from openai.types import EvalRetrieveResponse
+from openai.types.graders import LabelModelGrader
 
+from apps.evaluations.models import Criterion
 from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from tests.dialects.openai.caller import EVAL, Caller, run_body, work
 from tests.model_server import ModelServer, running
 
@@ -146,3 +153,73 @@ def test_they_are_tried_on_one_sample(caller: Caller) -> None:
     wrong = {"grader": {**grader, "prompt": "{{ a() }}"}, "model_sample": "x"}
     status, refused = caller.post("/fine_tuning/alpha/graders/run", wrong)
     assert (status, refused["error"]["param"]) == (400, "grader.prompt")
+
+
+def appearance(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the contract has a criterion of another face look like."""
+    texts: dict[str, Any] = {
+        "input": settings.get("input", "{{ sample.output_text }}"),
+        "reference": settings.get("reference", "{{ item.ideal }}"),
+    }
+    operations = {"match": "eq", "json_match": "eq", "includes": "like", "fuzzy_match": "ilike"}
+    if kind in operations:
+        return {"type": "string_check", **texts, "operation": operations[kind]}
+    # A criterion without a threshold passes above zero.
+    threshold = settings.get("pass_threshold", 5e-324)
+    if kind == "prompt_judge":
+        prompt = {"type": "message", "role": "system", "content": settings["prompt"]}
+        judge = {"type": "score_model", "model": REFEREE, "input": [prompt], "range": None}
+        return {**judge, "pass_threshold": threshold}
+    metric = {"levenshtein": "fuzzy_match", "embedding_distance": "cosine"}[kind]
+    near = {"type": "text_similarity", "evaluation_metric": metric}
+    return {**near, **texts, "pass_threshold": threshold}
+
+
+def test_those_of_another_face_appear_as_the_vendors_and_come_back_from_an_export_as_they_are(
+    caller: Caller, tmp_path: Path
+) -> None:
+    bare = [{name: one[name] for name in ("type", "name")} for one in CRITERIA[:5]]
+    criteria = [*CRITERIA, *bare]
+    settings = [
+        {name: value for name, value in one.items() if name not in {"type", "name"}}
+        for one in criteria
+    ]
+    evaluation = create_evaluation(
+        caller.actor,
+        criteria=[
+            NewCriterion(one["type"], one["name"], rest)
+            for one, rest in zip(criteria, settings, strict=True)
+        ],
+        item_schema={},
+        has_sample=True,
+    )
+    [shown] = caller.get("/evals")[1]["data"]
+    assert shown["id"] == f"eval_{evaluation.pk.hex}"
+    assert shown["testing_criteria"] == [
+        {
+            **appearance(sent["type"], rest),
+            "name": sent["name"],
+            "id": one["id"],
+            "kind": sent["type"],
+            "settings": rest,
+            "grdr_id": None,
+            "inactive_at": None,
+        }
+        for one, sent, rest in zip(shown["testing_criteria"], criteria, settings, strict=True)
+    ]
+    read = EvalRetrieveResponse.model_validate(shown).testing_criteria
+    for one in read:
+        # Which is what the client takes for anything that it does not know.
+        assert not isinstance(one, LabelModelGrader), one
+    run = caller.new_run(shown["id"], run_body(ROWS))
+    work()
+    to_folder = ("--format", "folder", "--output", str(tmp_path / "run"))
+    call_command("export_run", run["id"], *to_folder, stdout=StringIO())
+    there = Caller()
+    assert there.actor.account is not None
+    account = ("--account", there.actor.account.name)
+    call_command("import_openai_export", str(tmp_path / "run"), *account, stdout=StringIO())
+    found = Criterion.objects.filter(evaluation__account=there.actor.account).order_by("position")
+    assert [(one.kind, one.name, one.read_settings()) for one in found] == [
+        (one["type"], one["name"], rest) for one, rest in zip(criteria, settings, strict=True)
+    ]
