@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai.types.evals.runs import OutputItemRetrieveResponse
 
+from apps.evaluations.models import Score
 from tests.dialects.openai.caller import (
     STRING_CHECK,
     TEXT_SIMILARITY,
@@ -190,8 +191,8 @@ def test_a_sample_that_came_along_is_shown_with_its_calls(caller: Caller) -> Non
 
 def test_a_result_of_a_judge_shows_the_exchange_in_the_form_of_a_sample(caller: Caller) -> None:
     messages = [{"role": "user", "content": "Judge {{ item.answer }}"}]
-    params = {"seed": 3, "temperature": 0.5, "top_p": 0.25, "max_completions_tokens": 50}
-    judge = {"input": messages, "sampling_params": params}
+    params = {"seed": 3, "temperature": 0.5, "top_p": 0.25, "reasoning_effort": "low"}
+    judge = {"input": messages, "sampling_params": {**params, "max_completions_tokens": 50}}
     labels = {"labels": ["good", "bad"], "passing_labels": ["good"]}
     _, keys, [item] = items_of(
         caller,
@@ -216,6 +217,21 @@ def test_a_result_of_a_judge_shows_the_exchange_in_the_form_of_a_sample(caller: 
         "max_completion_tokens": 50,
     }
     assert score["sample"].items() >= exchange.items()
+    sent = {
+        one.criterion.name: json.loads(one.exchange or "{}")["params"]
+        for one in Score.objects.exclude(exchange=None).select_related("criterion")
+    }
+    # contract: openai section 13.4: an object of steps and then the result
+    for name, verdict in (
+        ("score", {"type": "number"}),
+        ("label", {"type": "string", "enum": ["good", "bad"]}),
+    ):
+        form = sent[name].pop("response_format")
+        properties = form["json_schema"]["schema"]["properties"]
+        assert (form["type"], [*properties]) == ("json_schema", ["steps", "result"])
+        assert properties["steps"]["items"]["required"] == ["description", "conclusion"]
+        assert properties["result"] == verdict
+    assert sent["score"] == {**params, "max_completion_tokens": 50}
     for result in (score, label, refused):
         assert result["sample"].keys() == NO_SAMPLE.keys()
         assert result["sample"]["usage"]["total_tokens"] > 0

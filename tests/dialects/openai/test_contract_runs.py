@@ -46,6 +46,7 @@ STORED: dict[str, Any] = {"type": "completions", "source": {"type": "stored_comp
 RESPONSES: dict[str, Any] = {"type": "responses", "source": {"type": "responses"}}
 SCHEMA = {"name": "n", "schema": {"type": "object"}, "strict": True}
 TOOL = {"name": "f", "parameters": {"type": "object"}}
+TOOL_FLAT = {"type": "function", **TOOL}
 NO_FILE = "file-" + "0" * 22
 ALL_OF_THEM = {
     **{"metadata": {"a": "b"}, "model": "m", "created_after": 0, "created_before": 1, "limit": 1},
@@ -190,7 +191,7 @@ TAKEN: list[dict[str, Any]] = [
             {"format": {"type": "json_schema", **SCHEMA}},
         )
     ),
-    {**FLAT, "sampling_params": {"tools": [{"type": "function", **TOOL}] * 128}},
+    {**FLAT, "sampling_params": {"tools": [TOOL_FLAT] * 128}},
     {**FLAT, "input_messages": REFERENCE},
     {**RESPONSES, "source": {**RESPONSES["source"], **ALL_OF_RESPONSES}},
     {**RESPONSES, "source": {**RESPONSES["source"], **dict.fromkeys(ALL_OF_RESPONSES)}},
@@ -373,6 +374,29 @@ def test_both_ways_to_sample_read_a_file_and_give_json_where_it_was_asked_for(
         run, items = over(caller, {"data_source": {**sent, "source": source}}, criterion)
         assert [item["status"] for item in items] == statuses, sent
         assert (run["data_source"]["type"], run["data_source"]["source"]) == (sent["type"], source)
+
+
+def test_every_parameter_of_sampling_goes_to_the_model_in_either_form(caller: Caller) -> None:
+    params = {
+        "reasoning_effort": "low",
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "seed": 7,
+        "max_completion_tokens": 9,
+    }
+    forms: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (CHAT, {"response_format": FORMATS[2], "tools": [{"type": "function", "function": TOOL}]}),
+        (FLAT, {"text": {"format": {"type": "json_schema", **SCHEMA}}, "tools": [TOOL_FLAT]}),
+    ]
+    reads_tools = {**STRING_CHECK, "input": "{{ sample.input_tools[0].function.name }}"}
+    for sent, more in forms:
+        asked = {"data_source": {**sent, "sampling_params": {**params, **more}}}
+        run, items = over(caller, asked, {**reads_tools, "reference": "f"})
+        assert run["result_counts"] == {**ZERO, "total": 3, "passed": 3}
+        shown = {name: items[0]["sample"][name] for name in params if name != "reasoning_effort"}
+        assert {**shown, "reasoning_effort": "low"} == params
+        target = Run.objects.get(pk=RUN_ID.to_internal_value(run["id"])).read_target()
+        assert target["params"] == {**params, **forms[0][1]}
 
 
 # --- how it is stopped and deleted ---------------------------------------------------------------
