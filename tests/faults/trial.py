@@ -20,8 +20,8 @@ RECOVERY_SECONDS = 90
 # Promise 2: what is answered is stored within half a second; as much again for a busy machine.
 STORED_SECONDS = 1.0
 DEATH_COSTS = IN_FLIGHT + STORED_SECONDS * IN_FLIGHT / DELAY
-# What the system does to itself, as it says in its log, when it is too slow: as good as a death.
-SURRENDERS = ("is replaced", "what is at work is let go")
+# What a worker says when it was too slow, or frozen, to keep its leases: as good as its death.
+SURRENDER = "what is at work is let go"
 STOP_SECONDS = 20
 MOST_BYTES = 400 * 1024 * 1024
 
@@ -30,7 +30,7 @@ MOST_BYTES = 400 * 1024 * 1024
 class Tally:
     """What one trial showed.
 
-    took: seconds from the last fault to the end of the last run. surrenders: how often the system
+    took: seconds from the last fault to the end of the last run. surrenders: how often a worker
     gave up what it was too slow for.
     """
 
@@ -140,7 +140,7 @@ def check(trial: Trial, tally: Tally) -> None:
     tally.errored = sum(run["states"].get("errored", 0) for run in found)
     # A call that was answered badly is not counted: it has to be repeated.
     tally.repeats = sum(asked["prompts"].values()) - sum(harmed.values()) - answered
-    tally.surrenders = sum(system.served.log.count(words) for words in SURRENDERS)
+    tally.surrenders = system.served.log.count(SURRENDER)
     tally.bound = round(trial.allowance + tally.surrenders * DEATH_COSTS)
     assert 0 <= tally.repeats <= tally.bound, f"{tally.repeats} calls too many, {tally.bound} may"
     assert asked["max_in_flight"] <= _most_in_flight(tally.faults), asked["max_in_flight"]
