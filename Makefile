@@ -18,12 +18,16 @@ setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 demo: $(VENV)/base.stamp
 	$(BIN)/python manage.py demo --port $(PORT)
 
+# Two at a time; what stands in one file stays together, for what its tests share.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/dev.stamp clients
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-services: $(VENV)/dev.stamp clients
 	$(BIN)/python -m tests.services "$(POSTGRES)/$(SERVICES_DATABASE)"
-	DATABASE_URL="$(POSTGRES)/$(SERVICES_DATABASE)" REDIS_URL="$(SERVICES_REDIS)" $(BIN)/python -m pytest
+	DATABASE_URL="$(POSTGRES)/$(SERVICES_DATABASE)" REDIS_URL="$(SERVICES_REDIS)" $(PYTEST)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

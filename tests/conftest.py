@@ -18,6 +18,10 @@ from django.test import override_settings
 os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="evalplatform-tests-")
 os.environ.pop("PRODUCTION", None)
+# Processes that share the tests (pytest -n) have databases of their own; so they have queues.
+if "REDIS_URL" in os.environ and (sharer := os.environ.get("PYTEST_XDIST_WORKER", "")):
+    server, _, number = os.environ["REDIS_URL"].rpartition("/")
+    os.environ["REDIS_URL"] = f"{server}/{int(number) + int(sharer.removeprefix('gw'))}"
 # A worker that finds nothing to do ends soon.
 os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 

@@ -3,6 +3,7 @@
 Each attack is a grade() that attacks on the middle case of three and scores 0.5 on the others.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -476,29 +477,28 @@ def test_no_exit_handler_or_finaliser_changes_the_score(attack):
 STARTS = ("from sandbox.driver import main", "sandbox.webassembly.host import main")
 
 
-def sandboxes() -> list[psutil.Process]:
-    every = psutil.process_iter(["cmdline"])
-    words = [(one, " ".join(one.info["cmdline"] or ())) for one in every]
-    return [one for one, said in words if any(start in said for start in STARTS)]
+def sandboxes(of: int) -> set[psutil.Process]:
+    """Those that this process and its children have started."""
+    found = set()
+    for one in psutil.Process(of).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(start in " ".join(one.cmdline()) for start in STARTS):
+                found.add(one)
+    return found
 
 
-def wait_until_gone(known: set[int]) -> None:
+def test_no_process_is_left_behind(attack):
+    known = sandboxes(os.getpid())
+    attack("os.posix_spawn(sys.executable, [sys.executable, '-c', 'while True: pass'], {})")
+    attack("import subprocess\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'])")
+    attack("while True: pass", seconds=2)
     until = time.monotonic() + 10
-    while {one.pid for one in sandboxes()} - known:
+    while sandboxes(os.getpid()) - known:
         assert time.monotonic() < until, "a sandbox is left"
         time.sleep(0.05)
 
 
-def test_no_process_is_left_behind(attack):
-    known = {one.pid for one in sandboxes()}
-    attack("os.posix_spawn(sys.executable, [sys.executable, '-c', 'while True: pass'], {})")
-    attack("import subprocess\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'])")
-    attack("while True: pass", seconds=2)
-    wait_until_gone(known)
-
-
 def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
-    known = {one.pid for one in sandboxes()}
     program = (
         "from apps.evaluations.sandbox import Case, Limits\n"
         f"from {type(runner).__module__} import {type(runner).__name__}\n"
@@ -508,10 +508,11 @@ def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3]) as worker:
         until = time.monotonic() + 20
-        while not {one.pid for one in sandboxes()} - known:
+        while not (started := sandboxes(worker.pid)):
             assert time.monotonic() < until, "no sandbox has started"
             time.sleep(0.05)
         worker.send_signal(signal.SIGKILL)
-    wait_until_gone(known)
+    _, left = psutil.wait_procs(started, 10)
+    assert not left
     # And its place is free again.
     assert runner.run("def grade(s, i): return 0.5", [Case({}, {})], Limits()) == [RIGHT]
