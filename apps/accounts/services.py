@@ -80,18 +80,13 @@ def actor_for_key(secret: str, request_id: str = "") -> Actor | None:
     """The actor behind a key, confined to the key's account; None for an unusable key."""
     key = (
         ApiKey.objects.usable()
+        .filter(secret_hash=hash_of(secret), user__memberships__account=models.F("account"))
+        .annotate(member_role=models.F("user__memberships__role"))
         .select_related("user", "account")
-        .annotate(
-            member_role=models.Subquery(
-                Membership.objects.filter(
-                    user=models.OuterRef("user"), account=models.OuterRef("account")
-                ).values("role")[:1]
-            )
-        )
-        .filter(secret_hash=hash_of(secret))
+        .order_by()
         .first()
     )
-    if key is None or key.member_role is None:
+    if key is None:
         return None
     now = timezone.now()
     if key.last_used_at is None or key.last_used_at < now - LAST_USED_GRAIN:

@@ -110,7 +110,8 @@ def rows_at(run: Run, indexes: Iterable[int]) -> dict[int, Row]:
     found: dict[int, Row] = {}
     while wanted:
         highest = max(wanted)
-        shard = run.shards.filter(first_row__lte=highest).order_by("-first_row").first()
+        shards = run.shards.filter(first_row__lte=highest).order_by("-first_row")
+        shard = shards.only("run", "first_row", "start", "stop").first()
         if shard is None:
             break
         inside = {index for index in wanted if index >= shard.first_row}
