@@ -33,6 +33,12 @@ assert str(settings.DATA_DIR) == str(Path(os.environ["DATA_DIR"]).resolve()), (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    # Else those processes would load their settings before this file gives them a folder.
+    del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)
 
