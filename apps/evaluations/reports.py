@@ -275,13 +275,15 @@ def _read_scores(
     if not scores:
         return scores
     parameter = uuid_writer()
-    columns = ", ".join(Judgement._fields[:-1])
-    marks = ", ".join(["%s"] * len(scores))
-    query = f"SELECT {columns} FROM {Score._meta.db_table} WHERE result_id IN ({marks})"  # noqa: S608  names of our own
     result_ids = {parameter(pk): pk for pk in scores}
     by_pk = {parameter(one.pk): one for one in criteria}
+    columns = ", ".join(Judgement._fields[:-1])
+    # A mark for each would take longer to be read than all scores.
+    is_array = connection.features.has_native_uuid_field
+    among = "= ANY(%s)" if is_array else f"IN ({', '.join(['%s'] * len(result_ids))})"
+    query = f"SELECT {columns} FROM {Score._meta.db_table} WHERE result_id {among}"  # noqa: S608  names of our own
     with connection.cursor() as cursor:
-        cursor.execute(query, [*result_ids])
+        cursor.execute(query, [[*result_ids]] if is_array else [*result_ids])
         found = cursor.fetchall()
     for result_key, criterion_key, source, author, value, passed, *rest in found:
         result_id, criterion = result_ids[result_key], by_pk[criterion_key]
