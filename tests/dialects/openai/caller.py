@@ -30,6 +30,7 @@ TEXT_SIMILARITY = {
     "evaluation_metric": "bleu",
     "pass_threshold": 0.5,
 }
+ECHOED = {**STRING_CHECK, "input": "{{ sample.output_text }}"}
 EVAL = {
     "name": "Tickets",
     "metadata": {"team": "support"},
@@ -48,6 +49,9 @@ ROWS = [
     {"item": {"answer": "fault", "label": "billing"}},
     {"item": {"label": "closing"}},
 ]
+ZERO = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
+# What a completions source shows besides what was sent.
+NOTHING = {"provider_credentials": None, "modalities": None, "sampling_params": None}
 
 
 def run_body(rows: Any = ROWS, **fields: Any) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def run_body(rows: Any = ROWS, **fields: Any) -> dict[str, Any]:
 
 def chat_body(model: str = "builtin/echo", **fields: Any) -> dict[str, Any]:
     """A completions run over the same rows."""
-    message = {"role": "user", "content": "{{ item.label }}"}
+    message = {"role": "user", "content": "{{ item.label }}", "type": "message"}
     return {
         "data_source": {
             "type": "completions",
@@ -96,6 +100,15 @@ class Caller:
     def upload(self, content: Any, **fields: Any) -> tuple[int, Any]:
         response = self.client.post("/v1/files", {"purpose": "evals", "file": content, **fields})
         return response.status_code, response.json()
+
+    def over(
+        self, body: Mapping[str, Any], *criteria: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """The run of a new eval when it has ended, and its items."""
+        eval_id = self.new_eval(testing_criteria=criteria or [STRING_CHECK])["id"]
+        where = f"/evals/{eval_id}/runs/{self.new_run(eval_id, body)['id']}"
+        work()
+        return self.get(where)[1], self.get(f"{where}/output_items")[1]["data"]
 
     def new_eval(self, **fields: Any) -> dict[str, Any]:
         status, answer = self.post("/evals", {**deepcopy(EVAL), **fields})
