@@ -1,7 +1,6 @@
 """Chat completions through the wire: asked live or in chunks, kept, listed, changed, deleted."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from apps.evaluations.services import live
 from apps.evaluations.services.endpoints import add_endpoint
 from tests.dialects.openai.caller import Caller
 from tests.factories import make_actor
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db
 
@@ -25,19 +24,12 @@ MODELS = (
 )
 
 
-@pytest.fixture(scope="module")
-def models() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
-
-
 @pytest.fixture
-def caller(models: ModelServer) -> Caller:
-    models.reset()
+def caller(server: ModelServer) -> Caller:
     caller = Caller()
     add_endpoint(
         caller.actor,
-        base_url=models.base_url,
+        base_url=server.base_url,
         models=MODELS,
         aliases={"nickname": "answer:42"},
         allow_private=True,
@@ -90,10 +82,10 @@ def test_a_model_of_an_endpoint_answers_under_an_id_of_ours(caller: Caller):
     assert caller.get(f"/chat/completions/{answer['id']}")[0] == 404, "nobody asked to keep it"
 
 
-def test_a_model_is_asked_by_the_name_that_its_server_knows(caller: Caller, models: ModelServer):
+def test_a_model_is_asked_by_the_name_that_its_server_knows(caller: Caller, server: ModelServer):
     answer = kept(caller, model="nickname")
     assert answer["choices"][0]["message"]["content"] == "42"
-    assert models.counts()["models"] == {"answer:42": 1}
+    assert server.counts()["models"] == {"answer:42": 1}
     assert StoredCompletion.objects.get().model == "nickname"
 
 
@@ -119,14 +111,14 @@ def test_an_unknown_model_is_not_found():
     ],
 )
 def test_what_a_model_server_refuses_comes_back_in_the_envelope_and_is_asked_once(
-    model: str, status: int, kind: str, stream: bool, caller: Caller, models: ModelServer
+    model: str, status: int, kind: str, stream: bool, caller: Caller, server: ModelServer
 ):
     answered, answer = caller.post(
         "/chat/completions", asked(model=model, stream=stream, store=True)
     )
     assert (answered, answer["error"]["type"]) == (status, kind)
     assert answer["error"].keys() == {"message", "type", "param", "code"}
-    assert models.counts()["total"] == 1
+    assert server.counts()["total"] == 1
     assert not StoredCompletion.objects.exists()
 
 
@@ -138,9 +130,9 @@ def test_a_number_that_cannot_be_sent_on_is_the_callers_fault(stream: bool, call
     assert (status, answer["error"]["code"]) == (400, "model_rejected")
 
 
-def test_a_private_address_is_not_called_unless_the_endpoint_may(models: ModelServer):
+def test_a_private_address_is_not_called_unless_the_endpoint_may(server: ModelServer):
     caller = Caller()
-    add_endpoint(caller.actor, base_url=models.base_url, models=["echo"])
+    add_endpoint(caller.actor, base_url=server.base_url, models=["echo"])
     for stream in (False, True):
         status, answer = caller.post("/chat/completions", asked(model="echo", stream=stream))
         assert (status, answer["error"]["code"]) == (502, "model_address_refused")

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 from apps.evaluations.models import StoredCompletion
 from tests.dialects.openai.caller import STRING_CHECK, Caller, work
 from tests.factories import make_endpoint
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db
 
@@ -22,12 +21,6 @@ PARTS = [
     {"type": "text", "text": "look"},
     {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Sections 13 and 14 of contracts/openai.md: the grader endpoints, row by row."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from openai.types.fine_tuning.alpha import GraderRunResponse
 from apps.evaluations.sandbox import choose, find_runner
 from tests.dialects.openai.caller import STRING_CHECK, TEXT_SIMILARITY, Caller
 from tests.factories import make_endpoint
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 needs_sandbox = pytest.mark.skipif(find_runner() is None, reason="no sandbox on this machine")
@@ -51,12 +50,6 @@ GRADERS: dict[str, dict[str, Any]] = {
     },
 }
 PYTHON = {"type": "python", "name": "p", "image_tag": "2025-05-08", "source": "x = 1"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from tests.dialects.openai.caller import (
     work,
 )
 from tests.factories import make_endpoint
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,12 +40,6 @@ NO_SAMPLE: dict[str, Any] = {
 }
 ECHOED = {**STRING_CHECK, "input": "{{ sample.output_text }}"}
 PICTURE = "data:image/png;base64,AAAA"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

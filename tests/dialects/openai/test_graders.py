@@ -1,13 +1,12 @@
 """The grader endpoints: check a grader, try it on one sample."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from apps.evaluations.services.endpoints import add_endpoint
 from tests.dialects.openai.caller import Caller
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 RUN = "/fine_tuning/alpha/graders/run"
 VALIDATE = "/fine_tuning/alpha/graders/validate"
@@ -24,12 +23,6 @@ CLOSE = {
     "reference": "{{ item.label }}",
     "evaluation_metric": "fuzzy_match",
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

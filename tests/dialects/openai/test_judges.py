@@ -1,6 +1,5 @@
 """Judges that answer anything but a verdict: errored with the reason, and the run goes on."""
 
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from django.core.management import call_command
 
 from tests.dialects.openai.caller import STRING_CHECK, Caller, run_body, work
 from tests.factories import make_endpoint
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,15 +69,8 @@ def score_model(model: str) -> dict[str, Any]:
     return {**kept, "range": [1, 7], "pass_threshold": 4}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
-
-
 @pytest.fixture
 def caller(server: ModelServer) -> Caller:
-    server.reset()
     caller = Caller()
     make_endpoint(caller.actor, server.base_url, models=[*{*NO_VERDICT, *NO_LABEL, *SCORES}])
     return caller

@@ -1,6 +1,5 @@
 """The graders that the vendor lacks, as testing criteria: accepted, echoed, refused, run."""
 
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from apps.evaluations.models import Criterion
 from apps.evaluations.services.endpoints import add_endpoint
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from tests.dialects.openai.caller import EVAL, Caller, run_body, work
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 REFEREE = 'answer:{"score": 0.25}'
 SIDES = {"input": "{{ item.answer }}", "reference": "{{ item.label }}"}
@@ -40,12 +39,6 @@ CRITERIA: list[dict[str, Any]] = [
 ROWS = [{"item": {"answer": "[1, 0]", "label": "[1,0]"}}]
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

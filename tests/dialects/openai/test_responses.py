@@ -1,7 +1,6 @@
 """Responses through the wire: asked live or in events, kept, gone on from, deleted."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from apps.evaluations.models import StoredCompletion
 from apps.evaluations.services.endpoints import add_endpoint
 from evalplatform.dialects.openai.responses_form import chat_format, chat_messages, output_items
 from tests.dialects.openai.caller import Caller
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db
 
@@ -20,18 +19,12 @@ TOOL = {"type": "function", "name": "add", "parameters": {"type": "object"}, "st
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": "{}"}
 
 
-@pytest.fixture(scope="module")
-def models() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
-
-
 @pytest.fixture
-def caller(models: ModelServer) -> Caller:
+def caller(server: ModelServer) -> Caller:
     caller = Caller()
     add_endpoint(
         caller.actor,
-        base_url=models.base_url,
+        base_url=server.base_url,
         models=["echo", "refusal", "breaks-off", "status-400"],
         allow_private=True,
     )
