@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -142,13 +142,7 @@ class Box:
         self._control, theirs = socket.socketpair()
         with theirs:
             try:
-                self.process = subprocess.Popen(  # noqa: S603  our own words
-                    command,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    env=environment,
-                )
+                self.process = _start(command, theirs.fileno(), environment)
             except OSError as error:
                 self._control.close()
                 raise Unavailable(f"{command[0]} could not be started: {error}") from error
@@ -322,6 +316,31 @@ class Talk:
             if kind == grading.BROKEN:
                 return Ran("lost", text=content.decode(errors="replace")[:TRACEBACK_LENGTH])
         return Ran("lost", text="Something else than grade() wrote to the channel of its result.")
+
+
+def _start(
+    command: list[str], control: int, environment: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
+    """Start a sandbox that dies with this process.
+
+    The kernel kills it with the thread that started it, so that must be one that stays.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  our own words
+            command,
+            stdin=control,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+
+    return _starter(os.getpid()).submit(start).result()
+
+
+@cache
+def _starter(_process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "sandboxes")
 
 
 def _framed(message: bytes) -> bytes:

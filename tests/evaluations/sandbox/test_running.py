@@ -3,6 +3,7 @@
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +280,17 @@ def test_the_next_batch_of_a_source_finds_its_sandbox_waiting(fresh):
     grade_one(fresh, SOURCE + "  # another")
     assert processes(fresh)[0] is waits
     assert len(processes(fresh)) == min(2, os.cpu_count() or 1)
+
+
+def test_a_sandbox_outlives_the_thread_that_asked_for_it(fresh):
+    """The kernel kills a process with the thread that started it, where it was told to."""
+    cases = [Case({}, {})] * 100  # enough for a helper's sandbox
+    asking = threading.Thread(target=fresh.run, args=(SOURCE, cases, Limits()))
+    asking.start()
+    asking.join()
+    time.sleep(0.3)
+    assert processes(fresh)
+    assert [one.poll() for one in processes(fresh)] == [None] * len(processes(fresh))
 
 
 def test_a_sandbox_that_waits_in_vain_is_closed(fresh, monkeypatch):
