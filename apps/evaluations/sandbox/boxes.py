@@ -104,12 +104,13 @@ class Boxes:
         """Take cases until there are none; a sandbox that one has broken or used is replaced."""
         key = (source, limits)
         box: Box | None = None
-        with Slot(self.folder) as slot:
+        with Slot(self.folder) as slot, contextlib.ExitStack() as closing:
             while slot.take(wait) and (taken := batch.next()) is not None:
                 index, case = taken
                 try:
                     if box is None:
                         box = self.shelf.take(key) or self.open(source, limits)
+                        closing.callback(box.close)
                     batch.ran[index] = box.grade(case, limits)
                 except Died:
                     text = "The sandbox ended while it ran this grader."
@@ -119,9 +120,10 @@ class Boxes:
                     batch.ran[index] = Ran("unavailable", text=str(error))
                     batch.abandon(batch.ran[index])
                 if box is not None and not box.clean:
-                    box.close()
+                    closing.close()
                     box = None
                 slot.give_way()
+            closing.pop_all()
         if box is not None:
             self.shelf.put(key, box)
 
