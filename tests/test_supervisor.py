@@ -56,10 +56,10 @@ def pids(command: Command) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_polite_service_at_once_and_with_success(supervise, number):
     command = supervise(POLITE, grace=10)
+    wait_until(lambda: "ready" in command.log, 10, lambda: command.log)
     command.send(number)
     assert command.wait_gone(5) < 2
     assert command.process.returncode == 0
-    assert "ready" in command.log
 
 
 def test_a_service_that_ignores_its_end_is_killed_after_the_grace(supervise):
