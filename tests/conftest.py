@@ -14,6 +14,8 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
+from tests.model_server import ModelServer, running
+
 # Before the settings load, which is why pyproject.toml does not name them: tests stay out of ./var.
 os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="evalplatform-tests-")
@@ -75,6 +77,19 @@ def _no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded(connect))
         patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
         yield
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[ModelServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(session_server: ModelServer) -> ModelServer:
+    """A model server on loopback with nothing counted yet."""
+    session_server.reset()
+    return session_server
 
 
 @pytest.fixture(autouse=True, scope="session")

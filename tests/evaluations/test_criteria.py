@@ -27,7 +27,6 @@ from tests.factories import (
     make_run,
     make_version,
 )
-from tests.model_server import running
 
 LOOSE = NewCriterion("string_check", "loose", {**SAME.settings, "operation": "like"})
 LOOSE_ON_ITEM = NewCriterion(
@@ -52,12 +51,6 @@ def actor(db):
 @pytest.fixture
 def evaluation(actor):
     return make_evaluation(actor)
-
-
-@pytest.fixture
-def server():
-    with running() as server:
-        yield server
 
 
 def of_version(evaluation: Evaluation, version: int) -> list[str]:

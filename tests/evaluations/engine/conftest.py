@@ -31,9 +31,3 @@ def _sound(request: pytest.FixtureRequest) -> Iterator[None]:
 def session_server() -> Iterator[ModelServer]:
     with running(delay=0.02) as server:
         yield server
-
-
-@pytest.fixture
-def server(session_server: ModelServer) -> ModelServer:
-    session_server.reset()
-    return session_server

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,15 @@ from apps.evaluations.engine.grading import Asker, Judge
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.embedding_distance import closeness
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 WORKED = json.loads(Path(__file__).with_name("worked_distances.json").read_text())
 HASTE = Patience(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
-
-
 def judged(
     server: ModelServer, reply: Any, ideal: Any, upstream: str = "near", **settings: Any
 ) -> tuple[Mark, Asker]:
-    server.reset()
     grader = build_grader("embedding_distance", {"model": "vectors", **settings})
     assert isinstance(grader, JudgeGrader)
     client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, patience=HASTE)

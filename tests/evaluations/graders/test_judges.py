@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,11 @@ from apps.evaluations.clients import ChatClient, Unlimited
 from apps.evaluations.clients.retries import Patience
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, Mark, Sample
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 
 INPUT = [{"role": "user", "content": "Is {{ item.answer }} polite?"}]
 LABELS = {"input": INPUT, "labels": ["good", "bad"], "passing_labels": ["good"]}
 HASTE = Patience(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
 
 
 class Asking:
