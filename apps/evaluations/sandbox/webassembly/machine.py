@@ -28,6 +28,7 @@ from apps.evaluations.sandbox.webassembly.system import (
 )
 
 SETUP, NEXT, RESULT = b"S", b"N", b"R"
+THANKS = b"."  # a result's answer, which nobody reads
 TOLD = ("source", "packages", "offers", "traceback_length")
 OK, FAULT = 0, -2
 START = "import sys; sys.path.append('/'); from sandbox import guest; sys.path.pop(); guest.start()"
@@ -64,15 +65,16 @@ class Door:
         at, length = at & MASK, min(length & MASK, self._most_bytes)
         if not length or self.memory.read(at, 1) != self._expected:
             return FAULT
+        answer = self._answer
         if self._expected == RESULT:
-            self.result = self.memory.read(at + 1, length - 1)
+            self.result, answer = self.memory.read(at + 1, length - 1), THANKS
         self._expected = RESULT if self._expected == NEXT else b""
-        place = self.allocate(len(self._answer)) & MASK
+        place = self.allocate(len(answer)) & MASK
         if not place:
             return FAULT
-        self.memory.write(place, self._answer)
+        self.memory.write(place, answer)
         self.memory.write_number(answer_at & MASK, place)
-        self.memory.write_number(answer_length_at & MASK, len(self._answer))
+        self.memory.write_number(answer_length_at & MASK, len(answer))
         return OK
 
 
