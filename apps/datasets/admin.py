@@ -22,9 +22,8 @@ from apps.accounts.owned_admin import (
     become,
     reason_of,
 )
-from apps.datasets.files import delete_file, read_file
-from apps.datasets.formats import parse_json, write_jsonl
 from apps.datasets.forms import CaseForm, DatasetForm, ImportForm
+from apps.datasets.import_export import BAD_ROWS_SHOWN, READERS, BadRows, export_cases, import_cases
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
 from apps.datasets.services import (
     archive_dataset,
@@ -36,7 +35,9 @@ from apps.datasets.services import (
     restore_dataset,
     update_dataset,
 )
-from apps.datasets.transfers import BAD_ROWS_SHOWN, READERS, BadRows, export_cases, import_cases
+from apps.datasets.stored_files import delete_file, read_file
+from apps.datasets.tabular import write_jsonl
+from apps.strict_json import parse_json
 
 VERSIONS_SHOWN = 50
 SEARCHED_CASES = 20_000

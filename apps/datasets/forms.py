@@ -7,9 +7,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from apps.accounts.models import Account
-from apps.datasets.formats import BadJSON, parse_json, sniff_format
+from apps.datasets.import_export import READERS
 from apps.datasets.models import NAME_LENGTH, Dataset, TestCase
-from apps.datasets.transfers import READERS
+from apps.datasets.tabular import sniff_format
+from apps.strict_json import BadJSON, parse_json
 
 
 class ImportForm(forms.Form):

@@ -12,8 +12,14 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.fills import PIECE_ROWS, BeingFilled, Body, Fill, end_dead_fill, insert_bodies
-from apps.datasets.formats import dump_json, parse_json
+from apps.datasets.bulk_insert import (
+    PIECE_ROWS,
+    BeingFilled,
+    Body,
+    Fill,
+    end_dead_fill,
+    insert_bodies,
+)
 from apps.datasets.models import (
     NAME_LENGTH,
     Dataset,
@@ -22,6 +28,7 @@ from apps.datasets.models import (
     TestCaseQuerySet,
 )
 from apps.errors import Invalid, StateError
+from apps.strict_json import dump_json, parse_json
 
 CASES_AT_ONCE = 1_000
 

@@ -9,8 +9,8 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import F
 
 from apps.accounts.models import Actor
-from apps.datasets.formats import BadRow, dump_json, iter_lines, parse_json
 from apps.datasets.models import DatasetVersion
+from apps.datasets.tabular import BadRow, iter_lines
 from apps.errors import Invalid, LimitError, StateError
 from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Evaluation, Result, Run
@@ -20,6 +20,7 @@ from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.previews import ROWS, Preview, Source, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
+from apps.strict_json import dump_json, parse_json
 
 OFFERED = 30  # newest runs, and newest datasets
 EXCERPT = 400  # characters of an item or an answer

@@ -5,7 +5,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from apps.datasets.formats import dump_json, parse_json
+from apps.strict_json import dump_json, parse_json
 
 MAX_SCHEMA_CHARS = 256 * 1024
 MESSAGE_CHARS = 300

@@ -9,9 +9,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, Sum
 
-from apps.datasets.formats import parse_json
 from apps.evaluations.engine.costs import NOTHING, Cost, PriceList, money_of
-from apps.evaluations.engine.leases import uuid_writer
 from apps.evaluations.engine.source import Row, rows_at
 from apps.evaluations.engine.tally import (
     ERRORED,
@@ -23,6 +21,8 @@ from apps.evaluations.engine.tally import (
     Tally,
 )
 from apps.evaluations.models import Criterion, Result, Run, Score, Shard
+from apps.leases import uuid_writer
+from apps.strict_json import parse_json
 
 PAGE = 500
 

@@ -14,8 +14,8 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
-from apps.datasets.files import purge_files
-from apps.datasets.fills import purge_datasets
+from apps.datasets.bulk_insert import purge_datasets
+from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
 from apps.evaluations.engine.purge import purge_completions, purge_history, purge_runs
 from apps.evaluations.engine.webhooks import deliver_due, is_due

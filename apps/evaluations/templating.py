@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from apps.datasets.formats import BadJSON, dump_json, parse_json
+from apps.strict_json import BadJSON, dump_json, parse_json
 
 NAMESPACES = ("item", "sample")
 # What callers may let in: compiling is linear in it, and compiled templates are kept.

@@ -9,9 +9,9 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from apps.accounts.models import Actor, User
 from apps.accounts.services import actor_for_key, provide_key
-from apps.datasets.formats import read_jsonl
+from apps.datasets.import_export import import_cases
 from apps.datasets.services import find_version
-from apps.datasets.transfers import import_cases
+from apps.datasets.tabular import read_jsonl
 from evalplatform.environment import kept_secret
 
 ACCOUNT = "demo"

@@ -27,8 +27,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from apps.accounts.models import Actor
 from apps.accounts.services import actor_for_user
-from apps.datasets.formats import BadJSON, parse_json
 from apps.errors import Invalid, LimitError, StateError
+from apps.strict_json import BadJSON, parse_json
 
 # Under this name a browser's session keeps the account that is selected in it.
 SELECTED_ACCOUNT = "account_id"

@@ -8,7 +8,7 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
-from apps.evaluations.graders.base import quoted
+from apps.text import quoted
 
 LIMITS = {
     "max_length": "above_max_length",

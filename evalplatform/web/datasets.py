@@ -9,8 +9,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
-from apps.datasets.formats import parse_json
 from apps.datasets.models import Dataset, TestCase
+from apps.strict_json import parse_json
 from evalplatform.web import items
 from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.paging import Order, finder, newest_first, page_of

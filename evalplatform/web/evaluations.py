@@ -11,8 +11,8 @@ from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.datasets.formats import parse_json
 from apps.evaluations.models import Criterion, Evaluation, Run
+from apps.strict_json import parse_json
 from evalplatform.web import items
 from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.charts import RunView

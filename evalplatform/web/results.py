@@ -13,7 +13,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
-from apps.datasets.formats import parse_json
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.reports import (
@@ -24,6 +23,7 @@ from apps.evaluations.reports import (
     read_items,
     summary,
 )
+from apps.strict_json import parse_json
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items
 from evalplatform.web.access import in_account_of, in_any_account, signed_in

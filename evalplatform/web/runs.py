@@ -16,7 +16,6 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.datasets.formats import parse_json
 from apps.errors import StateError
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import summarize, summary
@@ -24,6 +23,7 @@ from apps.evaluations.services.estimates import estimate_retry
 from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.evaluations.services.spending import this_month
+from apps.strict_json import parse_json
 from evalplatform.web import items
 from evalplatform.web.access import ACCOUNT, in_account_of, signed_in
 from evalplatform.web.charts import RunView, view_of

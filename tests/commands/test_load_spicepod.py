@@ -417,7 +417,7 @@ def test_nothing_is_seen_of_a_dataset_while_the_next_one_is_read(load, owner, mo
 
 
 def test_a_fill_that_waits_for_the_others_keeps_its_lease(load, owner, monkeypatch):
-    monkeypatch.setattr("apps.datasets.fills.RENEW_SECONDS", 0)
+    monkeypatch.setattr("apps.datasets.bulk_insert.RENEW_SECONDS", 0)
     monkeypatch.setattr(declarations, "LOOK_ROWS", 1)
     leases = []
     real = declarations.Fill.keep

@@ -8,9 +8,8 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.datasets import fills
-from apps.datasets.fills import BeingFilled, Fill, purge_datasets
-from apps.datasets.formats import parse_json
+from apps.datasets import bulk_insert as fills
+from apps.datasets.bulk_insert import BeingFilled, Fill, purge_datasets
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
 from apps.datasets.services import (
     add_cases,
@@ -27,6 +26,7 @@ from apps.datasets.services import (
     update_dataset,
 )
 from apps.errors import Invalid, StateError
+from apps.strict_json import parse_json
 from tests.factories import make_actor, make_dataset, make_version
 
 pytestmark = pytest.mark.django_db

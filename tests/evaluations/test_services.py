@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.datasets.files import delete_file, purge_files, read_file, store_file
 from apps.datasets.models import File
+from apps.datasets.stored_files import delete_file, purge_files, read_file, store_file
 from apps.errors import Invalid, StateError
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.models import Criterion, Evaluation, ModelEndpoint, Result, Run, Score, Shard

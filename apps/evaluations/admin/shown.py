@@ -13,9 +13,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from apps.accounts.owned_admin import OwnedAdmin
-from apps.datasets.formats import BadJSON, parse_json
 from apps.evaluations.engine.costs import Cost, shown_money
 from apps.evaluations.statistics import Rate
+from apps.strict_json import BadJSON, parse_json
 
 PREVIEW_LENGTH = 120
 # A reply may have 8 MiB; a page that shows it all helps nobody.

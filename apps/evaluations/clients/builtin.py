@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from apps.datasets.retrieval import Bm25Index
+from apps.datasets.retrieval_tmp import Bm25Index
 from apps.evaluations.clients.base import CallFailed, Reply, Usage
 from apps.evaluations.clients.streams import chunks_of
 

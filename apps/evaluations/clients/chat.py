@@ -11,7 +11,6 @@ from typing import Any, Never
 import aiohttp
 import orjson
 
-from apps.datasets.formats import BadJSON, parse_json
 from apps.evaluations.clients.addresses import AddressRefused, check_url, open_connector
 from apps.evaluations.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
 from apps.evaluations.clients.retries import (
@@ -23,6 +22,7 @@ from apps.evaluations.clients.retries import (
     asked_pause,
 )
 from apps.evaluations.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
+from apps.strict_json import BadJSON, parse_json
 
 MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from apps.datasets.formats import BadJSON, parse_json
+from apps.strict_json import BadJSON, parse_json
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
@@ -23,6 +22,7 @@ from apps.evaluations.graders.base import (
     PlainGrader,
     Sample,
 )
+from apps.strict_json import dump_json
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.evaluations.clients import Limiter
-from apps.evaluations.engine.leases import database_now, lease_end
 from apps.evaluations.models import EndpointSlot, ModelEndpoint
+from apps.leases import database_now, lease_end
 
 
 @dataclass(frozen=True)

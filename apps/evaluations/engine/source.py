@@ -7,10 +7,11 @@ from uuid import UUID
 
 from django.db.models.functions import Coalesce, Length
 
-from apps.datasets.files import read_file
-from apps.datasets.formats import BadJSON, BadRow, iter_lines, parse_json
+from apps.datasets.stored_files import read_file
+from apps.datasets.tabular import BadRow, iter_lines
 from apps.evaluations.item_schemas import ItemSchema
 from apps.evaluations.models import Run, Shard
+from apps.strict_json import BadJSON, parse_json
 
 CASES_AT_ONCE = 500
 

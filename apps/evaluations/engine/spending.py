@@ -13,8 +13,8 @@ from django.db.models import F, Sum
 from django.utils import timezone
 
 from apps.evaluations.engine.costs import MICRO, picos_of, shown_money
-from apps.evaluations.engine.leases import database_now, uuid_writer
 from apps.evaluations.models import CallQuota, MonthSpending, Run, Shard, SpendingLimits
+from apps.leases import database_now, uuid_writer
 
 STRIPES = 16
 MICROS_MAX = 10**18  # of a month's stripe; what goes beyond is lost rather than no longer stored

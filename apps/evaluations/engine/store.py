@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from apps.evaluations.clients import Usage
 from apps.evaluations.engine.costs import MICRO, NO_PRICES, PriceList
-from apps.evaluations.engine.leases import uuid_writer
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.ids import new_id
+from apps.leases import uuid_writer
 
 ROWS_AT_ONCE = 5_000  # a longer transaction would keep other writers waiting
 GRADER_VERSION = "1"

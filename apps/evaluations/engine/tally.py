@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from apps.datasets.formats import dump_json, parse_json
+from apps.strict_json import dump_json, parse_json
 
 # A criterion's sums, in this order.
 PASSED, FAILED, ERRORED, SCORED, TOTAL, SQUARES = range(6)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 from uuid import UUID
 
-from apps.datasets.formats import BadJSON, dump_json, parse_json
 from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.clients.messages import messages_of
 from apps.evaluations.engine.source import Row
@@ -21,6 +20,7 @@ from apps.evaluations.templating import (
     render_messages,
     resolve,
 )
+from apps.strict_json import BadJSON, dump_json, parse_json
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.clients.addresses import AddressRefused, open_connector
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.models import WebhookDelivery
+from apps.leases import database_now
+from apps.strict_json import dump_json
 
 AT_ONCE = 20
 PREFIX = "whsec_"

@@ -20,7 +20,6 @@ from django.db import connection
 from apps.evaluations.clients import Stopped
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
-from apps.evaluations.engine.leases import close_connection
 from apps.evaluations.engine.plan import plan_run
 from apps.evaluations.engine.slots import Lane
 from apps.evaluations.engine.source import Row
@@ -31,6 +30,7 @@ from apps.evaluations.engine.writer import Writer
 from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Run
 from apps.ids import new_id
+from apps.leases import close_connection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
+from apps.evaluations.graders.base import Grader, InvalidSetting
 from apps.evaluations.graders.cosine import CosineSimilarity
 from apps.evaluations.graders.embedding_distance import EmbeddingDistance
 from apps.evaluations.graders.label_model import LabelModel
@@ -14,6 +14,7 @@ from apps.evaluations.graders.python_code import PythonCode
 from apps.evaluations.graders.score_model import ScoreModel
 from apps.evaluations.graders.string_check import StringCheck
 from apps.evaluations.graders.text_similarity import TextSimilarity
+from apps.text import quoted
 
 GRADERS: dict[str, type[Grader]] = {
     grader.kind: grader

@@ -1,6 +1,5 @@
 """What every grader is: settings checked once, a sample read, a mark given."""
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,13 +8,12 @@ from types import NoneType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
 from apps.evaluations.templating import MissingVariable, RenderedTooLong, compile_template
+from apps.text import quoted
 
 T = TypeVar("T")
 Shape = Literal["grade", "grade_batch", "judge"]
 Asked = Literal["chat", "embedding"]
 
-QUOTED_LENGTH = 100
-SHOWN_LENGTH = 200
 TYPE_NAMES = {
     str: "a string",
     float: "a number",
@@ -205,17 +203,6 @@ def unfilled(error: MissingVariable | RenderedTooLong) -> Mark:
     if isinstance(error, MissingVariable):
         return Mark.errored_by("invalid_variable_error", f"This row has no {error.path}.")
     return Mark.errored_by("text_too_long", f"A filled template is too long: {error}.")
-
-
-def quoted(value: object) -> str:
-    """A setting as its sender wrote it, in JSON, cut to a length that fits a sentence."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= QUOTED_LENGTH else f"{text[:QUOTED_LENGTH]}…"
-
-
-def shown(text: str) -> str:
-    """A text in quotes; of a long one its beginning, since the result keeps the whole."""
-    return repr(text) if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]!r}…"
 
 
 def _read(field: "Field[Any]", settings: Mapping[str, Any]) -> Any:

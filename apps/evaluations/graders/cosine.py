@@ -6,15 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apps.evaluations.clients.base import CallFailed
-from apps.evaluations.graders.base import (
-    Ask,
-    Fault,
-    InvalidSetting,
-    JudgeGrader,
-    Mark,
-    Sample,
-    quoted,
-)
+from apps.evaluations.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.text import quoted
 
 
 @dataclass(frozen=True)

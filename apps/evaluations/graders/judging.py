@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.datasets.formats import BadJSON, parse_json
 from apps.evaluations.clients.base import CallFailed
 from apps.evaluations.clients.messages import for_chat
-from apps.evaluations.graders.base import Ask, Fault, InvalidSetting, quoted
+from apps.evaluations.graders.base import Ask, Fault, InvalidSetting
+from apps.strict_json import BadJSON, parse_json
+from apps.text import quoted
 
 EVIDENCE_CHARS = 2_000
 REPLY_QUOTED = 300

@@ -4,15 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from apps.evaluations.graders.base import (
-    Ask,
-    Fault,
-    InvalidSetting,
-    JudgeGrader,
-    Mark,
-    Sample,
-    quoted,
-)
+from apps.evaluations.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.judging import (
     Question,
     ask_judge,
@@ -22,6 +14,7 @@ from apps.evaluations.graders.judging import (
     read_texts,
 )
 from apps.evaluations.templating import message_templates, render_messages
+from apps.text import quoted
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from apps.datasets.formats import BadJSON
 from apps.evaluations.graders.base import Mark, PlainGrader, Sample
 from apps.evaluations.graders.same_json import read_json, same
 from apps.evaluations.graders.sides import Compared, Side, contents, describe, first_content
+from apps.strict_json import BadJSON
 
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _ARTICLES = frozenset({"a", "an", "the"})

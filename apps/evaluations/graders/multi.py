@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.evaluations.graders.base import Grader, InvalidSetting, quoted
+from apps.evaluations.graders.base import Grader, InvalidSetting
 from apps.evaluations.graders.formula import BadFormula, Formula, parse_formula
+from apps.text import quoted
 
 KIND = "multi"
 BAD_FORMULA = "formula_parse_error"

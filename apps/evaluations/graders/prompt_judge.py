@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.datasets.formats import BadJSON
 from apps.evaluations.clients.base import CallFailed
-from apps.evaluations.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample, shown
+from apps.evaluations.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.judging import EVIDENCE_CHARS
 from apps.evaluations.graders.same_json import read_json
 from apps.evaluations.graders.sides import (
@@ -16,6 +15,8 @@ from apps.evaluations.graders.sides import (
     read_reply,
 )
 from apps.evaluations.prompts import BadPrompt, PromptFailed, compile_prompt
+from apps.strict_json import BadJSON
+from apps.text import shown
 
 READERS = {"input": read_prompt, "actual": read_reply, "ideal": read_ideal}
 OURS = ("model", "messages", "stream")  # of a request, which params cannot set

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from apps.datasets.formats import BadJSON
+from apps.strict_json import BadJSON
 
 MAX_LEVELS = 127  # deeper than that the readers of other evaluators give up too
 NUMBERS = (int, float)

@@ -5,15 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from apps.evaluations.graders.base import (
-    Ask,
-    Fault,
-    InvalidSetting,
-    JudgeGrader,
-    Mark,
-    Sample,
-    quoted,
-)
+from apps.evaluations.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.judging import (
     Question,
     ask_judge,
@@ -22,6 +14,7 @@ from apps.evaluations.graders.judging import (
     read_text,
 )
 from apps.evaluations.templating import message_templates, render_messages
+from apps.text import quoted
 
 DEFAULT_RANGE = (0.0, 1.0)
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.clients.messages import array_in, is_message
-from apps.evaluations.graders.base import Grader, Sample, shown
+from apps.evaluations.graders.base import Grader, Sample
+from apps.strict_json import dump_json
+from apps.text import shown
 
 Choices = list[Any]
 Side = str | Choices

@@ -4,7 +4,8 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample, quoted, shown
+from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.text import quoted, shown
 
 HOLDS: dict[str, Callable[[str, str], bool]] = {
     "eq": operator.eq,

@@ -7,7 +7,8 @@ from functools import partial
 from rapidfuzz import fuzz
 
 from apps.evaluations.graders import meteor, ngrams
-from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample, quoted
+from apps.evaluations.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.text import quoted
 
 LARGEST_TABLE = 10**10
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 from django.db import models
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
-from apps.datasets.formats import parse_json
+from apps.strict_json import parse_json
 
 
 class StoredCompletionQuerySet(OwnedQuerySet):

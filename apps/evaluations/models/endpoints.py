@@ -3,7 +3,7 @@
 from django.db import models
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet
-from apps.evaluations.models.secrets import EncryptedTextField
+from apps.secrets import EncryptedTextField
 
 
 class ModelEndpoint(OwnedModel):

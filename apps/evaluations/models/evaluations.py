@@ -6,8 +6,8 @@ from django.db import models
 from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
-from apps.datasets.formats import parse_json
 from apps.datasets.models import NAME_LENGTH
+from apps.strict_json import parse_json
 
 
 class EvaluationQuerySet(OwnedQuerySet):

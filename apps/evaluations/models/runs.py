@@ -10,11 +10,11 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
-from apps.datasets.formats import parse_json
 from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
 from apps.evaluations.models.endpoints import ModelEndpoint
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.ids import new_id
+from apps.strict_json import parse_json
 
 
 class RunQuerySet(OwnedQuerySet):

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet
 from apps.evaluations.models.runs import Run
-from apps.evaluations.models.secrets import EncryptedTextField
 from apps.ids import new_id
+from apps.secrets import EncryptedTextField
 
 EVENTS = tuple(str(state) for state in Run.FINAL)
 

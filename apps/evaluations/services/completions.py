@@ -14,12 +14,13 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.files import store_file
-from apps.datasets.formats import dump_json, write_jsonl
 from apps.datasets.models import File
+from apps.datasets.stored_files import store_file
+from apps.datasets.tabular import write_jsonl
 from apps.evaluations.engine.targets import complete_sample
 from apps.evaluations.models import CompletionTag, StoredCompletion
 from apps.ids import new_id
+from apps.strict_json import dump_json
 
 SNAPSHOT_PURPOSE = "snapshot"
 ROWS_AT_ONCE = 200

@@ -10,7 +10,6 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import BadJSON, dump_json, parse_json
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid, StateError
 from apps.evaluations.graders.base import Grader
@@ -21,6 +20,7 @@ from apps.evaluations.services.evaluations import (
     check_judges,
     store_criteria,
 )
+from apps.strict_json import BadJSON, dump_json, parse_json
 
 CRITERIA = 1_000  # at most in one evaluation
 NOT_SETTINGS = frozenset({"type", "name", "id"})

@@ -8,16 +8,16 @@ from django.db import transaction
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.datasets.fills import Body, Fill
-from apps.datasets.formats import dump_json
+from apps.datasets.bulk_insert import Body, Fill
+from apps.datasets.import_export import begin_import, show_version
 from apps.datasets.models import Dataset
-from apps.datasets.row_files import BadFile, RowFile
-from apps.datasets.transfers import begin_import, show_version
+from apps.datasets.row_readers import BadFile, RowFile
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation
 from apps.evaluations.prompts import BadPrompt, compile_prompt
 from apps.evaluations.services.named_runs import BUILT_IN_SCORERS, name_evaluation
 from apps.evaluations.services.presets import DeclaredModel, declare_models, names_of_models
+from apps.strict_json import dump_json
 
 LOOK_ROWS = 500
 

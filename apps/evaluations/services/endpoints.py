@@ -13,13 +13,13 @@ from django.utils import timezone
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import parse_json
 from apps.datasets.services import examples_of, find_version
 from apps.errors import Invalid
 from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
 from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
 from apps.evaluations.prompts import BadPrompt, PromptFailed, compile_prompt
+from apps.strict_json import parse_json
 
 BUILT_IN_PREFIX = "builtin/"
 PRICE_LIMIT = 1_000_000

@@ -7,7 +7,6 @@ from typing import Any
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.datasets.formats import dump_json
 from apps.evaluations.engine.costs import PriceList, money_of
 from apps.evaluations.engine.source import Row, rows_at
 from apps.evaluations.engine.tally import CALLS, COMPLETION, PROMPT, Tally
@@ -18,6 +17,7 @@ from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.endpoints import find_judges, with_present_prices
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.templating import MissingVariable, RenderedTooLong, render_messages
+from apps.strict_json import dump_json
 
 SAMPLE = 20  # rows that are looked at
 HISTORY = 5  # runs of the same evaluation, the newest

@@ -11,7 +11,6 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import dump_json
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid
 from apps.evaluations.graders import build_grader
@@ -22,6 +21,7 @@ from apps.evaluations.services.endpoints import EMBEDDING, UnknownModel, find_ju
 from apps.evaluations.services.runs import cancel_runs
 from apps.evaluations.templating import unknown_variables
 from apps.ids import new_id
+from apps.strict_json import dump_json
 
 
 @dataclass(frozen=True)

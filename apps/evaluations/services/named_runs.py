@@ -12,7 +12,6 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import dump_json, parse_json
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
@@ -25,6 +24,7 @@ from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
 from apps.evaluations.services.endpoints import find_model
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
+from apps.strict_json import dump_json, parse_json
 
 # Scorers that are graders of ours by the same name.
 BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshtein")

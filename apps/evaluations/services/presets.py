@@ -9,11 +9,11 @@ from django.db import transaction
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import dump_json
 from apps.errors import Invalid
 from apps.evaluations.models import ModelEndpoint, ServedModel
 from apps.evaluations.services.endpoints import BUILT_IN_PREFIX
 from apps.evaluations.services.named_runs import BUILT_IN_SCORERS
+from apps.strict_json import dump_json
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,10 @@ from uuid import UUID
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.datasets.formats import parse_json
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError
 from apps.evaluations.engine.context import Models, equip, judging_addresses
 from apps.evaluations.engine.grading import Bench
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.slots import Lane, rebalance, release_all
 from apps.evaluations.engine.source import Row, row_fault, rows_at
 from apps.evaluations.engine.store import Outcome, Spent
@@ -33,6 +31,8 @@ from apps.evaluations.services.endpoints import UnknownModel, find_judges
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.templating import unknown_variables
 from apps.ids import new_id
+from apps.leases import database_now
+from apps.strict_json import parse_json
 
 ROWS = 20  # at most, since somebody waits for the answer
 PLACES = 8  # calls in flight at an endpoint, as far as its workers leave them free

@@ -8,13 +8,13 @@ from django.db.models import Count, F, OuterRef, Q, Subquery
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.formats import dump_json
 from apps.errors import Invalid, StateError
 from apps.evaluations.models import Result, Run
 from apps.evaluations.services.criteria import check_criteria_of, hold_evaluation, keep_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import judges_of, successor_of
 from apps.evaluations.tasks import ring_on_commit
+from apps.strict_json import dump_json
 
 
 def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | None = None) -> Run:

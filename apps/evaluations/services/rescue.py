@@ -13,19 +13,19 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.files import store_file
-from apps.datasets.formats import dump_json
 from apps.datasets.models import NAME_LENGTH, File
+from apps.datasets.stored_files import store_file
 from apps.errors import StateError
 from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
 from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.item_schemas import BadSchema, check_item_schema
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.models.evaluations import EvaluationQuerySet
 from apps.evaluations.models.runs import RunQuerySet
 from apps.evaluations.services.runs import INLINE_PURPOSE
 from apps.ids import new_id
+from apps.strict_json import dump_json
+from apps.text import quoted
 
 IMPORTED_PURPOSE = "imported"
 PIECE = 5_000  # results and scores in one transaction

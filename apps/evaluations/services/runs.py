@@ -12,9 +12,8 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.files import store_file
-from apps.datasets.formats import dump_json
 from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
+from apps.datasets.stored_files import store_file
 from apps.errors import Invalid, StateError
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
@@ -26,6 +25,7 @@ from apps.evaluations.services.endpoints import find_judges, find_model, with_pr
 from apps.evaluations.services.spending import limits_of_run
 from apps.evaluations.tasks import ring_on_commit
 from apps.evaluations.templating import message_templates, unknown_variables
+from apps.strict_json import dump_json
 
 INLINE_PURPOSE = "inline"
 ORPHANED_AFTER = timedelta(hours=1)  # rows that no run reads

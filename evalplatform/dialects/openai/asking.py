@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from django.http import StreamingHttpResponse
 from rest_framework.response import Response
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.clients import CallFailed
 from apps.evaluations.services.endpoints import UnknownModel
 from apps.evaluations.services.live import LiveCall
+from apps.strict_json import dump_json
 from evalplatform.dialects.base import Kind, Problem
 from evalplatform.dialects.openai.wire import Error, OpenAIViewSet
 

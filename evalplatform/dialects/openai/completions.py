@@ -15,10 +15,10 @@ from rest_framework.response import Response
 
 from apps.errors import Invalid
 from apps.evaluations.clients import CallFailed
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import StoredCompletion
 from apps.evaluations.services.completions import Keep, delete_completion, update_completion
 from apps.evaluations.services.live import Chunk, LiveCall
+from apps.text import quoted
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet, event, failure_shown
 from evalplatform.dialects.openai.pages import Pages, Query

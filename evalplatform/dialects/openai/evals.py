@@ -10,7 +10,6 @@ from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.datasets.formats import parse_json
 from apps.datasets.models import NAME_LENGTH
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.evaluations import (
@@ -18,6 +17,7 @@ from apps.evaluations.services.evaluations import (
     delete_evaluation,
     update_evaluation,
 )
+from apps.strict_json import parse_json
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
 from evalplatform.dialects.openai.pages import Pages, Query

@@ -17,8 +17,8 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.datasets.files import delete_file, read_file, store_file
 from apps.datasets.models import File
+from apps.datasets.stored_files import delete_file, read_file, store_file
 from apps.errors import LimitError
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.wire import (

@@ -6,8 +6,8 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.templating import MAX_TEMPLATE_CHARS
+from apps.text import quoted
 from evalplatform.dialects.openai.words import ROLES
 from evalplatform.dialects.strict import Choice, Const, OneOf, Shape, Text
 

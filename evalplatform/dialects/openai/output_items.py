@@ -10,9 +10,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.datasets.formats import parse_json
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
+from apps.strict_json import parse_json
 from evalplatform.dialects.openai.messages import as_text
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.wire import (

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.errors import Invalid
-from apps.evaluations.graders.base import quoted
+from apps.text import quoted
 from evalplatform.dialects.base import beyond
 
 

@@ -14,12 +14,12 @@ from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.datasets.formats import parse_json
 from apps.errors import Invalid
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import StoredCompletion
 from apps.evaluations.services.completions import Keep, delete_completion
 from apps.evaluations.services.live import Chunk, LiveCall
+from apps.strict_json import parse_json
+from apps.text import quoted
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet
 from evalplatform.dialects.openai.response_events import response_events

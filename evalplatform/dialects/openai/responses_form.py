@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from apps.evaluations.clients import Usage
 from apps.evaluations.clients.messages import for_chat
-from apps.evaluations.graders.base import quoted
+from apps.text import quoted
 from evalplatform.dialects.openai.messages import Content, Message, as_text
 from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 

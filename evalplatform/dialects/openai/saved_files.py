@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from apps.datasets.formats import BadJSON, BadRow, Line, dump_json, iter_lines, parse_json
+from apps.datasets.tabular import BadRow, Line, iter_lines
+from apps.strict_json import BadJSON, dump_json, parse_json
 
 EVAL, RUN, ITEM = "eval", "eval.run", "eval.run.output_item"
 OBJECTS = (EVAL, RUN, ITEM)

@@ -10,10 +10,10 @@ import orjson
 from django.utils import timezone
 from rest_framework.request import Request
 
-from apps.datasets.formats import parse_json
 from apps.evaluations.exports import summary_table
 from apps.evaluations.models import Run, Score
 from apps.evaluations.reports import Item, Judgement, read_pages
+from apps.strict_json import parse_json
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.evals import EvalSerializer
 from evalplatform.dialects.openai.output_items import items_shown

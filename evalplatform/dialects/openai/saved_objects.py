@@ -9,7 +9,6 @@ from django.utils import timezone
 from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.datasets.models import NAME_LENGTH
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import Result, Run
 from apps.evaluations.services.rescue import (
     SavedCriterion,
@@ -18,6 +17,7 @@ from apps.evaluations.services.rescue import (
     SavedRun,
     SavedScore,
 )
+from apps.text import quoted
 from evalplatform.dialects.openai.criteria import own_criterion
 from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID, KeptId
 from evalplatform.dialects.openai.words import ITEM_STATUS, RUN_STATE

@@ -8,14 +8,14 @@ from django.core.validators import RegexValidator
 from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.accounts.models import Actor
-from apps.datasets.formats import parse_json
 from apps.datasets.models import File, FileChunk
 from apps.errors import Invalid
 from apps.evaluations.clients.messages import for_chat
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.completions import take_snapshot
 from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, Source, Target
+from apps.strict_json import parse_json
+from apps.text import quoted
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.messages import Message, as_text, echoed
 from evalplatform.dialects.openai.responses_form import (

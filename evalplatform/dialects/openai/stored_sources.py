@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from apps.datasets.formats import parse_json
 from apps.evaluations.models import Evaluation, StoredCompletion
 from apps.evaluations.services.completions import Selection
+from apps.strict_json import parse_json
 from evalplatform.dialects.openai.wire import Metadata
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 from evalplatform.dialects.strict import Choice, Const, Items, Number, Shape, Text, Whole

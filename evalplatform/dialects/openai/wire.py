@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.services import actor_for_key
-from apps.evaluations.graders.base import quoted
+from apps.text import quoted
 from evalplatform.dialects.base import (
     BrowserSession,
     DialectViewSet,

@@ -17,7 +17,6 @@ from rest_framework.response import Response
 
 from apps.accounts.roles import Action
 from apps.errors import Invalid
-from apps.evaluations.graders.base import quoted
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Summary, summary
 from apps.evaluations.services.endpoints import UnknownModel
@@ -28,6 +27,7 @@ from apps.evaluations.services.named_runs import (
     start_run_by_name,
 )
 from apps.evaluations.services.waiting import await_end
+from apps.text import quoted
 from evalplatform.dialects.spice.renderings import (
     CONTENT_TYPES,
     CSV,

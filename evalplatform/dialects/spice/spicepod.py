@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
-from apps.datasets.formats import BadJSON, parse_json
-from apps.datasets.row_files import FORMATS, RowFile, format_of
+from apps.datasets.row_readers import FORMATS, RowFile, format_of
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import (
     Declarations,
@@ -15,6 +14,7 @@ from apps.evaluations.services.declarations import (
 )
 from apps.evaluations.services.named_runs import UNFIT_FOR_A_NAME
 from apps.evaluations.services.presets import DeclaredModel
+from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.spice.yaml_nodes import BadYaml, Node, read_yaml
 
 NAME_LENGTH = 200

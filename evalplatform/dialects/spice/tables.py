@@ -8,9 +8,9 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.models import Run, Score
 from apps.evaluations.reports import Item, read_pages, summarize
+from apps.strict_json import dump_json
 from evalplatform.dialects.spice.evals import runtime_row, seconds
 
 RUNS_AT_ONCE = 100

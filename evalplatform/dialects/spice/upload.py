@@ -17,8 +17,8 @@ from django.utils import timezone
 from apps.accounts.models import Account, Actor
 from apps.accounts.owned_admin import REFUSALS, accounts_allowing, actor_in, may, reason_of
 from apps.accounts.roles import Action
-from apps.datasets.files import open_file, store_file
 from apps.datasets.models import File
+from apps.datasets.stored_files import open_file, store_file
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import Outcome, declare
 from evalplatform.dialects.spice.spicepod import read_spicepod

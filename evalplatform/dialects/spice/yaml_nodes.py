@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from apps.datasets.formats import BadJSON, dump_json, parse_json
+from apps.strict_json import BadJSON, dump_json, parse_json
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40

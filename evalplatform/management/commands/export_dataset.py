@@ -9,10 +9,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from apps.accounts.services import actor_of
-from apps.datasets.formats import write_csv, write_jsonl
+from apps.datasets.import_export import READERS, export_cases, fields_of
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version, read_cases
-from apps.datasets.transfers import READERS, export_cases, fields_of
+from apps.datasets.tabular import write_csv, write_jsonl
 from evalplatform.management.base import CoreCommand
 
 

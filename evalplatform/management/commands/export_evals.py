@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts.services import find_account
-from apps.datasets.formats import write_csv, write_jsonl
+from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.models import Evaluation, Run
 from evalplatform.dialects.spice.tables import RESULTS, RUNS, results_table, runs_table
 from evalplatform.management.base import CoreCommand

@@ -10,9 +10,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.datasets.formats import dump_json, write_csv, write_jsonl
+from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.exports import columns, rows, summary_table
 from apps.evaluations.models import Run
+from apps.strict_json import dump_json
 from evalplatform.dialects.openai.saved_folder import FILES, write_folder
 from evalplatform.management.base import CoreCommand, find_run
 from evalplatform.management.parquet import NoParquet, write_parquet

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.datasets.formats import sniff_format
-from apps.datasets.transfers import BAD_ROWS_SHOWN, READERS, BadRows, import_cases
+from apps.datasets.import_export import BAD_ROWS_SHOWN, READERS, BadRows, import_cases
+from apps.datasets.tabular import sniff_format
 from evalplatform.management.base import CoreCommand
 
 READ_BYTES = 1024 * 1024

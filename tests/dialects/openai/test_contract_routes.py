@@ -1,6 +1,6 @@
 """The route table of contracts/openai.md, section 1: what each route answers, and to which methods.
 
-tests/clients/routes.json holds the rows, which the vendor's clients go through as well.
+tests/vendors/routes.json holds the rows, which the vendor's clients go through as well.
 """
 
 import json

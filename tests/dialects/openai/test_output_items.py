@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from apps.datasets.formats import dump_json
 from apps.evaluations.models import Criterion, Result, Run, Score, Shard
 from apps.ids import new_id
+from apps.strict_json import dump_json
 from evalplatform.dialects.openai.output_items import OutputItemSerializer, sample_shown
 from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID
 from tests.dialects.openai.caller import STRING_CHECK, Caller, chat_body, run_body, work

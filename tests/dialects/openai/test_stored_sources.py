@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apps.datasets.files import read_file
+from apps.datasets.stored_files import read_file
 from apps.evaluations.models import Run, StoredCompletion
 from apps.evaluations.services import completions
 from apps.evaluations.services.completions import Keep, store_completion

@@ -5,12 +5,12 @@ from typing import Any
 
 from apps.evaluations.clients import Usage
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent
 from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Run, Shard
 from apps.ids import new_id
+from apps.leases import database_now
 
 
 def plan(run: Run) -> Run:

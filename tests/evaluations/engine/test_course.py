@@ -9,7 +9,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from apps.accounts.models import Actor
-from apps.datasets.files import delete_file, purge_files, store_file
+from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.errors import StateError
 from apps.evaluations.engine.desk import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run

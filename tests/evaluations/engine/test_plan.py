@@ -7,19 +7,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.accounts.models import Actor
-from apps.datasets.files import store_file
-from apps.datasets.formats import dump_json
+from apps.datasets.stored_files import store_file
 from apps.evaluations.engine import copy as copy_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import source as source_module
 from apps.evaluations.engine.desk import sweep_runs
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.source import shard_rows
 from apps.evaluations.engine.store import Batch, store
 from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.runs import cancel_run, retry_errored
+from apps.leases import database_now
+from apps.strict_json import dump_json
 from tests.evaluations.engine.shards import claim, desk, errored, hold, outcome, plan, plan_of, tick
 from tests.factories import ask, make_actor, make_evaluation, make_run, make_version
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.graders import GRADERS
 from apps.evaluations.models import EndpointSlot, Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import NewCriterion
+from apps.leases import database_now
 from tests.evaluations.engine.deadly import Deadly
 from tests.evaluations.engine.workers import start_worker, workers
 from tests.factories import ask, make_actor, make_endpoint, make_evaluation, make_run

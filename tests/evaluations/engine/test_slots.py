@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from apps.evaluations.engine.desk import Desk
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.slots import (
     NOTHING,
     Lane,
@@ -22,6 +21,7 @@ from apps.evaluations.engine.slots import (
     release_all,
 )
 from apps.evaluations.models import EndpointSlot
+from apps.leases import database_now
 from tests.factories import make_actor, make_endpoint
 
 WISHES = st.dictionaries(st.uuids(), st.integers(0, 300), min_size=1, max_size=12)

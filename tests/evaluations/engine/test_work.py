@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from apps.datasets.files import delete_file, purge_files, store_file
+from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.evaluations import reports
 from apps.evaluations.engine import close as close_module
 from apps.evaluations.engine import desk as desk_module
@@ -16,13 +16,13 @@ from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import work as work_module
 from apps.evaluations.engine.desk import sweep_runs
-from apps.evaluations.engine.leases import database_now
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.graders.base import Mark
 from apps.evaluations.graders.string_check import StringCheck
 from apps.evaluations.models import EndpointSlot, ModelEndpoint, Result, Run, Shard, WorkerBeat
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import cancel_run, retry_errored
+from apps.leases import database_now
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (
     SAME,

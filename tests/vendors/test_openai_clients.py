@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Platform
 from tests.served import ROOT, free_port
+from tests.vendors.conftest import Platform
 
 HERE = Path(__file__).parent
 # Made by `make clients`.

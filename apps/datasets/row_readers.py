@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-from apps.datasets.formats import (
-    MAX_LINE_BYTES,
-    BadRow,
-    Row,
-    dump_json,
-    parse_json,
-    read_csv,
-    read_jsonl,
-)
+from apps.datasets.tabular import MAX_LINE_BYTES, BadRow, Row, read_csv, read_jsonl
+from apps.strict_json import dump_json, parse_json
 
 READ_BYTES = 1024 * 1024
 PARQUET_ROWS = 1_000

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase as DatabaseTestCase
 
 from apps.accounts.roles import Role
-from apps.datasets import fills, transfers
-from apps.datasets.formats import BadRow, Row, read_jsonl, write_jsonl
+from apps.datasets import bulk_insert as fills
+from apps.datasets import import_export as transfers
+from apps.datasets.import_export import BadRows, export_cases, import_cases, unwrap
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
 from apps.datasets.services import (
     add_cases,
@@ -22,7 +23,7 @@ from apps.datasets.services import (
     freeze_version,
     read_cases,
 )
-from apps.datasets.transfers import BadRows, export_cases, import_cases, unwrap
+from apps.datasets.tabular import BadRow, Row, read_jsonl, write_jsonl
 from apps.errors import Invalid, StateError
 from tests.factories import make_actor, make_dataset, make_version
 

@@ -10,8 +10,8 @@ import pytest
 
 from apps.evaluations.graders import GRADERS
 from apps.evaluations.sandbox import find_runner
-from tests.clients.conftest import Platform
 from tests.model_server import ModelServer, running
+from tests.vendors.conftest import Platform
 
 ROWS = 1_000
 # What no retry helps: the answer to these rows, the verdict on those.

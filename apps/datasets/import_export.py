@@ -9,11 +9,12 @@ from django.utils import timezone
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.datasets.fills import UNHELD, BeingFilled, Body, Fill
-from apps.datasets.formats import BadRow, Row, dump_json, read_csv, read_jsonl
+from apps.datasets.bulk_insert import UNHELD, BeingFilled, Body, Fill
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import begin_fill, checked_name, read_cases
+from apps.datasets.tabular import BadRow, Row, read_csv, read_jsonl
 from apps.errors import Invalid, StateError
+from apps.strict_json import dump_json
 
 BAD_ROWS_SHOWN = 100
 WRAPPER_KEYS = frozenset(("item", "sample"))

@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.clients.conftest import Platform
 from tests.served import wait_until
+from tests.vendors.conftest import Platform
 
 CRITERION = {
     "type": "string_check",

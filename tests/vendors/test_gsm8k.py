@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.clients.conftest import Platform
 from tests.served import ROOT
+from tests.vendors.conftest import Platform
 
 DATA = Path(
     os.environ.get(

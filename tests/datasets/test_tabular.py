@@ -11,22 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.datasets.formats import (
-    MAX_DEPTH,
-    MAX_DIGITS,
-    BadJSON,
+from apps.datasets.tabular import (
     BadRow,
     Line,
     Row,
-    dump_json,
     iter_lines,
-    parse_json,
     read_csv,
     read_jsonl,
     sniff_format,
     write_csv,
     write_jsonl,
 )
+from apps.strict_json import MAX_DEPTH, MAX_DIGITS, BadJSON, dump_json, parse_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 VALUES = st.recursive(

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from apps.datasets import row_files
-from apps.datasets.row_files import BadFile, RowFile, format_of
+from apps.datasets import row_readers as row_files
+from apps.datasets.row_readers import BadFile, RowFile, format_of
 
 
 def file_of(content: bytes | str, format_name: str) -> RowFile:
