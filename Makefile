@@ -42,7 +42,7 @@ lint: $(VENV)/dev.stamp
 
 # The runner of Python graders for machines without bubblewrap. Compiles for a minute or two.
 sandbox: $(VENV)/sandbox.stamp
-	$(BIN)/python -m apps.evaluations.sandbox.webassembly.warm
+	$(BIN)/python -m apps.sandbox.webassembly.warm
 
 # The vendors' clients that need an interpreter of their own.
 clients: $(VENV)/clients.stamp

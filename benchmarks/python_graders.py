@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from apps.evaluations.sandbox import Case, Limits, grading
-from apps.evaluations.sandbox.base import Runner
-from apps.evaluations.sandbox.choose import RUNNERS
+from apps.sandbox import Case, Limits, grading
+from apps.sandbox.base import Runner
+from apps.sandbox.choose import RUNNERS
 from benchmarks.figures import Figure, options_of, report
 
 SOURCE = """

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from apps.evaluations import sandbox
+from apps import sandbox
 
 
 class EvaluationsConfig(AppConfig):

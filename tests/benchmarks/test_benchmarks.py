@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.evaluations.sandbox import find_runner
+from apps.sandbox import find_runner
 from benchmarks.__main__ import SCRIPTS, written
 from benchmarks.figures import COLUMNS, Figure, text_table
 from tests.served import ROOT

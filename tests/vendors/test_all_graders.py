@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from apps.evaluations.graders import GRADERS
-from apps.evaluations.sandbox import find_runner
+from apps.sandbox import find_runner
 from tests.model_server import ModelServer, running
 from tests.vendors.conftest import Platform
 

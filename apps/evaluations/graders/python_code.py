@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apps.evaluations import sandbox
+from apps import sandbox
 from apps.evaluations.graders.base import BatchGrader, Fault, InvalidSetting, Mark, Sample
 
 SOURCE_BYTES = 256_000

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from openai.types import EvalCreateResponse
 
-from apps.evaluations.sandbox import find_runner
+from apps.sandbox import find_runner
 from tests.dialects.openai.caller import EVAL, ROWS, STRING_CHECK, TEXT_SIMILARITY, Caller, stored
 
 pytestmark = pytest.mark.django_db

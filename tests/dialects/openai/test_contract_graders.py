@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types.fine_tuning.alpha import GraderRunResponse
 
-from apps.evaluations.sandbox import choose, find_runner
+from apps.sandbox import choose, find_runner
 from tests.dialects.openai.caller import STRING_CHECK, TEXT_SIMILARITY, Caller
 from tests.factories import make_endpoint
 from tests.model_server import ModelServer

@@ -2,11 +2,11 @@
 
 import pytest
 
-from apps.evaluations import sandbox
+from apps import sandbox
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, Sample
 from apps.evaluations.graders.python_code import PythonCode
-from apps.evaluations.sandbox import choose
+from apps.sandbox import choose
 
 SOURCE = "def grade(sample, item):\n    return float(item['score'])\n"
 

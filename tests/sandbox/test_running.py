@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations import sandbox
-from apps.evaluations.sandbox import Case, Limits, Ran, boxes, choose
-from apps.evaluations.sandbox.boxes import Boxes, Shelf, Talk
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap
-from apps.evaluations.sandbox.driver import CALLS, seccomp_program
-from apps.evaluations.sandbox.slots import Slot
+from apps import sandbox
+from apps.sandbox import Case, Limits, Ran, boxes, choose
+from apps.sandbox.boxes import Boxes, Shelf, Talk
+from apps.sandbox.bubblewrap import Bubblewrap
+from apps.sandbox.driver import CALLS, seccomp_program
+from apps.sandbox.slots import Slot
 
 
 def test_each_case_is_given_its_own_arguments_in_their_order(runner):

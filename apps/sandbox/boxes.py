@@ -22,9 +22,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
-from apps.evaluations.sandbox import driver, grading
-from apps.evaluations.sandbox.base import TRACEBACK_LENGTH, Case, Limits, Ran
-from apps.evaluations.sandbox.slots import Slot
+from apps.sandbox import driver, grading
+from apps.sandbox.base import TRACEBACK_LENGTH, Case, Limits, Ran
+from apps.sandbox.slots import Slot
 
 START_SECONDS = 60
 CASES_A_HELPER = 32  # fewer are not worth the start of another sandbox

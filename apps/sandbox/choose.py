@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from apps.evaluations.sandbox.base import Limits, Refusal, Runner
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap
-from apps.evaluations.sandbox.webassembly.runner import WebAssembly
+from apps.sandbox.base import Limits, Refusal, Runner
+from apps.sandbox.bubblewrap import Bubblewrap
+from apps.sandbox.webassembly.runner import WebAssembly
 
 AUTO, NONE = "auto", "none"
 # By name, the one to be preferred first.

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.boxes import Boxes
-from tests.evaluations.sandbox.ways import WAYS
+from apps.sandbox import Case, Limits, Ran
+from apps.sandbox.boxes import Boxes
+from tests.sandbox.ways import WAYS
 
 LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)
 ATTACK_LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from apps.evaluations.sandbox import driver, grading, packages
-from apps.evaluations.sandbox.base import Limits, Refusal, probe
-from apps.evaluations.sandbox.boxes import Box, Boxes
+from apps.sandbox import driver, grading, packages
+from apps.sandbox.base import Limits, Refusal, probe
+from apps.sandbox.boxes import Box, Boxes
 
 # The driver and its neighbour, in a package of their own.
 OWN = {

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
-from apps.evaluations.sandbox import grading, packages
+from apps.sandbox import grading, packages
 
 LIBRARY = "/usr/local/lib"
 PACKAGES = "/packages"

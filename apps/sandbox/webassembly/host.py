@@ -12,8 +12,8 @@ import socket
 import sys
 from typing import Any
 
-from apps.evaluations.sandbox import driver
-from apps.evaluations.sandbox.webassembly.machine import Machines
+from apps.sandbox import driver
+from apps.sandbox.webassembly.machine import Machines
 
 # What the host itself may still take for a case, besides the machine's memory.
 HOST_BYTES = 512 << 20

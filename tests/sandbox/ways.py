@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.evaluations.sandbox.boxes import Boxes
-from apps.evaluations.sandbox.bubblewrap import Bubblewrap
-from apps.evaluations.sandbox.webassembly.runner import WebAssembly
+from apps.sandbox.boxes import Boxes
+from apps.sandbox.bubblewrap import Bubblewrap
+from apps.sandbox.webassembly.runner import WebAssembly
 
 # Root offers the first only; it runs the attacks in the other too, which are about the namespace.
 NATIVE: dict[str, Callable[[Path], Boxes]] = {"user namespace": Bubblewrap}

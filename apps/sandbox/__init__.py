@@ -1,7 +1,7 @@
 """Run untrusted Python on data that it must not leave with."""
 
-from apps.evaluations.sandbox.base import Case, Limits, Ran, Refusal, Runner
-from apps.evaluations.sandbox.choose import configure, find_runner, limits, why_none
+from apps.sandbox.base import Case, Limits, Ran, Refusal, Runner
+from apps.sandbox.choose import configure, find_runner, limits, why_none
 
 __all__ = [
     "Case",

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.boxes import Boxes
-from tests.evaluations.sandbox.ways import natively
+from apps.sandbox import Case, Limits, Ran
+from apps.sandbox.boxes import Boxes
+from tests.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
 RIGHT = Ran("scored", 0.5)
@@ -500,7 +500,7 @@ def test_no_process_is_left_behind(attack):
 
 def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
     program = (
-        "from apps.evaluations.sandbox import Case, Limits\n"
+        "from apps.sandbox import Case, Limits\n"
         f"from {type(runner).__module__} import {type(runner).__name__}\n"
         "from pathlib import PosixPath\n"
         f"runner = {runner!r}\n"

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import wasmtime
 
-from apps.evaluations.sandbox import grading
-from apps.evaluations.sandbox.webassembly.engine import engine
-from apps.evaluations.sandbox.webassembly.system import (
+from apps.sandbox import grading
+from apps.sandbox.webassembly.engine import engine
+from apps.sandbox.webassembly.system import (
     MASK,
     PAGE_BYTES,
     Exited,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from apps.evaluations.sandbox import Case, Limits, Ran
-from apps.evaluations.sandbox.boxes import Boxes
-from apps.evaluations.sandbox.webassembly import image
-from apps.evaluations.sandbox.webassembly.runner import WebAssembly
-from apps.evaluations.sandbox.webassembly.system import Failure, Tree
-from tests.evaluations.sandbox.ways import in_wasm
+from apps.sandbox import Case, Limits, Ran
+from apps.sandbox.boxes import Boxes
+from apps.sandbox.webassembly import image
+from apps.sandbox.webassembly.runner import WebAssembly
+from apps.sandbox.webassembly.system import Failure, Tree
+from tests.sandbox.ways import in_wasm
 
 pytestmark = in_wasm
 

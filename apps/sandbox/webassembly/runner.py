@@ -7,18 +7,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.evaluations.sandbox.base import Limits, Refusal, probe
-from apps.evaluations.sandbox.boxes import DRIVER_SECONDS, Box, Boxes, Talk, Unavailable
-from apps.evaluations.sandbox.webassembly import image
+from apps.sandbox.base import Limits, Refusal, probe
+from apps.sandbox.boxes import DRIVER_SECONDS, Box, Boxes, Talk, Unavailable
+from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[4]
 # Without what this package's own first lines import: the less there is, the sooner it starts.
 START = f"""
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
-package = sys.modules["apps.evaluations.sandbox"] = types.ModuleType("apps.evaluations.sandbox")
+package = sys.modules["apps.sandbox"] = types.ModuleType("apps.sandbox")
 package.__path__ = [{str(Path(__file__).parents[1])!r}]
-from apps.evaluations.sandbox.webassembly.host import main
+from apps.sandbox.webassembly.host import main
 main()
 """
 

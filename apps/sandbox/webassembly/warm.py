@@ -10,8 +10,8 @@ import time
 
 import wasmtime
 
-from apps.evaluations.sandbox.webassembly import image
-from apps.evaluations.sandbox.webassembly.engine import engine
+from apps.sandbox.webassembly import image
+from apps.sandbox.webassembly.engine import engine
 
 
 def main() -> None:
