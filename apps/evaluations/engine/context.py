@@ -8,10 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from apps.datasets.models import DatasetVersion
-from apps.datasets.services import examples_of
-from apps.errors import Invalid
-from apps.evaluations.clients import (
+from apps.clients import (
     BUILT_IN,
     ChatClient,
     Client,
@@ -21,6 +18,9 @@ from apps.evaluations.clients import (
     Unlimited,
     unpaid,
 )
+from apps.datasets.models import DatasetVersion
+from apps.datasets.services import examples_of
+from apps.errors import Invalid
 from apps.evaluations.engine.costs import PriceList
 from apps.evaluations.engine.grading import Batcher, Bench, Judge
 from apps.evaluations.engine.meters import Meter

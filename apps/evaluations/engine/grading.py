@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from apps.evaluations.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
+from apps.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer

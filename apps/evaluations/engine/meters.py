@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from apps.evaluations.clients import BUDGET, CallFailed
+from apps.clients import BUDGET, CallFailed
 from apps.evaluations.engine.costs import PriceList
 from apps.evaluations.engine.spending import Allowance, Ask
 from apps.evaluations.engine.store import Outcome

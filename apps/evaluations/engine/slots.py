@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.evaluations.clients import Limiter
+from apps.clients import Limiter
 from apps.evaluations.models import EndpointSlot, ModelEndpoint
 from apps.leases import database_now, lease_end
 

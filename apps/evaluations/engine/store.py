@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from apps.evaluations.clients import Usage
+from apps.clients import Usage
 from apps.evaluations.engine.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.engine.tally import Tally

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 from uuid import UUID
 
-from apps.evaluations.clients import CallFailed, Client, Preset, Stopped, Usage
-from apps.evaluations.clients.messages import messages_of
+from apps.clients import CallFailed, Client, Preset, Stopped, Usage
+from apps.clients.messages import messages_of
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
 from apps.evaluations.graders.base import Fault

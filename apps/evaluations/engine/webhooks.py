@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from apps.evaluations.clients.addresses import AddressRefused, open_connector
+from apps.clients.addresses import AddressRefused, open_connector
 from apps.evaluations.models import WebhookDelivery
 from apps.leases import database_now
 from apps.strict_json import dump_json

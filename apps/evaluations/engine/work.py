@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from apps.evaluations.clients import Stopped
+from apps.clients import Stopped
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
 from apps.evaluations.engine.plan import plan_run

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from apps.evaluations.clients.base import CallFailed
+from apps.clients.base import CallFailed
 from apps.evaluations.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.text import quoted
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
-from apps.evaluations.clients.base import CallFailed
+from apps.clients.base import CallFailed
 from apps.evaluations.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.sides import Compared, first_content
 

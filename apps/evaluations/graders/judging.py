@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.evaluations.clients.base import CallFailed
-from apps.evaluations.clients.messages import for_chat
+from apps.clients.base import CallFailed
+from apps.clients.messages import for_chat
 from apps.evaluations.graders.base import Ask, Fault, InvalidSetting
 from apps.strict_json import BadJSON, parse_json
 from apps.text import quoted

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.evaluations.clients.base import CallFailed
+from apps.clients.base import CallFailed
 from apps.evaluations.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
 from apps.evaluations.graders.judging import EVIDENCE_CHARS
 from apps.evaluations.graders.same_json import read_json

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from apps.evaluations.clients.messages import array_in, is_message
+from apps.clients.messages import array_in, is_message
 from apps.evaluations.graders.base import Grader, Sample
 from apps.strict_json import dump_json
 from apps.text import shown

@@ -13,9 +13,9 @@ from django.utils import timezone
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
+from apps.clients import BUILT_IN, UrlRefused, check_url
 from apps.datasets.services import examples_of, find_version
 from apps.errors import Invalid
-from apps.evaluations.clients import BUILT_IN, UrlRefused, check_url
 from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
 from apps.evaluations.prompts import BadPrompt, PromptFailed, compile_prompt

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.evaluations.clients import (
+from apps.clients import (
     CallFailed,
     ChatClient,
     Client,
@@ -18,7 +18,7 @@ from apps.evaluations.clients import (
     Preset,
     Unlimited,
 )
-from apps.evaluations.clients.streams import Assembly
+from apps.clients.streams import Assembly
 from apps.evaluations.engine.context import Models
 from apps.evaluations.services.completions import Keep, store_completion
 from apps.evaluations.services.endpoints import FoundModel, find_model

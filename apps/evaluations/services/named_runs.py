@@ -12,10 +12,10 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
+from apps.clients.messages import ROLES
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
-from apps.evaluations.clients.messages import ROLES
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting
 from apps.evaluations.graders.sides import read_ideal

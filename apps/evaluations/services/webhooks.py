@@ -12,8 +12,8 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
+from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, StateError
-from apps.evaluations.clients import UrlRefused, check_url
 from apps.evaluations.engine.webhooks import PREFIX
 from apps.evaluations.models import WebhookDelivery, WebhookEndpoint
 from apps.evaluations.models.webhooks import EVENTS

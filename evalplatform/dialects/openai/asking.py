@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from django.http import StreamingHttpResponse
 from rest_framework.response import Response
 
-from apps.evaluations.clients import CallFailed
+from apps.clients import CallFailed
 from apps.evaluations.services.endpoints import UnknownModel
 from apps.evaluations.services.live import LiveCall
 from apps.strict_json import dump_json

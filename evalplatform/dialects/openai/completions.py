@@ -13,8 +13,8 @@ from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.clients import CallFailed
 from apps.errors import Invalid
-from apps.evaluations.clients import CallFailed
 from apps.evaluations.models import StoredCompletion
 from apps.evaluations.services.completions import Keep, delete_completion, update_completion
 from apps.evaluations.services.live import Chunk, LiveCall

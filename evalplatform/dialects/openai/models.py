@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from apps.accounts.models import Account
 from apps.accounts.roles import Action
+from apps.clients import BUILT_IN
 from apps.datasets.models import Dataset
-from apps.evaluations.clients import BUILT_IN
 from apps.evaluations.models import ServedModel
 from apps.evaluations.services.endpoints import BUILT_IN_PREFIX, UnknownModel, find_model
 from evalplatform.dialects.base import Kind, Problem

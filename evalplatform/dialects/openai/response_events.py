@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from apps.evaluations.clients import CallFailed
-from apps.evaluations.clients.streams import Assembly
+from apps.clients import CallFailed
+from apps.clients.streams import Assembly
 from apps.evaluations.services.live import Chunk
 from evalplatform.dialects.openai.asking import event, failure_shown
 from evalplatform.dialects.openai.responses_form import output_items

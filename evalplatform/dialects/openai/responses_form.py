@@ -6,8 +6,8 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
-from apps.evaluations.clients import Usage
-from apps.evaluations.clients.messages import for_chat
+from apps.clients import Usage
+from apps.clients.messages import for_chat
 from apps.text import quoted
 from evalplatform.dialects.openai.messages import Content, Message, as_text
 from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text

@@ -8,9 +8,9 @@ from django.core.validators import RegexValidator
 from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.accounts.models import Actor
+from apps.clients.messages import for_chat
 from apps.datasets.models import File, FileChunk
 from apps.errors import Invalid
-from apps.evaluations.clients.messages import for_chat
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.completions import take_snapshot
 from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, Source, Target

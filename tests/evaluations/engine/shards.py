@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from apps.evaluations.clients import Usage
+from apps.clients import Usage
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent

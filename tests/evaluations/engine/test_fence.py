@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from apps.evaluations.clients import Usage
+from apps.clients import Usage
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run

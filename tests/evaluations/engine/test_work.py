@@ -248,7 +248,7 @@ def test_a_client_with_a_bug_errs_its_items(actor, monkeypatch):
     async def complete(self, request):
         raise KeyError("choices")
 
-    monkeypatch.setattr("apps.evaluations.clients.builtin.Echo.complete", complete)
+    monkeypatch.setattr("apps.clients.builtin.Echo.complete", complete)
     run = make_run(actor, source=3, target=ask())
     work_until_idle()
     assert counts(run) == (Run.State.COMPLETED, 0, 0, 3)

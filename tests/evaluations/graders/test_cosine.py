@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from apps.evaluations.clients import CallFailed
+from apps.clients import CallFailed
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import Mark, Sample
 from apps.evaluations.graders.cosine import CosineSimilarity, cosine

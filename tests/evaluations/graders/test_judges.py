@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.clients import ChatClient, Unlimited
-from apps.evaluations.clients.retries import Patience
+from apps.clients import ChatClient, Unlimited
+from apps.clients.retries import Patience
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, Mark, Sample
 from tests.model_server import ModelServer

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations.clients import ChatClient, Preset, Unlimited
-from apps.evaluations.clients.retries import Patience
+from apps.clients import ChatClient, Preset, Unlimited
+from apps.clients.retries import Patience
 from apps.evaluations.engine.grading import Asker, Judge
 from apps.evaluations.graders import build_grader
 from apps.evaluations.graders.base import InvalidSetting, JudgeGrader, Mark, Sample

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.datasets.retrieval_tmp import Bm25Index, words
+from apps.clients.bm25 import Bm25Index, words
 
 TEXTS = [
     "Where is my parcel? It was due on Monday.",
@@ -94,6 +94,8 @@ def test_scores_are_those_of_the_formula(texts, query, k):
 
 
 def test_importing_the_module_loads_neither_numpy_nor_bm25s():
-    code = "import sys, apps.datasets.retrieval_tmp; sys.exit('bm25s' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, apps.clients.bm25; sys.exit('bm25s' in sys.modules or 'numpy' in sys.modules)"
+    )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations.clients.retries import Course, Kind, Patience, Setback, asked_pause
+from apps.clients.retries import Course, Kind, Patience, Setback, asked_pause
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

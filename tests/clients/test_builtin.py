@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from apps.evaluations.clients import BUILT_IN, Echo, Majority, Nearest, Usage
+from apps.clients import BUILT_IN, Echo, Majority, Nearest, Usage
 
 TICKETS = [
     ("my invoice shows the wrong amount", "billing"),

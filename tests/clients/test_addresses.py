@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from apps.evaluations.clients import CallFailed, ChatClient, Unlimited, UrlRefused, check_url
-from apps.evaluations.clients.addresses import is_public
+from apps.clients import CallFailed, ChatClient, Unlimited, UrlRefused, check_url
+from apps.clients.addresses import is_public
 
 REQUEST = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 

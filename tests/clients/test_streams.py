@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations.clients import CallFailed, ChatClient, Echo, Patience, Unlimited
-from apps.evaluations.clients.streams import (
+from apps.clients import CallFailed, ChatClient, Echo, Patience, Unlimited
+from apps.clients.streams import (
     Assembly,
     EventTooLong,
     chunks_of,

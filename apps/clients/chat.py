@@ -11,9 +11,9 @@ from typing import Any, Never
 import aiohttp
 import orjson
 
-from apps.evaluations.clients.addresses import AddressRefused, check_url, open_connector
-from apps.evaluations.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
-from apps.evaluations.clients.retries import (
+from apps.clients.addresses import AddressRefused, check_url, open_connector
+from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
+from apps.clients.retries import (
     DEFAULT_PATIENCE,
     Course,
     Kind,
@@ -21,7 +21,7 @@ from apps.evaluations.clients.retries import (
     Setback,
     asked_pause,
 )
-from apps.evaluations.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
+from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
 from apps.strict_json import BadJSON, parse_json
 
 MESSAGE_CHARS = 500

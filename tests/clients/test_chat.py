@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from apps.evaluations.clients import CallFailed, ChatClient, Patience, Stopped, Unlimited, Usage
+from apps.clients import CallFailed, ChatClient, Patience, Stopped, Unlimited, Usage
 from tests.model_server import running, start
 
 KEY = "sk-very-secret-0123456789"

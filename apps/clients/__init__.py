@@ -1,7 +1,7 @@
 """Clients of models: an HTTP endpoint, or one of the models that are built in."""
 
-from apps.evaluations.clients.addresses import UrlRefused, check_url
-from apps.evaluations.clients.base import (
+from apps.clients.addresses import UrlRefused, check_url
+from apps.clients.base import (
     BUDGET,
     CallFailed,
     Client,
@@ -11,10 +11,10 @@ from apps.evaluations.clients.base import (
     Unlimited,
     Usage,
 )
-from apps.evaluations.clients.builtin import BUILT_IN, Echo, Majority, Nearest
-from apps.evaluations.clients.chat import ChatClient, unpaid
-from apps.evaluations.clients.presets import Preset
-from apps.evaluations.clients.retries import Patience
+from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest
+from apps.clients.chat import ChatClient, unpaid
+from apps.clients.presets import Preset
+from apps.clients.retries import Patience
 
 __all__ = [
     "BUDGET",

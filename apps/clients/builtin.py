@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from apps.datasets.retrieval_tmp import Bm25Index
-from apps.evaluations.clients.base import CallFailed, Reply, Usage
-from apps.evaluations.clients.streams import chunks_of
+from apps.clients.base import CallFailed, Reply, Usage
+from apps.clients.bm25 import Bm25Index
+from apps.clients.streams import chunks_of
 
 Example = tuple[str, str]  # a text and its label
 
