@@ -6,7 +6,7 @@ from typing import Any
 from apps.evaluations.engine.costs import Cost
 from apps.evaluations.models import Run, Score
 from apps.evaluations.reports import Item, read_criteria, read_pages, summary
-from apps.evaluations.statistics import Mean, mean_from_sums, rate
+from apps.grading.statistics import Mean, mean_from_sums, rate
 
 COLUMNS = ("row_index", "repeat", "state", "item", "answer", "error")
 VERDICT = ("score", "passed", "error", "evidence")

@@ -12,7 +12,6 @@ from apps.accounts.models import Actor
 from apps.datasets.models import DatasetVersion
 from apps.datasets.tabular import BadRow, iter_lines
 from apps.errors import Invalid, LimitError, StateError
-from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import ModelUsage
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
@@ -20,6 +19,7 @@ from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.previews import ROWS, Preview, Source, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
+from apps.grading.graders.base import Fault, Mark
 from apps.strict_json import dump_json, parse_json
 
 OFFERED = 30  # newest runs, and newest datasets

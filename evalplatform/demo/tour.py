@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.evaluations.statistics import Finding, compare_rates, findings, rate
+from apps.grading.statistics import Finding, compare_rates, findings, rate
 from evalplatform.demo.client import Client, Refused
 
 MODELS = ("builtin/majority:support-tickets", "builtin/nearest:support-tickets")

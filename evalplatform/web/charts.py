@@ -6,7 +6,7 @@ from datetime import datetime
 
 from apps.evaluations.models import Criterion, Run
 from apps.evaluations.reports import CriterionSummary, Summary
-from apps.evaluations.statistics import Mean, Rate, mean_from_sums, rate
+from apps.grading.statistics import Mean, Rate, mean_from_sums, rate
 
 
 @dataclass(frozen=True)

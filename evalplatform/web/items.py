@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.evaluations.engine.targets import complete_sample
 from apps.evaluations.reports import Item
-from apps.evaluations.templating import MissingVariable, RenderedTooLong, compile_template
+from apps.grading.templating import MissingVariable, RenderedTooLong, compile_template
 
 EXCERPT_LENGTH = 400  # what a table's cell may hold; it shows less
 SHOWN_LENGTH = 100_000  # a page with more of a text would be slow to open

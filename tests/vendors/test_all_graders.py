@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from apps.evaluations.graders import GRADERS
+from apps.grading.graders import GRADERS
 from apps.sandbox import find_runner
 from tests.model_server import ModelServer, running
 from tests.vendors.conftest import Platform

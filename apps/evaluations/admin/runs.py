@@ -33,7 +33,7 @@ from apps.evaluations.models import Run
 from apps.evaluations.reports import Counts, Summary, count_results, summary
 from apps.evaluations.services.regrades import is_regradable, regrade_run
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
-from apps.evaluations.statistics import rate
+from apps.grading.statistics import rate
 
 NEWEST = 1_000
 

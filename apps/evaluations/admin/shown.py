@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.owned_admin import OwnedAdmin
 from apps.evaluations.engine.costs import Cost, shown_money
-from apps.evaluations.statistics import Rate
+from apps.grading.statistics import Rate
 from apps.strict_json import BadJSON, parse_json
 
 PREVIEW_LENGTH = 120

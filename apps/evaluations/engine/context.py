@@ -27,9 +27,9 @@ from apps.evaluations.engine.meters import Meter
 from apps.evaluations.engine.slots import Lane, Turn
 from apps.evaluations.engine.spending import has_limits
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
-from apps.evaluations.graders import read_grader
-from apps.evaluations.graders.base import BatchGrader, Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, Run
+from apps.grading.graders import read_grader
+from apps.grading.graders.base import BatchGrader, Grader, JudgeGrader
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
 

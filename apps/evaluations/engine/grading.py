@@ -13,7 +13,7 @@ from apps.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
-from apps.evaluations.graders.base import (
+from apps.grading.graders.base import (
     BatchGrader,
     Fault,
     Grader,

@@ -13,9 +13,9 @@ from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.copy import copy_results, copy_shards
 from apps.evaluations.engine.source import places
 from apps.evaluations.engine.stopping import is_called_off
-from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import Run, Shard
 from apps.evaluations.models.runs import RunQuerySet
+from apps.grading.item_schemas import compile_schema
 from apps.leases import database_now, lease_end
 
 # A shard that asks models is small, so that other runs get their turn; one that only grades is

@@ -9,8 +9,8 @@ from django.db.models.functions import Coalesce, Length
 
 from apps.datasets.stored_files import read_file
 from apps.datasets.tabular import BadRow, iter_lines
-from apps.evaluations.item_schemas import ItemSchema
 from apps.evaluations.models import Run, Shard
+from apps.grading.item_schemas import ItemSchema
 from apps.strict_json import BadJSON, parse_json
 
 CASES_AT_ONCE = 500

@@ -15,8 +15,8 @@ from apps.clients import Usage
 from apps.evaluations.engine.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.engine.tally import Tally
-from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Result, Run, Score, Shard
+from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import uuid_writer
 

@@ -12,9 +12,9 @@ from apps.clients import CallFailed, Client, Preset, Stopped, Usage
 from apps.clients.messages import messages_of
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
-from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Result, Shard
-from apps.evaluations.templating import (
+from apps.grading.graders.base import Fault
+from apps.grading.templating import (
     MissingVariable,
     RenderedTooLong,
     render_messages,

@@ -27,8 +27,8 @@ from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.engine.store import HeldShard, Outcome
 from apps.evaluations.engine.targets import Answer, RecordedTarget, answer_safely
 from apps.evaluations.engine.writer import Writer
-from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Run
+from apps.grading.graders.base import Fault
 from apps.ids import new_id
 from apps.leases import close_connection
 

@@ -10,8 +10,8 @@ from django.db import InterfaceError, OperationalError, connection
 
 from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.store import Batch, HeldShard, Outcome, store, transactions
-from apps.evaluations.graders.base import Fault
 from apps.evaluations.models import Result, Run
+from apps.grading.graders.base import Fault
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid, StateError
-from apps.evaluations.graders.base import Grader
 from apps.evaluations.models import Criterion, Evaluation
 from apps.evaluations.services.evaluations import (
     NewCriterion,
@@ -20,6 +19,7 @@ from apps.evaluations.services.evaluations import (
     check_judges,
     store_criteria,
 )
+from apps.grading.graders.base import Grader
 from apps.strict_json import BadJSON, dump_json, parse_json
 
 CRITERIA = 1_000  # at most in one evaluation

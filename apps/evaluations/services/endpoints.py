@@ -16,9 +16,9 @@ from apps.accounts.services import record
 from apps.clients import BUILT_IN, UrlRefused, check_url
 from apps.datasets.services import examples_of, find_version
 from apps.errors import Invalid
-from apps.evaluations.graders.base import Grader, JudgeGrader
 from apps.evaluations.models import ModelEndpoint, ServedModel
-from apps.evaluations.prompts import BadPrompt, PromptFailed, compile_prompt
+from apps.grading.graders.base import Grader, JudgeGrader
+from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt
 from apps.strict_json import parse_json
 
 BUILT_IN_PREFIX = "builtin/"

@@ -16,14 +16,14 @@ from apps.clients.messages import ROLES
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
-from apps.evaluations.graders import build_grader
-from apps.evaluations.graders.base import InvalidSetting
-from apps.evaluations.graders.sides import read_ideal
 from apps.evaluations.models import Evaluation, Run, ServedModel
 from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
 from apps.evaluations.services.endpoints import find_model
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
+from apps.grading.graders import build_grader
+from apps.grading.graders.base import InvalidSetting
+from apps.grading.graders.sides import read_ideal
 from apps.strict_json import dump_json, parse_json
 
 # Scorers that are graders of ours by the same name.

@@ -19,17 +19,17 @@ from apps.evaluations.engine.source import Row, row_fault, rows_at
 from apps.evaluations.engine.store import Outcome, Spent
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTarget
-from apps.evaluations.graders import build_grader
-from apps.evaluations.graders.base import Grader, InvalidSetting, Mark
-from apps.evaluations.graders.formula import BadFormula
-from apps.evaluations.graders.multi import BAD_FORMULA, Multi, read_multi
-from apps.evaluations.graders.multi import KIND as MULTI
-from apps.evaluations.item_schemas import compile_schema
 from apps.evaluations.models import EndpointSlot, Evaluation, Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.endpoints import UnknownModel, find_judges
 from apps.evaluations.services.evaluations import NewCriterion
-from apps.evaluations.templating import unknown_variables
+from apps.grading.graders import build_grader
+from apps.grading.graders.base import Grader, InvalidSetting, Mark
+from apps.grading.graders.formula import BadFormula
+from apps.grading.graders.multi import BAD_FORMULA, Multi, read_multi
+from apps.grading.graders.multi import KIND as MULTI
+from apps.grading.item_schemas import compile_schema
+from apps.grading.templating import unknown_variables
 from apps.ids import new_id
 from apps.leases import database_now
 from apps.strict_json import parse_json

@@ -7,12 +7,12 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.datasets.models import NAME_LENGTH
-from apps.evaluations.graders.sides import Compared
-from apps.evaluations.graders.string_check import HOLDS
-from apps.evaluations.graders.text_similarity import METRICS
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.evaluations import NewCriterion
-from apps.evaluations.templating import MAX_TEMPLATE_CHARS
+from apps.grading.graders.sides import Compared
+from apps.grading.graders.string_check import HOLDS
+from apps.grading.graders.text_similarity import METRICS
+from apps.grading.templating import MAX_TEMPLATE_CHARS
 from evalplatform.dialects.openai.messages import Message, echoed
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 from evalplatform.dialects.strict import (

@@ -9,9 +9,9 @@ from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.previews import Trial, check_grader, try_grader
+from apps.grading.graders.base import Mark
 from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.openai.criteria import GRADERS, JUDGES, Grader
 from evalplatform.dialects.openai.messages import echoed

@@ -6,7 +6,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
-from apps.evaluations.templating import MAX_TEMPLATE_CHARS
+from apps.grading.templating import MAX_TEMPLATE_CHARS
 from apps.text import quoted
 from evalplatform.dialects.openai.words import ROLES
 from evalplatform.dialects.strict import Choice, Const, OneOf, Shape, Text

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from apps.evaluations.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.base import Mark, PlainGrader, Sample
 
 
 @dataclass(frozen=True)

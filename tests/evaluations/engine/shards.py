@@ -7,8 +7,8 @@ from apps.clients import Usage
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent
-from apps.evaluations.graders.base import Fault, Mark
 from apps.evaluations.models import Run, Shard
+from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import database_now
 

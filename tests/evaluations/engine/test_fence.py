@@ -16,10 +16,10 @@ from apps.evaluations.engine.store import Batch, HeldShard, Judged, Outcome, Spe
 from apps.evaluations.engine.tally import Tally
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.engine.writer import Writer
-from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import create_evaluation
 from apps.evaluations.services.runs import Recorded, start_run
+from apps.grading.graders.base import Mark
 from apps.ids import new_id
 from tests.evaluations.engine.test_course import SAME, rows
 from tests.factories import make_actor

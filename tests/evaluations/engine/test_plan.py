@@ -15,9 +15,9 @@ from apps.evaluations.engine.desk import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.source import shard_rows
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.runs import cancel_run, retry_errored
+from apps.grading.graders.base import Mark
 from apps.leases import database_now
 from apps.strict_json import dump_json
 from tests.evaluations.engine.shards import claim, desk, errored, hold, outcome, plan, plan_of, tick

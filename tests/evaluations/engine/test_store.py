@@ -10,9 +10,9 @@ from apps.evaluations.engine import writer as writer_module
 from apps.evaluations.engine.desk import sweep_runs
 from apps.evaluations.engine.store import ROWS_AT_ONCE, Batch, store, transactions
 from apps.evaluations.engine.writer import Writer
-from apps.evaluations.graders.base import Mark
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.runs import cancel_run
+from apps.grading.graders.base import Mark
 from tests.evaluations.engine.shards import (
     claim,
     desk,

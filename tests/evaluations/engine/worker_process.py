@@ -11,7 +11,7 @@ import django
 django.setup()
 
 from apps.evaluations.engine.work import Worker  # noqa: E402  Django first
-from apps.evaluations.graders import GRADERS  # noqa: E402  Django first
+from apps.grading.graders import GRADERS  # noqa: E402  Django first
 from tests.evaluations.engine.deadly import Deadly  # noqa: E402  Django first
 
 GRADERS[Deadly.kind] = Deadly

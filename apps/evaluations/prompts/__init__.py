@@ -1,6 +1,0 @@
-"""Prompts that are Jinja templates: a bounded part of the language, without Python in it."""
-
-from apps.evaluations.prompts.filling import PromptFailed
-from apps.evaluations.prompts.language import BadPrompt, Prompt, compile_prompt
-
-__all__ = ["BadPrompt", "Prompt", "PromptFailed", "compile_prompt"]

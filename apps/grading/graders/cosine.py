@@ -1,0 +1,60 @@
+"""The grader that compares the embeddings of two texts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apps.clients.base import CallFailed
+from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.text import quoted
+
+
+@dataclass(frozen=True)
+class CosineSimilarity(JudgeGrader):
+    """The cosine of the angle between the embeddings of `input` and `reference`, clamped to 0..1.
+
+    The account's embedding model is asked; an empty text on either side scores 0 without asking.
+    pass_threshold: as in text_similarity. Source: contracts/openai.md, section 13.2.
+    """
+
+    kind = "text_similarity"
+    metric: ClassVar[str] = "cosine"
+    asks = "embedding"
+    model = ""
+
+    input: str
+    reference: str
+    evaluation_metric: str
+    pass_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluation_metric != self.metric:
+            given = quoted(self.evaluation_metric)
+            raise InvalidSetting(
+                "evaluation_metric", f"evaluation_metric must be cosine, not {given}."
+            )
+
+    def templates(self) -> tuple[str, ...]:
+        return (self.input, self.reference)
+
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        text, reference = sample.render(self.input), sample.render(self.reference)
+        if not text or not reference:
+            return self._mark(0.0)
+        try:
+            first, second = await ask.embed(self.model, [text, reference])
+        except CallFailed as failure:
+            return Mark(None, None, error=Fault("embedding_failed", str(failure)))
+        return self._mark(min(max(cosine(first, second), 0.0), 1.0))
+
+    def _mark(self, value: float) -> Mark:
+        return Mark(value, None if self.pass_threshold is None else value >= self.pass_threshold)
+
+
+def cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    """The cosine of two vectors of one length; 0 where one of them is all zeros."""
+    norms = math.hypot(*first) * math.hypot(*second)
+    if not norms or len(first) != len(second):
+        return 0.0
+    return math.fsum(a * b for a, b in zip(first, second, strict=True)) / norms

@@ -1,0 +1,52 @@
+"""The grader that measures how far apart the embeddings of two texts are."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from apps.clients.base import CallFailed
+from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.sides import Compared, first_content
+
+
+@dataclass(frozen=True)
+class EmbeddingDistance(Compared, JudgeGrader):
+    """1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, far apart nears 0.
+
+    model: an embedding model of the account, which is asked once for both: the reply's text, then
+    the ideal's, unchanged. Vectors of length one score 1/3 and up. pass_threshold: pass at this
+    score or above; without one the score has no verdict. Of choices the first one's content is
+    embedded. A missing vector, or two of unequal lengths, makes an errored mark.
+    Source: contracts/spice.md, section 11.6.
+    """
+
+    kind = "embedding_distance"
+    asks = "embedding"
+
+    _: KW_ONLY
+    model: str
+    pass_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidSetting("model", "model must name an embedding model.")
+
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        texts = [first_content(side) for side in self.sides(sample)]
+        try:
+            reply, ideal = await ask.embed(self.model, texts)
+        except CallFailed as failure:
+            return Mark.errored_by("embedding_failed", str(failure))
+        if not reply or len(reply) != len(ideal):
+            return Mark.errored_by(
+                "embedding_failed",
+                f"The vectors of {self.model!r} cannot be compared: "
+                f"one has {len(reply)} numbers, the other {len(ideal)}.",
+            )
+        value = closeness(reply, ideal)
+        return Mark(value, None if self.pass_threshold is None else value >= self.pass_threshold)
+
+
+def closeness(one: Sequence[float], other: Sequence[float]) -> float:
+    """1 / (1 + the Euclidean distance) of two vectors of one length; 0 only by rounding."""
+    return 1 / (1 + math.dist(one, other))

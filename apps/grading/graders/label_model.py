@@ -1,0 +1,79 @@
+"""The grader that has a model choose one of several labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.judging import (
+    Question,
+    ask_judge,
+    read_messages,
+    read_params,
+    read_text,
+    read_texts,
+)
+from apps.grading.templating import message_templates, render_messages
+from apps.text import quoted
+
+
+@dataclass(frozen=True)
+class LabelModel(JudgeGrader):
+    """1.0 and passed when the judge's label is among `passing_labels`, else 0.0 and failed.
+
+    input: messages whose texts are templates. labels: all that the judge may answer. A refusal,
+    an unreadable reply and a label that is not among `labels` are errored, never a score.
+    Source: contracts/openai.md, section 13.4.
+    """
+
+    kind = "label_model"
+
+    model: str
+    input: tuple[dict[str, Any], ...]
+    labels: tuple[str, ...]
+    passing_labels: tuple[str, ...]
+    params: Mapping[str, Any]
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(
+            model=read_text(settings, "model"),
+            input=read_messages(settings),
+            labels=read_texts(settings, "labels"),
+            passing_labels=read_texts(settings, "passing_labels"),
+            params=read_params(settings),
+        )
+
+    def __post_init__(self) -> None:
+        for index, label in enumerate(self.passing_labels):
+            if label not in self.labels:
+                raise InvalidSetting(
+                    f"passing_labels[{index}]",
+                    f"passing_labels[{index}] must be one of labels, not {quoted(label)}.",
+                )
+
+    def templates(self) -> tuple[str, ...]:
+        return message_templates(self.input)
+
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        named = ", ".join(quoted(label) for label in self.labels)
+        question = Question(
+            model=self.model,
+            messages=render_messages(self.input, sample.scope),
+            result={"type": "string", "enum": list(self.labels)},
+            plain=f"Reply with exactly one of these labels and nothing else: {named}",
+            takes_text=True,
+            params=self.params,
+        )
+        verdict = await ask_judge(ask, question)
+        if isinstance(verdict, Fault):
+            return Mark(None, None, error=verdict)
+        label = verdict.result if isinstance(verdict.result, str) else quoted(verdict.result)
+        if label not in self.labels:
+            return Mark.errored_by(
+                "model_grader_parse_error",
+                f"The judge chose {quoted(label)}, which is not among the labels {named}.",
+            )
+        passed = label in self.passing_labels
+        evidence = f"{label}: {verdict.reasons}" if verdict.reasons else label
+        return Mark(float(passed), passed, evidence)

@@ -1,0 +1,40 @@
+"""The grader that counts how many letters must change."""
+
+from dataclasses import dataclass
+
+from rapidfuzz.distance import Levenshtein as Edits
+
+from apps.grading.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.sides import Compared, first_content
+from apps.grading.graders.text_similarity import LARGEST_TABLE, too_long
+
+
+def levenshtein(text: str, ideal: str) -> float:
+    """1 - d / n, from 0 to 1; two empty texts score 1.
+
+    d: the least number of code points to insert, delete or replace; a swap of neighbours takes
+    two. n: the code points of the longer text.
+    """
+    return Edits.normalized_similarity(text, ideal)
+
+
+@dataclass(frozen=True)
+class Levenshtein(Compared, PlainGrader):
+    """How alike `input` and `reference` are by Levenshtein's distance: 1 is equal, 0 is disjoint.
+
+    See `levenshtein`. pass_threshold: pass at this score or above; without one the score has no
+    verdict. Of choices the first one's content is compared, of no choices the empty text. Texts
+    whose lengths multiply to more than LARGEST_TABLE are errored, as in text_similarity.
+    Source: contracts/spice.md, section 11.5.
+    """
+
+    kind = "levenshtein"
+
+    pass_threshold: float | None = None
+
+    def mark(self, sample: Sample) -> Mark:
+        text, ideal = map(first_content, self.sides(sample))
+        if len(text) * len(ideal) > LARGEST_TABLE:
+            return too_long(self.kind, text, ideal)
+        value = levenshtein(text, ideal)
+        return Mark(value, None if self.pass_threshold is None else value >= self.pass_threshold)

@@ -1,0 +1,171 @@
+"""The graders that pass or fail a text beside its ideal: the same, inside it, nearly, as JSON."""
+
+import re
+import string
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from apps.grading.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.same_json import read_json, same
+from apps.grading.graders.sides import Compared, Side, contents, describe, first_content
+from apps.strict_json import BadJSON
+
+_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
+_ARTICLES = frozenset({"a", "an", "the"})
+_ARTICLE = re.compile(r"\b(?:an?|the)\b")
+# More characters than this would hold up all other work where they are gone through one by one.
+LARGEST_TEXTS = 1_000_000
+
+
+def match(actual: Side, ideal: Side) -> bool:
+    if isinstance(actual, str) or isinstance(ideal, str):
+        return first_content(actual) == first_content(ideal)
+    return same(_without_nulls(actual), _without_nulls(ideal))
+
+
+def includes(actual: Side, ideal: Side) -> bool:
+    return _every_pair(actual, ideal, lambda text, part: part in text)
+
+
+def fuzzy_match(actual: Side, ideal: Side) -> bool:
+    return _every_pair(actual, ideal, _is_near)
+
+
+def json_match(actual: Side, ideal: Side) -> bool:
+    return _every_pair(actual, ideal, _says_the_same)
+
+
+@dataclass(frozen=True)
+class Matching(Compared, PlainGrader):
+    """A grader that asks whether something holds of reply and ideal; 1.0 or 0.0.
+
+    is_slow: texts of more than LARGEST_TEXTS characters together are errored.
+    """
+
+    is_slow: ClassVar[bool] = False
+
+    @staticmethod
+    @abstractmethod
+    def holds(actual: Side, ideal: Side) -> bool: ...
+
+    def mark(self, sample: Sample) -> Mark:
+        actual, ideal = self.sides(sample)
+        size = sum(map(len, [*contents(actual), *contents(ideal)]))
+        if self.is_slow and size > LARGEST_TEXTS:
+            return Mark.errored_by(
+                "text_too_long",
+                f"{self.kind} compares at most {LARGEST_TEXTS:,} characters, not {size:,}.",
+            )
+        passed = self.holds(actual, ideal)
+        return Mark(float(passed), passed, f"{describe(actual)} {self.kind} {describe(ideal)}")
+
+
+@dataclass(frozen=True)
+class Match(Matching):
+    """Pass when `input` and `reference` are the same sequence of code points; 1.0 or 0.0.
+
+    Choices against choices: equal as JSON, where a member that is null counts as absent. A text
+    against choices: against the first one's content.
+    Source: contracts/spice.md, section 11.1.
+    """
+
+    kind = "match"
+    holds = staticmethod(match)
+
+
+@dataclass(frozen=True)
+class Includes(Matching):
+    """Pass when `reference` lies in `input`, letter by letter; 1.0 or 0.0.
+
+    The empty text lies in every text. Of choices every pair of contents must pass; lists of
+    unequal length score 0. Source: contracts/spice.md, section 11.2.
+    """
+
+    kind = "includes"
+    holds = staticmethod(includes)
+
+
+@dataclass(frozen=True)
+class FuzzyMatch(Matching):
+    """Pass when one of `input` and `reference` lies in the other, once normalised; 1.0 or 0.0.
+
+    Normalised: see `normalised`; what is empty then passes beside what is empty too, and beside
+    nothing else. Of choices every pair of contents must pass; lists of unequal length score 0.
+    Source: contracts/spice.md, section 11.3.
+    """
+
+    kind = "fuzzy_match"
+    is_slow = True
+    holds = staticmethod(fuzzy_match)
+
+
+@dataclass(frozen=True)
+class JsonMatch(Matching):
+    """Pass when `input` and `reference` are JSON and say the same; 1.0 or 0.0.
+
+    See `same_json.same`. What is no JSON matches nothing, itself included, and so does what is
+    nested deeper than MAX_LEVELS; the last of repeated keys counts. Of choices every pair of
+    contents must pass; lists of unequal length score 0.
+    Source: contracts/spice.md, section 11.4.
+    """
+
+    kind = "json_match"
+    is_slow = True
+    holds = staticmethod(json_match)
+
+
+def normalised(text: str) -> str:
+    """Lower case, no ASCII punctuation, no words a, an and the, single blanks, trimmed.
+
+    Source: contracts/spice.md, section 11.3.
+    """
+    words: list[str] = []
+    for word in text.lower().translate(_PUNCTUATION).split():
+        if not word.isalnum():  # other signs may stand between words, marks inside of them
+            words += _ARTICLE.sub(_dropped, word).split()
+        elif word not in _ARTICLES:
+            words.append(word)
+    return " ".join(words)
+
+
+def _dropped(article: re.Match[str]) -> str:
+    """A blank; but a combining mark beside it makes the article a part of another word.
+
+    Python's \\b sees a boundary there, the contract does not.
+    """
+    text, beside = article.string, (article.start() - 1, article.end())
+    marked = any(
+        0 <= place < len(text) and unicodedata.category(text[place])[0] == "M" for place in beside
+    )
+    return article[0] if marked else " "
+
+
+def _is_near(text: str, ideal: str) -> bool:
+    one, other = normalised(text), normalised(ideal)
+    if not one or not other:
+        return one == other
+    return one in other or other in one
+
+
+def _says_the_same(text: str, ideal: str) -> bool:
+    try:
+        return same(read_json(text), read_json(ideal))
+    except BadJSON:
+        return False
+
+
+def _every_pair(actual: Side, ideal: Side, passes: Callable[[str, str], bool]) -> bool:
+    texts, ideals = contents(actual), contents(ideal)
+    return len(texts) == len(ideals) and all(map(passes, texts, ideals))
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without members that are null: chat servers write some and leave out others."""
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return value

@@ -1,0 +1,117 @@
+"""The grader that has a model score by a prompt of its own."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from apps.clients.base import CallFailed
+from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.judging import EVIDENCE_CHARS
+from apps.grading.graders.same_json import read_json
+from apps.grading.graders.sides import (
+    Side,
+    first_content,
+    read_ideal,
+    read_prompt,
+    read_reply,
+)
+from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt
+from apps.strict_json import BadJSON
+from apps.text import shown
+
+READERS = {"input": read_prompt, "actual": read_reply, "ideal": read_ideal}
+OURS = ("model", "messages", "stream")  # of a request, which params cannot set
+
+
+@dataclass(frozen=True)
+class PromptJudge(JudgeGrader):
+    """The number that a model gives as `score` of a JSON object, as it is: any range, no clamping.
+
+    The request is the prompt as system message, left out where it is empty, and a user message
+    without content; params are further fields of it. is_template: the prompt is a Jinja template,
+    see prompts.compile_prompt, with the variables input, actual and ideal, which the templates of
+    those names fill; choices: they may be lists of messages or choices, see sides.Compared. Else
+    the prompt is sent as it is. pass_threshold: pass at this score or above; without one the
+    score has no verdict. Other members of the reply are ignored. A model that fails makes an
+    errored mark at once; for a reply without a number it is asked once more.
+    Source: contracts/spice.md, section 11.7.
+    """
+
+    kind = "prompt_judge"
+
+    model: str
+    prompt: str = ""
+    is_template: bool = False
+    params: dict = field(default_factory=dict)
+    input: str = "{{ item.input }}"
+    actual: str = "{{ sample.output_text }}"
+    ideal: str = "{{ item.ideal }}"
+    choices: bool = False
+    pass_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidSetting("model", "model must name a model.")
+        for name in OURS:
+            if name in self.params:
+                raise InvalidSetting(f"params.{name}", f"params cannot set {name}.")
+        if self.is_template:
+            try:
+                compile_prompt(self.prompt)
+            except BadPrompt as error:
+                raise InvalidSetting("prompt", f"prompt cannot be a template: {error}.") from error
+
+    def templates(self) -> tuple[str, ...]:
+        return tuple(self._used().values())
+
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        try:
+            prompt = self._filled(sample)
+        except PromptFailed as error:
+            return Mark.errored_by("invalid_prompt", f"The prompt cannot be filled in: {error}.")
+        messages = [{"role": "system", "content": prompt}] if prompt else []
+        messages.append({"role": "user", "content": ""})
+        request = {"model": self.model, "messages": messages, **self.params}
+        reply = ""
+        for _ in range(2):
+            try:
+                body = await ask.chat(request, prompted=bool(self.prompt))
+            except CallFailed as failure:
+                return Mark.errored_by("model_grader_server_error", str(failure))
+            reply = first_content(body["choices"])
+            score = read_score(reply)
+            if score is not None:
+                passed = None if self.pass_threshold is None else score >= self.pass_threshold
+                return Mark(score, passed, reply.strip()[:EVIDENCE_CHARS])
+        return Mark.errored_by(
+            "model_grader_parse_error",
+            f"The judge's reply is no JSON object with a number called score: {shown(reply)}",
+        )
+
+    def _filled(self, sample: Sample) -> str:
+        if not self.is_template:
+            return self.prompt
+        values: dict[str, Side] = {
+            name: READERS[name](sample.value(template)) if self.choices else sample.render(template)
+            for name, template in self._used().items()
+        }
+        return compile_prompt(self.prompt).fill(values)
+
+    def _used(self) -> dict[str, str]:
+        """The templates of the variables that the prompt reads: no other must be there."""
+        if not self.is_template:
+            return {}
+        templates = {"input": self.input, "actual": self.actual, "ideal": self.ideal}
+        read = compile_prompt(self.prompt).variables
+        return {name: template for name, template in templates.items() if name in read}
+
+
+def read_score(reply: str) -> float | None:
+    """The number in the reply's `score`; None where the reply is no JSON object with one."""
+    try:
+        value: Any = read_json(reply)
+    except BadJSON:
+        return None
+    score = value.get("score") if isinstance(value, dict) else None
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    return float(score)

@@ -1,0 +1,100 @@
+"""The grader that has a model give a number."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.judging import (
+    Question,
+    ask_judge,
+    read_messages,
+    read_params,
+    read_text,
+)
+from apps.grading.templating import message_templates, render_messages
+from apps.text import quoted
+
+DEFAULT_RANGE = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ScoreModel(JudgeGrader):
+    """The judge's number, clamped to `range`; passed from `pass_threshold` on.
+
+    pass_threshold: in units of the range; without one its middle. A reply whose result is not a
+    number counts as 0, clamped too, and the evidence says so; a refusal or an unreadable reply
+    is errored. Source: contracts/openai.md, section 13.5.
+    """
+
+    kind = "score_model"
+
+    model: str
+    input: tuple[dict[str, Any], ...]
+    low: float
+    high: float
+    pass_threshold: float
+    params: Mapping[str, Any]
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        low, high = _read_range(settings.get("range"))
+        threshold = settings.get("pass_threshold")
+        if threshold is not None and not _is_number(threshold):
+            raise InvalidSetting(
+                "pass_threshold",
+                f"pass_threshold must be a number, not {quoted(threshold)}.",
+                "invalid_type",
+            )
+        return cls(
+            model=read_text(settings, "model"),
+            input=read_messages(settings),
+            low=low,
+            high=high,
+            pass_threshold=(low + high) / 2 if threshold is None else float(threshold),
+            params=read_params(settings),
+        )
+
+    def templates(self) -> tuple[str, ...]:
+        return message_templates(self.input)
+
+    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+        question = Question(
+            model=self.model,
+            messages=render_messages(self.input, sample.scope),
+            result={"type": "number"},
+            plain=f"Reply with one number from {self.low:g} to {self.high:g} and nothing else.",
+            takes_text=False,
+            params=self.params,
+        )
+        verdict = await ask_judge(ask, question)
+        if isinstance(verdict, Fault):
+            return Mark(None, None, error=verdict)
+        notes = [verdict.reasons] if verdict.reasons else []
+        given = 0.0
+        if _is_number(verdict.result):
+            given = float(verdict.result)
+        else:
+            notes.insert(0, f"the result {quoted(verdict.result)} is no number and counts as 0;")
+        value = min(max(given, self.low), self.high)
+        if value != given:
+            notes.insert(0, f"{given:g} was clamped to {value:g};")
+        return Mark(value, value >= self.pass_threshold, " ".join(notes))
+
+
+def _read_range(value: Any) -> tuple[float, float]:
+    if value is None:
+        return DEFAULT_RANGE
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
+        raise InvalidSetting(
+            "range", f"range must be two numbers, not {quoted(value)}.", "invalid_type"
+        )
+    low, high = map(float, value)
+    if low >= high:
+        raise InvalidSetting("range", f"range must run from low to high, not {quoted(value)}.")
+    return low, high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,46 @@
+"""The grader that compares two texts letter by letter."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.text import quoted, shown
+
+HOLDS: dict[str, Callable[[str, str], bool]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "like": operator.contains,
+    "ilike": lambda text, reference: reference.casefold() in text.casefold(),
+}
+
+
+@dataclass(frozen=True)
+class StringCheck(PlainGrader):
+    """Pass when `input` stands to `reference` as `operation` says; 1.0 or 0.0.
+
+    input, reference: templates. operation: eq and ne compare the whole text, like and ilike look
+    for `reference` inside `input` (ilike by Unicode case folding, so STRASSE is found in straße).
+    Nothing is trimmed or normalised, no character is a wildcard, and the empty reference is
+    contained in every text.
+    Source: OpenAI graders, string_check.
+    """
+
+    kind = "string_check"
+
+    input: str
+    reference: str
+    operation: str
+
+    def __post_init__(self) -> None:
+        if self.operation not in HOLDS:
+            known, given = ", ".join(HOLDS), quoted(self.operation)
+            raise InvalidSetting("operation", f"operation must be one of {known}, not {given}.")
+
+    def templates(self) -> tuple[str, ...]:
+        return (self.input, self.reference)
+
+    def mark(self, sample: Sample) -> Mark:
+        text, reference = sample.render(self.input), sample.render(self.reference)
+        passed = HOLDS[self.operation](text, reference)
+        return Mark(float(passed), passed, f"{shown(text)} {self.operation} {shown(reference)}")

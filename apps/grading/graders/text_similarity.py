@@ -1,0 +1,130 @@
+"""The grader that measures how alike two texts are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from rapidfuzz import fuzz
+
+from apps.grading.graders import meteor, ngrams
+from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.text import quoted
+
+LARGEST_TABLE = 10**10
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure of a sample's text and reference, both rendered.
+
+    quadratic: its time grows with the product of the lengths. evidence: what a reader of the
+    score must know beside its name.
+    """
+
+    measure: Callable[[Sample, str, str], float]
+    quadratic: bool = False
+    evidence: str = ""
+
+
+def _words(sample: Sample, text: str) -> list[str]:
+    return sample.memo((ngrams.words, text), partial(ngrams.words, text))
+
+
+def _alphanumerics(sample: Sample, text: str) -> list[bytes]:
+    return sample.memo((ngrams.alphanumerics, text), partial(ngrams.alphanumerics, text))
+
+
+def _overlap(sample: Sample, text: str, reference: str) -> ngrams.Overlap:
+    return sample.memo(
+        (ngrams.overlap, text, reference),
+        lambda: ngrams.overlap(_words(sample, text), _words(sample, reference)),
+    )
+
+
+def _fuzzy_match(sample: Sample, text: str, reference: str) -> float:
+    return fuzz.ratio(text, reference) / 100
+
+
+def _bleu(sample: Sample, text: str, reference: str) -> float:
+    return ngrams.bleu(_overlap(sample, text, reference))
+
+
+def _gleu(sample: Sample, text: str, reference: str) -> float:
+    return ngrams.gleu(_overlap(sample, text, reference))
+
+
+def _meteor(sample: Sample, text: str, reference: str) -> float:
+    return meteor.meteor(_words(sample, text.lower()), _words(sample, reference.lower()))
+
+
+def _rouge_n(order: int, sample: Sample, text: str, reference: str) -> float:
+    tokens, reference_tokens = _alphanumerics(sample, text), _alphanumerics(sample, reference)
+    return ngrams.rouge_n(tokens, reference_tokens, order)
+
+
+def _rouge_l(sample: Sample, text: str, reference: str) -> float:
+    return ngrams.rouge_l(_alphanumerics(sample, text), _alphanumerics(sample, reference))
+
+
+METRICS: dict[str, Metric] = {
+    "fuzzy_match": Metric(_fuzzy_match, quadratic=True),
+    "bleu": Metric(_bleu),
+    "gleu": Metric(_gleu),
+    "meteor": Metric(_meteor, evidence=", ".join(meteor.STAGES)),
+    **{f"rouge_{order}": Metric(partial(_rouge_n, order)) for order in range(1, 6)},
+    "rouge_l": Metric(_rouge_l, quadratic=True),
+}
+
+
+@dataclass(frozen=True)
+class TextSimilarity(PlainGrader):
+    """Measure how alike `input` and `reference` are, from 0 to 1, by `evaluation_metric`.
+
+    input, reference: templates. pass_threshold: pass at this score or above; without one the
+    score has no verdict. Metrics, each defined in its function:
+    fuzzy_match   rapidfuzz's fuzz.ratio / 100 on the raw texts: normalised Indel similarity
+    bleu          sentence BLEU of 1- to 4-grams on whitespace words, smoothed exponentially
+    gleu          the lesser of precision and recall over all 1- to 4-grams
+    meteor        unigram alignment in stages, which the evidence names
+    rouge_1 .. 5  F-measure of n-grams of lower-cased a-z and 0-9; text in other scripts has none
+    rouge_l       F-measure of the longest common subsequence of the same tokens
+    Both texts empty: fuzzy_match is 1, all others 0. One empty: 0. Texts whose lengths in
+    characters multiply to more than LARGEST_TABLE are errored by fuzzy_match and rouge_l, which
+    would hold up all other work for seconds.
+    cosine measures embeddings: see `cosine.CosineSimilarity`, which such settings build.
+    Source: OpenAI graders, text_similarity.
+    """
+
+    kind = "text_similarity"
+
+    input: str
+    reference: str
+    evaluation_metric: str
+    pass_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluation_metric not in METRICS:
+            known, given = ", ".join([*METRICS, "cosine"]), quoted(self.evaluation_metric)
+            raise InvalidSetting(
+                "evaluation_metric", f"evaluation_metric must be one of {known}, not {given}."
+            )
+
+    def templates(self) -> tuple[str, ...]:
+        return (self.input, self.reference)
+
+    def mark(self, sample: Sample) -> Mark:
+        text, reference = sample.render(self.input), sample.render(self.reference)
+        metric = METRICS[self.evaluation_metric]
+        if metric.quadratic and len(text) * len(reference) > LARGEST_TABLE:
+            return too_long(self.evaluation_metric, text, reference)
+        value = min(max(metric.measure(sample, text, reference), 0.0), 1.0)
+        passed = None if self.pass_threshold is None else value >= self.pass_threshold
+        return Mark(value, passed, metric.evidence)
+
+
+def too_long(metric: str, text: str, reference: str) -> Mark:
+    return Mark.errored_by(
+        "text_too_long",
+        f"{metric} cannot compare texts of {len(text):,} and {len(reference):,} characters: "
+        f"the product may be at most {LARGEST_TABLE:,}.",
+    )

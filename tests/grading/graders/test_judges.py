@@ -1,0 +1,203 @@
+"""Judges that ask a real model server: what counts as a verdict, and what is errored."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from apps.clients import ChatClient, Unlimited
+from apps.clients.retries import Patience
+from apps.grading.graders import build_grader
+from apps.grading.graders.base import InvalidSetting, Mark, Sample
+from tests.model_server import ModelServer
+
+INPUT = [{"role": "user", "content": "Is {{ item.answer }} polite?"}]
+LABELS = {"input": INPUT, "labels": ["good", "bad"], "passing_labels": ["good"]}
+HASTE = Patience(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
+
+
+class Asking:
+    """Asks the server and remembers the requests."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self.ways: dict[str, int] = {}
+        self.requests: list[dict[str, Any]] = []
+        self.client = ChatClient(
+            server.base_url, None, Unlimited(), allow_private=True, patience=HASTE
+        )
+
+    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append(request)
+        return (await self.client.complete(request)).body
+
+    async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
+        raise AssertionError("a judge asks for no embeddings")
+
+
+def judged(
+    server: ModelServer, kind: str, model: str, item: Any = None, **settings: Any
+) -> tuple[Mark, Asking]:
+    grader = build_grader(kind, {"model": model, "input": INPUT, **settings})
+    asking = Asking(server)
+
+    async def work() -> Mark:
+        try:
+            return await grader.judge(Sample(item or {"answer": "thank you"}, None), asking)
+        finally:
+            await asking.client.close()
+
+    return asyncio.run(work()), asking
+
+
+def label(server: ModelServer, reply: str) -> Mark:
+    return judged(server, "label_model", f"answer:{reply}", **LABELS)[0]
+
+
+def score(server: ModelServer, reply: str, **settings: Any) -> Mark:
+    return judged(server, "score_model", f"answer:{reply}", **settings)[0]
+
+
+def test_a_passing_label_is_1_and_passed_and_another_0_and_failed(server: ModelServer) -> None:
+    steps = [{"description": "read", "conclusion": "It is kind."}]
+    passed = label(server, json.dumps({"steps": steps, "result": "good"}))
+    assert (passed.value, passed.passed) == (1.0, True)
+    assert passed.evidence == "good: It is kind."
+    failed = label(server, '{"steps": [], "result": "bad"}')
+    assert (failed.value, failed.passed) == (0.0, False)
+
+
+def test_the_judge_is_asked_for_an_object_whose_result_is_one_of_the_labels(
+    server: ModelServer,
+) -> None:
+    _, asking = judged(server, "label_model", 'answer:{"result":"bad"}', **LABELS)
+    [request] = asking.requests
+    schema = request["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["result"]["enum"] == ["good", "bad"]
+    assert [*schema["properties"]] == ["steps", "result"]
+    assert request["messages"] == [{"role": "user", "content": "Is thank you polite?"}]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "It seems quite good to me.",
+        '{"steps": [], "result": "go',
+        '{"steps": []}',
+        '{"result": "fair"}',
+        '["good"]',
+        '{"result": null}',
+        '{"result": NaN}',
+    ],
+)
+def test_what_is_no_label_of_the_list_is_errored_and_never_a_score(
+    reply: str, server: ModelServer
+) -> None:
+    mark = label(server, reply)
+    assert mark.value is None
+    assert mark.passed is None
+    assert mark.error is not None
+    assert mark.error.code == "model_grader_parse_error"
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        ("empty", "model_grader_parse_error"),
+        ("null", "model_grader_parse_error"),
+        ("refusal", "model_grader_refusal_error"),
+        ("fail-500", "model_grader_server_error"),
+        ("garbage", "model_grader_server_error"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["label_model", "score_model"])
+def test_a_judge_that_gives_no_verdict_is_errored_with_the_reason(
+    kind: str, model: str, code: str, server: ModelServer
+) -> None:
+    mark, _ = judged(server, kind, model, **LABELS)
+    assert mark.value is None
+    assert mark.error is not None
+    assert mark.error.code == code
+    assert mark.error.message
+
+
+def test_an_unreadable_reply_is_asked_for_once_more_and_a_refusal_is_not(
+    server: ModelServer,
+) -> None:
+    assert len(judged(server, "label_model", "answer:hm", **LABELS)[1].requests) == 2
+    assert len(judged(server, "label_model", "refusal", **LABELS)[1].requests) == 1
+
+
+def test_a_number_is_clamped_to_the_range_and_passes_from_the_threshold_on(
+    server: ModelServer,
+) -> None:
+    settings = {"range": [1, 7], "pass_threshold": 4}
+    assert score(server, '{"result": 4}', **settings).passed is True
+    assert score(server, '{"result": 3.99}', **settings).passed is False
+    high = score(server, '{"result": 12}', **settings)
+    assert (high.value, high.passed) == (7.0, True)
+    assert "clamped" in high.evidence
+
+
+def test_without_a_threshold_the_middle_of_the_range_is_one(server: ModelServer) -> None:
+    assert score(server, '{"result": 0.5}').passed is True
+    assert score(server, '{"result": 0.49}').passed is False
+
+
+def test_a_result_that_is_no_number_counts_as_0_clamped_and_is_flagged(
+    server: ModelServer,
+) -> None:
+    mark = score(server, '{"steps": [], "result": "high"}', range=[1, 5])
+    assert (mark.value, mark.passed, mark.error) == (1.0, False, None)
+    assert "no number" in mark.evidence
+
+
+def test_prose_from_a_judge_of_numbers_is_errored(server: ModelServer) -> None:
+    mark = score(server, "I would say 4 out of 5.")
+    assert mark.value is None
+    assert mark.error is not None
+
+
+def test_a_server_without_structured_outputs_is_asked_in_ever_plainer_ways(
+    server: ModelServer,
+) -> None:
+    mark, asking = judged(server, "label_model", "status-400", **LABELS)
+    assert mark.error is not None
+    formats = [request.get("response_format", {}).get("type") for request in asking.requests]
+    assert formats == ["json_schema", "json_object", None]
+    assert asking.ways["status-400"] == 2
+    assert '"good", "bad"' in asking.requests[-1]["messages"][-1]["content"]
+
+
+def test_a_json_reply_in_a_code_block_is_read(server: ModelServer) -> None:
+    assert label(server, '```json\n{"result": "good"}\n```').passed is True
+
+
+def test_a_variable_that_the_row_lacks_is_errored_without_asking(server: ModelServer) -> None:
+    mark, asking = judged(server, "score_model", "answer:1", item={"other": 1})
+    assert mark.error is not None
+    assert mark.error.code == "invalid_variable_error"
+    assert asking.requests == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "field"),
+    [
+        ("label_model", {"passing_labels": ["fine"]}, "passing_labels[0]"),
+        ("label_model", {"passing_labels": []}, "passing_labels"),
+        ("label_model", {"labels": ["good", 1]}, "labels[1]"),
+        ("label_model", {"model": ""}, "model"),
+        ("label_model", {"input": "x"}, "input"),
+        ("label_model", {"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
+        ("score_model", {"range": [2, 1]}, "range"),
+        ("score_model", {"range": [1, True]}, "range"),
+        ("score_model", {"pass_threshold": "high"}, "pass_threshold"),
+        ("score_model", {"sampling_params": 3}, "sampling_params"),
+    ],
+)
+def test_impossible_settings_are_refused_by_their_place(
+    kind: str, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        build_grader(kind, {"model": "m", **LABELS, **changes})
+    assert refused.value.field == field
