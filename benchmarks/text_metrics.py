@@ -23,9 +23,10 @@ from sacrebleu import sentence_bleu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from apps.grading.graders.base import PlainGrader, Sample
+from apps.grading.graders.base import PlainGrader
 from apps.grading.graders.string_check import StringCheck
 from apps.grading.graders.text_similarity import TextSimilarity
+from apps.grading.samples import Sample
 from benchmarks.figures import Figure, options_of, report
 from benchmarks.platform_up import platform_up
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.evaluations.engine.targets import complete_sample
 from apps.evaluations.reports import Item
+from apps.grading.samples import complete_sample
 from apps.grading.templating import MissingVariable, RenderedTooLong, compile_template
 
 EXCERPT_LENGTH = 400  # what a table's cell may hold; it shows less

@@ -13,15 +13,8 @@ from apps.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
-from apps.grading.graders.base import (
-    BatchGrader,
-    Fault,
-    Grader,
-    JudgeGrader,
-    Mark,
-    PlainGrader,
-    Sample,
-)
+from apps.grading.graders.base import BatchGrader, Fault, Grader, JudgeGrader, Mark, PlainGrader
+from apps.grading.samples import Sample
 from apps.strict_json import dump_json
 
 log = logging.getLogger(__name__)

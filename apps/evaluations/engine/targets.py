@@ -14,13 +14,14 @@ from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Spent
 from apps.evaluations.models import Result, Shard
 from apps.grading.graders.base import Fault
+from apps.grading.samples import complete_sample
 from apps.grading.templating import (
     MissingVariable,
     RenderedTooLong,
     render_messages,
     resolve,
 )
-from apps.strict_json import BadJSON, dump_json, parse_json
+from apps.strict_json import dump_json, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -206,45 +207,3 @@ async def answer_safely(target: Target, row: Row, repeat: int) -> Answer:
 
 def _exchange(messages: list[dict[str, Any]], took: Mapping[str, Any]) -> str:
     return dump_json({"input": messages, **took})
-
-
-def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict[str, Any]:
-    """A sample with `output_text` and `output_tools` taken from its first choice where missing.
-
-    output_json is added when JSON was asked for and the text is an object.
-    Source: contracts/openai.md, section 10.
-    """
-    if "output_text" in sample and not wants_json:
-        return sample
-    message = _first_message(sample)
-    if message is None:
-        return sample
-    content = message.get("content")
-    text = content if isinstance(content, str) else _text_of_parts(content)
-    done = {**sample}
-    done.setdefault("output_text", text)
-    if tools := message.get("tool_calls"):
-        done.setdefault("output_tools", tools)
-    if wants_json and "output_json" not in done:
-        try:
-            value = parse_json(done["output_text"])
-        except (BadJSON, TypeError):
-            value = None
-        if isinstance(value, dict):
-            done["output_json"] = value
-    return done
-
-
-def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    choices = sample.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return None
-    message = choices[0].get("message")
-    return message if isinstance(message, dict) else None
-
-
-def _text_of_parts(content: Any) -> str:
-    if not isinstance(content, list):
-        return ""
-    texts = (part.get("text") for part in content if isinstance(part, dict))
-    return "".join(text for text in texts if isinstance(text, str))

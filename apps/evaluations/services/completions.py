@@ -17,8 +17,8 @@ from apps.accounts.services import record
 from apps.datasets.models import File
 from apps.datasets.stored_files import store_file
 from apps.datasets.tabular import write_jsonl
-from apps.evaluations.engine.targets import complete_sample
 from apps.evaluations.models import CompletionTag, StoredCompletion
+from apps.grading.samples import complete_sample
 from apps.ids import new_id
 from apps.strict_json import dump_json
 

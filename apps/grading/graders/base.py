@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
 
-from apps.grading.templating import MissingVariable, RenderedTooLong, compile_template
+from apps.grading.samples import Sample
+from apps.grading.templating import MissingVariable, RenderedTooLong
 from apps.text import quoted
 
 T = TypeVar("T")
@@ -62,42 +63,6 @@ class InvalidSetting(ValueError):
         self.field = field
         self.message = message
         self.code = code
-
-
-class Sample:
-    """One item and its answer as all graders see them; what they share is computed once."""
-
-    __slots__ = ("_made", "_rendered", "_scope", "item", "sample")
-
-    def __init__(self, item: dict[str, Any], sample: dict[str, Any] | None) -> None:
-        self.item = item
-        self.sample = sample
-        self._scope = {"item": item} if sample is None else {"item": item, "sample": sample}
-        self._rendered: dict[str, str] = {}
-        self._made: dict[Hashable, Any] = {}
-
-    @property
-    def scope(self) -> dict[str, Any]:
-        """What templates see."""
-        return self._scope
-
-    def render(self, template: str) -> str:
-        """Fill the template from this sample. Raises MissingVariable and RenderedTooLong."""
-        text = self._rendered.get(template)
-        if text is None:
-            text = self._rendered[template] = compile_template(template).render(self._scope)
-        return text
-
-    def value(self, template: str) -> Any:
-        """What the template's only placeholder holds, else its text. Raises as `render` does."""
-        return compile_template(template).value(self._scope)
-
-    def memo(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gave the first time this key was asked for; never None."""
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = make()
-        return made
 
 
 @dataclass(frozen=True)

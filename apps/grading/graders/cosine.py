@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark
+from apps.grading.samples import Sample
 from apps.text import quoted
 
 

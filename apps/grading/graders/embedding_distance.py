@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.sides import Compared, first_content
+from apps.grading.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.judging import (
     Question,
     ask_judge,
@@ -13,6 +13,7 @@ from apps.grading.graders.judging import (
     read_text,
     read_texts,
 )
+from apps.grading.samples import Sample
 from apps.grading.templating import message_templates, render_messages
 from apps.text import quoted
 

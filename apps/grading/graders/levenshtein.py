@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein as Edits
 
-from apps.grading.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.base import Mark, PlainGrader
 from apps.grading.graders.sides import Compared, first_content
 from apps.grading.graders.text_similarity import LARGEST_TABLE, too_long
+from apps.grading.samples import Sample
 
 
 def levenshtein(text: str, ideal: str) -> float:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from apps.grading.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.base import Mark, PlainGrader
 from apps.grading.graders.same_json import read_json, same
 from apps.grading.graders.sides import Compared, Side, contents, describe, first_content
+from apps.grading.samples import Sample
 from apps.strict_json import BadJSON
 
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))

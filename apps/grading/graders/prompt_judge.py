@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.judging import EVIDENCE_CHARS
 from apps.grading.graders.same_json import read_json
 from apps.grading.graders.sides import (
@@ -15,6 +15,7 @@ from apps.grading.graders.sides import (
     read_reply,
 )
 from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt
+from apps.grading.samples import Sample
 from apps.strict_json import BadJSON
 from apps.text import shown
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apps import sandbox
-from apps.grading.graders.base import BatchGrader, Fault, InvalidSetting, Mark, Sample
+from apps.grading.graders.base import BatchGrader, Fault, InvalidSetting, Mark
+from apps.grading.samples import Sample
 
 SOURCE_BYTES = 256_000
 PARAMETER_COUNT = 2

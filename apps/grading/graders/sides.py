@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.clients.messages import array_in, is_message
-from apps.grading.graders.base import Grader, Sample
+from apps.grading.graders.base import Grader
+from apps.grading.samples import Sample
 from apps.strict_json import dump_json
 from apps.text import shown
 

@@ -4,7 +4,8 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader
+from apps.grading.samples import Sample
 from apps.text import quoted, shown
 
 HOLDS: dict[str, Callable[[str, str], bool]] = {

@@ -7,7 +7,8 @@ from functools import partial
 from rapidfuzz import fuzz
 
 from apps.grading.graders import meteor, ngrams
-from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader, Sample
+from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader
+from apps.grading.samples import Sample
 from apps.text import quoted
 
 LARGEST_TABLE = 10**10

@@ -3,7 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from apps.grading.graders.base import Mark, PlainGrader, Sample
+from apps.grading.graders.base import Mark, PlainGrader
+from apps.grading.samples import Sample
 
 
 @dataclass(frozen=True)

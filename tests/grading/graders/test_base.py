@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.grading.graders import GRADERS, build_grader
-from apps.grading.graders.base import Fault, InvalidSetting, Mark, PlainGrader, Sample
+from apps.grading.graders.base import Fault, InvalidSetting, Mark, PlainGrader
+from apps.grading.samples import Sample
 from apps.grading.templating import MissingVariable
 
 STRING_CHECK = {"input": "{{sample.output_text}}", "reference": "{{item.a}}", "operation": "eq"}

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from apps.clients import CallFailed
 from apps.grading.graders import build_grader
-from apps.grading.graders.base import Mark, Sample
+from apps.grading.graders.base import Mark
 from apps.grading.graders.cosine import CosineSimilarity, cosine
+from apps.grading.samples import Sample
 
 SETTINGS = {
     "input": "{{ item.a }}",

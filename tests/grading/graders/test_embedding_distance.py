@@ -13,8 +13,9 @@ from apps.clients import ChatClient, Unlimited
 from apps.clients.retries import Patience
 from apps.evaluations.engine.grading import Asker, Judge
 from apps.grading.graders import build_grader
-from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark, Sample
+from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.embedding_distance import closeness
+from apps.grading.samples import Sample
 from tests.model_server import ModelServer
 
 WORKED = json.loads(Path(__file__).with_name("worked_distances.json").read_text())

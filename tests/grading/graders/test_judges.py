@@ -9,7 +9,8 @@ import pytest
 from apps.clients import ChatClient, Unlimited
 from apps.clients.retries import Patience
 from apps.grading.graders import build_grader
-from apps.grading.graders.base import InvalidSetting, Mark, Sample
+from apps.grading.graders.base import InvalidSetting, Mark
+from apps.grading.samples import Sample
 from tests.model_server import ModelServer
 
 INPUT = [{"role": "user", "content": "Is {{ item.answer }} polite?"}]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.grading.graders import build_grader
-from apps.grading.graders.base import InvalidSetting, Mark, Sample
+from apps.grading.graders.base import InvalidSetting, Mark
 from apps.grading.graders.levenshtein import levenshtein
 from apps.grading.graders.matching import (
     LARGEST_TEXTS,
@@ -21,6 +21,7 @@ from apps.grading.graders.matching import (
     normalised,
 )
 from apps.grading.graders.text_similarity import LARGEST_TABLE
+from apps.grading.samples import Sample
 
 WORKED = json.loads(Path(__file__).with_name("worked_scores.json").read_text())
 KINDS = ("match", "includes", "fuzzy_match", "json_match", "levenshtein")

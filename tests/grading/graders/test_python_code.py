@@ -4,8 +4,9 @@ import pytest
 
 from apps import sandbox
 from apps.grading.graders import build_grader
-from apps.grading.graders.base import InvalidSetting, Sample
+from apps.grading.graders.base import InvalidSetting
 from apps.grading.graders.python_code import PythonCode
+from apps.grading.samples import Sample
 from apps.sandbox import choose
 
 SOURCE = "def grade(sample, item):\n    return float(item['score'])\n"

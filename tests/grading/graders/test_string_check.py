@@ -5,7 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apps.grading.graders import InvalidSetting, build_grader
-from apps.grading.graders.base import Mark, Sample
+from apps.grading.graders.base import Mark
+from apps.grading.samples import Sample
 
 TEXTS = st.text(max_size=12)
 

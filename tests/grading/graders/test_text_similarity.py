@@ -12,8 +12,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_bleu
 
 from apps.grading.graders import InvalidSetting, build_grader
-from apps.grading.graders.base import Sample
 from apps.grading.graders.text_similarity import METRICS
+from apps.grading.samples import Sample
 
 ROUGE = RougeScorer([*(f"rouge{order}" for order in range(1, 6)), "rougeL"])
 

@@ -1,0 +1,88 @@
+"""One item and its answer, as graders see them."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from apps.grading.graders.base import T
+from apps.grading.templating import (
+    compile_template,
+)
+from apps.strict_json import BadJSON, parse_json
+
+
+class Sample:
+    """One item and its answer as all graders see them; what they share is computed once."""
+
+    __slots__ = ("_made", "_rendered", "_scope", "item", "sample")
+
+    def __init__(self, item: dict[str, Any], sample: dict[str, Any] | None) -> None:
+        self.item = item
+        self.sample = sample
+        self._scope = {"item": item} if sample is None else {"item": item, "sample": sample}
+        self._rendered: dict[str, str] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """What templates see."""
+        return self._scope
+
+    def render(self, template: str) -> str:
+        """Fill the template from this sample. Raises MissingVariable and RenderedTooLong."""
+        text = self._rendered.get(template)
+        if text is None:
+            text = self._rendered[template] = compile_template(template).render(self._scope)
+        return text
+
+    def value(self, template: str) -> Any:
+        """What the template's only placeholder holds, else its text. Raises as `render` does."""
+        return compile_template(template).value(self._scope)
+
+    def memo(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gave the first time this key was asked for; never None."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make()
+        return made
+
+
+def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict[str, Any]:
+    """A sample with `output_text` and `output_tools` taken from its first choice where missing.
+
+    output_json is added when JSON was asked for and the text is an object.
+    Source: contracts/openai.md, section 10.
+    """
+    if "output_text" in sample and not wants_json:
+        return sample
+    message = _first_message(sample)
+    if message is None:
+        return sample
+    content = message.get("content")
+    text = content if isinstance(content, str) else _text_of_parts(content)
+    done = {**sample}
+    done.setdefault("output_text", text)
+    if tools := message.get("tool_calls"):
+        done.setdefault("output_tools", tools)
+    if wants_json and "output_json" not in done:
+        try:
+            value = parse_json(done["output_text"])
+        except (BadJSON, TypeError):
+            value = None
+        if isinstance(value, dict):
+            done["output_json"] = value
+    return done
+
+
+def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = sample.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    message = choices[0].get("message")
+    return message if isinstance(message, dict) else None
+
+
+def _text_of_parts(content: Any) -> str:
+    if not isinstance(content, list):
+        return ""
+    texts = (part.get("text") for part in content if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
