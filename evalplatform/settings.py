@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "apps.accounts",
     "apps.datasets",
+    "apps.inference",
     "apps.evaluations",
     "apps.annotations",
 ]

@@ -10,10 +10,11 @@ from apps.accounts.roles import Role
 from apps.accounts.services import issue_key
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import add_cases, create_dataset, freeze_version
-from apps.evaluations.models import Evaluation, ModelEndpoint, Run
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, Recorded, Source, Target, start_run
+from apps.inference.endpoints import add_endpoint
+from apps.inference.models import ModelEndpoint
 
 _numbers = count(1)
 

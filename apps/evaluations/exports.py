@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from apps.evaluations.engine.costs import Cost
+from apps.evaluations.costs import Cost
 from apps.evaluations.models import Run, Score
 from apps.evaluations.reports import Item, read_criteria, read_pages, summary
 from apps.grading.statistics import Mean, mean_from_sums, rate

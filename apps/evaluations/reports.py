@@ -9,9 +9,10 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, Sum
 
-from apps.evaluations.engine.costs import NOTHING, Cost, PriceList, money_of
+from apps.evaluations.costs import NOTHING, Cost, PriceList, money_of
 from apps.evaluations.engine.source import Row, rows_at
-from apps.evaluations.engine.tally import (
+from apps.evaluations.models import Criterion, Result, Run, Score, Shard
+from apps.evaluations.tally import (
     ERRORED,
     FAILED,
     PASSED,
@@ -20,7 +21,6 @@ from apps.evaluations.engine.tally import (
     TOTAL,
     Tally,
 )
-from apps.evaluations.models import Criterion, Result, Run, Score, Shard
 from apps.leases import uuid_writer
 from apps.strict_json import parse_json
 

@@ -17,11 +17,12 @@ from redis.exceptions import RedisError
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
-from apps.evaluations.engine.purge import purge_completions, purge_history, purge_runs
+from apps.evaluations.engine.purge import purge_history, purge_runs
 from apps.evaluations.engine.webhooks import deliver_due, is_due
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.signals import run_finished
+from apps.inference.stored_completions import purge_completions
 
 LARGE_RUN = 10_000  # results
 

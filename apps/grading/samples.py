@@ -1,13 +1,14 @@
 """One item and its answer, as graders see them."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from apps.grading.graders.base import T
 from apps.grading.templating import (
     compile_template,
 )
 from apps.strict_json import BadJSON, parse_json
+
+T = TypeVar("T")
 
 
 class Sample:

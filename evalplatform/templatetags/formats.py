@@ -8,7 +8,7 @@ from uuid import UUID
 from django import template
 from django.utils.html import format_html
 
-from apps.evaluations.engine.costs import Cost, shown_money
+from apps.evaluations.costs import Cost, shown_money
 
 register = template.Library()
 

@@ -13,7 +13,6 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
-from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.reports import (
     Item,
@@ -23,6 +22,7 @@ from apps.evaluations.reports import (
     read_items,
     summary,
 )
+from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
 from apps.strict_json import parse_json
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.accounts.roles import Role
-from apps.evaluations.models import ModelEndpoint, ServedModel
+from apps.inference.models import ModelEndpoint, ServedModel
 from tests.factories import make_account, make_actor
 
 pytestmark = pytest.mark.django_db

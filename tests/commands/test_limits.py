@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from apps.evaluations.engine.costs import picos_of
+from apps.evaluations.costs import picos_of
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.models import SpendingLimits
 from tests.factories import make_actor

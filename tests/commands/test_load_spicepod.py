@@ -17,9 +17,10 @@ from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
 from apps.datasets.services import archive_dataset, find_version, read_cases
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import Evaluation, Result, Run, ServedModel
+from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services import declarations
 from apps.evaluations.services.named_runs import find_by_name, start_run_by_name
+from apps.inference.models import ServedModel
 from tests.factories import make_account, make_actor, make_dataset, make_endpoint
 from tests.served import ROOT
 

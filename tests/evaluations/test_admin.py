@@ -10,26 +10,17 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.accounts.admin_display import SHOWN_LENGTH, block, pretty, preview
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.evaluations.admin.shown import SHOWN_LENGTH, block, pretty, preview
 from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.models import (
-    MachineBeat,
-    ModelEndpoint,
-    Result,
-    Run,
-    Score,
-    ServedModel,
-    Shard,
-    StoredCompletion,
-    WorkerBeat,
-)
-from apps.evaluations.services.endpoints import add_endpoint, set_endpoint_disabled
+from apps.evaluations.models import MachineBeat, Result, Run, Score, Shard, WorkerBeat
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
 from apps.ids import new_id
+from apps.inference.endpoints import add_endpoint, set_endpoint_disabled
+from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
 from tests.factories import make_actor, make_user
 
 pytestmark = pytest.mark.django_db

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.errors import Invalid, LimitError, StateError
-from apps.evaluations.models import Criterion, EndpointSlot, Evaluation, Result, Run, Score
+from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score
 from apps.evaluations.services import previews
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.previews import ROWS, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
+from apps.inference.models import EndpointSlot
 from tests.evaluations.engine.test_judging import labels
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (

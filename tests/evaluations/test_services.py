@@ -14,16 +14,8 @@ from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, purge_files, read_file, store_file
 from apps.errors import Invalid, StateError
 from apps.evaluations.engine.purge import purge_runs
-from apps.evaluations.models import Criterion, Evaluation, ModelEndpoint, Result, Run, Score, Shard
+from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.services import runs as runs_module
-from apps.evaluations.services.endpoints import (
-    UnknownModel,
-    add_endpoint,
-    find_model,
-    remove_model,
-    set_endpoint_disabled,
-    set_prices,
-)
 from apps.evaluations.services.evaluations import (
     NewCriterion,
     create_evaluation,
@@ -38,6 +30,9 @@ from apps.evaluations.services.runs import (
     retry_errored,
     start_run,
 )
+from apps.inference.endpoints import add_endpoint, remove_model, set_endpoint_disabled, set_prices
+from apps.inference.models import ModelEndpoint
+from apps.inference.served_models import UnknownModel, find_model
 from tests.evaluations.engine.soundness import check_all_runs
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (

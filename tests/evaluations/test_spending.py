@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.errors import Invalid
-from apps.evaluations.engine.costs import PriceList, Prices, money_of, picos_of, shown_money
+from apps.evaluations.costs import PriceList, Prices, money_of, picos_of, shown_money
 from apps.evaluations.engine.spending import add_to_month, give_back_calls, month_picos, take_calls
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.exports import summary_table
-from apps.evaluations.models import MonthSpending, Result, Run, ServedModel, SpendingLimits
-from apps.evaluations.services.endpoints import set_prices
+from apps.evaluations.models import MonthSpending, Result, Run, SpendingLimits
 from apps.evaluations.services.estimates import estimate_regrade, estimate_retry
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import successor_of
 from apps.evaluations.services.spending import set_limits, this_month
+from apps.evaluations.tally import Tally
 from apps.ids import new_id
+from apps.inference.endpoints import set_prices
+from apps.inference.models import ServedModel
 from tests.factories import (
     SAME,
     ask,

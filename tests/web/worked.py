@@ -14,10 +14,10 @@ from apps.accounts.models import Actor
 from apps.datasets.models import DatasetVersion
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Evaluation, Result, Run, Score
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Recorded, start_run
+from apps.evaluations.tally import Tally
 
 MARKS: dict[str, tuple[float | None, bool | None]] = {
     "p": (1.0, True),

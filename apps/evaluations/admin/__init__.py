@@ -1,20 +1,8 @@
-"""The admin of evaluations, runs, results, servers and webhooks; importing it registers them."""
+"""The admin of evaluations, runs, results and webhooks; importing it registers them."""
 
-from apps.evaluations.admin import (
-    completions,
-    endpoints,
-    evaluations,
-    queue,
-    results,
-    runs,
-    spending,
-    webhooks,
-    workers,
-)
+from apps.evaluations.admin import evaluations, queue, results, runs, spending, webhooks, workers
 
 __all__ = [
-    "completions",
-    "endpoints",
     "evaluations",
     "queue",
     "results",

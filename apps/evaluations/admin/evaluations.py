@@ -12,10 +12,10 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.accounts.admin_display import FoundById, pretty
 from apps.accounts.owned_admin import AccountFilter, actor_in, may
 from apps.accounts.roles import Action
 from apps.evaluations.admin.criteria import criteria_page
-from apps.evaluations.admin.shown import FoundById, pretty
 from apps.evaluations.forms import ChangeForm
 from apps.evaluations.models import Criterion, Evaluation
 from apps.evaluations.services.evaluations import delete_evaluation

@@ -14,20 +14,11 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.accounts.admin_display import NOTHING, FoundById, as_uuid, is_list, pretty, table
 from apps.accounts.models import Actor
 from apps.accounts.owned_admin import REFUSALS, AccountFilter, actor_in, may, reason_of
 from apps.evaluations.admin.criteria import criteria_page
-from apps.evaluations.admin.shown import (
-    NOTHING,
-    FoundById,
-    as_uuid,
-    cost_text,
-    is_list,
-    money_text,
-    pretty,
-    rate_text,
-    table,
-)
+from apps.evaluations.admin.shown import cost_text, money_text, rate_text
 from apps.evaluations.forms import RegradeForm
 from apps.evaluations.models import Run
 from apps.evaluations.reports import Counts, Summary, count_results, summary

@@ -1,56 +1,10 @@
 """How the admin's pages of evaluations show values, and how their lists find rows."""
 
-import json
-from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
-from django.contrib.admin import ShowFacets
-from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
-
-from apps.accounts.owned_admin import OwnedAdmin
-from apps.evaluations.engine.costs import Cost, shown_money
+from apps.accounts.admin_display import NOTHING
+from apps.evaluations.costs import Cost, shown_money
 from apps.grading.statistics import Rate
-from apps.strict_json import BadJSON, parse_json
-
-PREVIEW_LENGTH = 120
-# A reply may have 8 MiB; a page that shows it all helps nobody.
-SHOWN_LENGTH = 200_000
-NOTHING = "–"
-
-
-def block(text: str) -> SafeString:
-    """Text with its own line breaks."""
-    left = len(text) - SHOWN_LENGTH
-    return format_html(
-        '<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}{}</pre>',
-        text[:SHOWN_LENGTH],
-        f"\n… and {left:,} more characters" if left > 0 else "",
-    )
-
-
-def pretty(value: Any) -> SafeString | str:
-    """A JSON value indented; a text is read as JSON first."""
-    if value is None:
-        return NOTHING
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except BadJSON:
-            return block(value)
-    return block(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def preview(value: Any) -> str:
-    """A value on one short line."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # Cut first: the whole may be megabytes.
-    text = " ".join(text[: 4 * PREVIEW_LENGTH].split())
-    return text if len(text) <= PREVIEW_LENGTH else f"{text[: PREVIEW_LENGTH - 1]}…"
 
 
 def rate_text(rate: Rate) -> str:
@@ -69,43 +23,3 @@ def cost_text(cost: Cost) -> str:
         return "unknown"
     missing = f" and what {', '.join(sorted(cost.unknown))} cost" if cost.unknown else ""
     return f"{shown_money(cost.amount)}{missing}"
-
-
-def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> SafeString:
-    return format_html(
-        "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>",
-        format_html_join("", "<th>{}</th>", ((head,) for head in heads)),
-        format_html_join(
-            "",
-            "<tr>{}</tr>",
-            ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows),
-        ),
-    )
-
-
-def as_uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def is_list(request: HttpRequest) -> bool:
-    """Is this one of the admin's lists, not the page of one row?"""
-    match = request.resolver_match
-    return match is not None and (match.url_name or "").endswith("_changelist")
-
-
-class FoundById(OwnedAdmin):
-    """Rows that are also found by their id, whatever prefix a dialect has put before it."""
-
-    show_facets = ShowFacets.NEVER  # they count every row, once for each choice of each filter
-    search_help_text = "a name, or an id"
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet, search_term: str
-    ) -> tuple[QuerySet, bool]:
-        pk = as_uuid(search_term.strip().rpartition("_")[2])
-        if pk is None:
-            return super().get_search_results(request, queryset, search_term)
-        return queryset.filter(pk=pk), False

@@ -7,10 +7,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from apps.accounts.admin_display import as_uuid, pretty
 from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
 from apps.accounts.roles import Action
 from apps.errors import StateError
-from apps.evaluations.admin.shown import as_uuid, pretty
 from apps.evaluations.models import Run, WebhookDelivery, WebhookEndpoint
 from apps.evaluations.services.webhooks import (
     add_webhook,

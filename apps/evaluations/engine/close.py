@@ -6,10 +6,10 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.models.webhooks import note_end
 from apps.evaluations.signals import run_finished
+from apps.evaluations.tally import Tally
 
 COUNTERS = ("passed_count", "failed_count", "errored_count", "unjudged_count")
 

@@ -8,8 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.evaluations.engine.store import ROWS_AT_ONCE
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.tally import Tally
 from apps.ids import new_id
 
 

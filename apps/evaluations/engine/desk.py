@@ -16,14 +16,16 @@ from django.db.models import Count, F, Sum
 from django.db.models.functions import Greatest, Now
 
 from apps.evaluations.engine.close import close_run, finish_run
-from apps.evaluations.engine.context import RunContext, Unworkable, open_context
+from apps.evaluations.engine.context import RunContext, open_context
 from apps.evaluations.engine.plan import claim_plan
-from apps.evaluations.engine.slots import drop_expired, rebalance, release_all
 from apps.evaluations.engine.source import Row, shard_rows
 from apps.evaluations.engine.spending import Allowance, Ask, Purser, give_back_calls
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.engine.targets import KeptTarget
-from apps.evaluations.models import EndpointSlot, MachineBeat, Result, Run, Shard, WorkerBeat
+from apps.evaluations.models import MachineBeat, Result, Run, Shard, WorkerBeat
+from apps.evaluations.tally import Tally
+from apps.inference.attached_models import Unworkable
+from apps.inference.models import EndpointSlot
+from apps.inference.slots import drop_expired, rebalance, release_all
 from apps.leases import database_now, lease_end
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from apps.clients import BUDGET, CallFailed, Client, Preset, Stopped, Usage
+from apps.clients import BUDGET, CallFailed, Stopped, Usage
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import Judged, Outcome, Spent
 from apps.evaluations.engine.targets import Answer
 from apps.grading.graders.base import BatchGrader, Fault, Grader, JudgeGrader, Mark, PlainGrader
 from apps.grading.samples import Sample
+from apps.inference.attached_models import Judge
 from apps.strict_json import dump_json
 
 log = logging.getLogger(__name__)
@@ -24,16 +25,6 @@ FIRST_BATCH, LARGEST_BATCH = 8, 256
 QUICK_SECONDS = 2.0
 LARGEST_VALUE = 1e100  # squares of a billion of them can still be summed
 BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn has come
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A model that judges: its client, its names here and at its server, and its preset."""
-
-    client: Client
-    name: str
-    upstream: str
-    preset: Preset = field(default_factory=Preset)
 
 
 @dataclass

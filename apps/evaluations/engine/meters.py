@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from apps.clients import BUDGET, CallFailed
-from apps.evaluations.engine.costs import PriceList
+from apps.evaluations.costs import PriceList
 from apps.evaluations.engine.spending import Allowance, Ask
 from apps.evaluations.engine.store import Outcome
 from apps.evaluations.models import Run

@@ -7,15 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django_q.models import Task
 
-from apps.evaluations.models import (
-    Evaluation,
-    Result,
-    Run,
-    Score,
-    Shard,
-    StoredCompletion,
-    WebhookDelivery,
-)
+from apps.evaluations.models import Evaluation, Result, Run, Score, Shard, WebhookDelivery
 
 PIECE = 1_000
 
@@ -58,12 +50,6 @@ def _remove(run: Run) -> None:
     ):
         Shard.objects.filter(pk__in=pks).delete()
     run.delete()
-
-
-def purge_completions() -> None:
-    """Remove some deleted completions; runs that were made from them have their rows in a file."""
-    gone = StoredCompletion.objects.filter(deleted_at__lt=timezone.now())
-    StoredCompletion.objects.filter(pk__in=list(gone.values_list("pk", flat=True)[:PIECE])).delete()
 
 
 def purge_history() -> bool:

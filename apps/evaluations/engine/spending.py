@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from apps.evaluations.engine.costs import MICRO, picos_of, shown_money
+from apps.evaluations.costs import MICRO, picos_of, shown_money
 from apps.evaluations.models import CallQuota, MonthSpending, Run, Shard, SpendingLimits
 from apps.leases import database_now, uuid_writer
 

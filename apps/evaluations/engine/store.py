@@ -12,10 +12,10 @@ from django.db.models import Model
 from django.utils import timezone
 
 from apps.clients import Usage
-from apps.evaluations.engine.costs import MICRO, NO_PRICES, PriceList
+from apps.evaluations.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.tally import Tally
 from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import uuid_writer

@@ -21,7 +21,6 @@ from apps.clients import Stopped
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.desk import Claim, Desk, Tick, View
 from apps.evaluations.engine.plan import plan_run
-from apps.evaluations.engine.slots import Lane
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.engine.store import HeldShard, Outcome
@@ -30,6 +29,7 @@ from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Run
 from apps.grading.graders.base import Fault
 from apps.ids import new_id
+from apps.inference.limiters import Lane
 from apps.leases import close_connection
 
 log = logging.getLogger(__name__)

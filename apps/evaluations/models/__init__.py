@@ -1,7 +1,5 @@
 """The tables of evaluations: what is asked, of which model, and what came of it."""
 
-from apps.evaluations.models.completions import CompletionTag, StoredCompletion
-from apps.evaluations.models.endpoints import EndpointSlot, ModelEndpoint, ServedModel
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.evaluations.models.runs import MachineBeat, Result, Run, Score, Shard, WorkerBeat
 from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingLimits
@@ -9,20 +7,15 @@ from apps.evaluations.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "CallQuota",
-    "CompletionTag",
     "Criterion",
-    "EndpointSlot",
     "Evaluation",
     "MachineBeat",
-    "ModelEndpoint",
     "MonthSpending",
     "Result",
     "Run",
     "Score",
-    "ServedModel",
     "Shard",
     "SpendingLimits",
-    "StoredCompletion",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WorkerBeat",

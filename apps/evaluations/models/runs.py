@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
 from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
-from apps.evaluations.models.endpoints import ModelEndpoint
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.ids import new_id
+from apps.inference.models.endpoints import ModelEndpoint
 from apps.strict_json import parse_json
 
 

@@ -14,9 +14,10 @@ from apps.datasets.models import Dataset
 from apps.datasets.row_readers import BadFile, RowFile
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation
-from apps.evaluations.services.named_runs import BUILT_IN_SCORERS, name_evaluation
-from apps.evaluations.services.presets import DeclaredModel, declare_models, names_of_models
+from apps.evaluations.services.named_runs import name_evaluation
+from apps.grading.graders import BUILT_IN_SCORERS
 from apps.grading.prompts import BadPrompt, compile_prompt
+from apps.inference.declared_models import DeclaredModel, declare_models, names_of_models
 from apps.strict_json import dump_json
 
 LOOK_ROWS = 500

@@ -7,16 +7,16 @@ from typing import Any
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.evaluations.engine.costs import PriceList, money_of
+from apps.evaluations.costs import PriceList, money_of
 from apps.evaluations.engine.source import Row, rows_at
-from apps.evaluations.engine.tally import CALLS, COMPLETION, PROMPT, Tally
 from apps.evaluations.models import Run
 from apps.evaluations.services.criteria import check_criteria_of
-from apps.evaluations.services.endpoints import find_judges, with_present_prices
 from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.tally import CALLS, COMPLETION, PROMPT, Tally
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader
 from apps.grading.templating import MissingVariable, RenderedTooLong, render_messages
+from apps.inference.served_models import find_judges, with_present_prices
 from apps.strict_json import dump_json
 
 SAMPLE = 20  # rows that are looked at

@@ -14,13 +14,13 @@ from apps.accounts.services import record
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid
 from apps.evaluations.models import Criterion, Evaluation, Run
-from apps.evaluations.services.endpoints import EMBEDDING, UnknownModel, find_judges
 from apps.evaluations.services.runs import cancel_runs
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import Grader, InvalidSetting
 from apps.grading.item_schemas import BadSchema, check_item_schema
 from apps.grading.templating import unknown_variables
 from apps.ids import new_id
+from apps.inference.served_models import EMBEDDING, UnknownModel, find_judges
 from apps.strict_json import dump_json
 
 

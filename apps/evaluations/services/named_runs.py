@@ -16,18 +16,17 @@ from apps.clients.messages import ROLES
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version
 from apps.errors import Invalid, StateError
-from apps.evaluations.models import Evaluation, Run, ServedModel
+from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
-from apps.evaluations.services.endpoints import find_model
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
-from apps.grading.graders import build_grader
+from apps.grading.graders import BUILT_IN_SCORERS, build_grader
 from apps.grading.graders.base import InvalidSetting
 from apps.grading.graders.sides import read_ideal
+from apps.inference.models import ServedModel
+from apps.inference.served_models import find_model
 from apps.strict_json import dump_json, parse_json
 
-# Scorers that are graders of ours by the same name.
-BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshtein")
 UNKNOWN = "unknown_scorer"  # the kind of a criterion whose name means nothing yet
 NAME_LENGTH = 200
 # A name is part of an address. A joined emoji holds characters that are not printable either.

@@ -12,17 +12,15 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError
-from apps.evaluations.engine.context import Models, equip, judging_addresses
+from apps.evaluations.engine.context import equip, judging_addresses
 from apps.evaluations.engine.grading import Bench
-from apps.evaluations.engine.slots import Lane, rebalance, release_all
 from apps.evaluations.engine.source import Row, row_fault, rows_at
 from apps.evaluations.engine.store import Outcome, Spent
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTarget
-from apps.evaluations.models import EndpointSlot, Evaluation, Run
+from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import check_criteria_of
-from apps.evaluations.services.endpoints import UnknownModel, find_judges
 from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.tally import Tally
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import Grader, InvalidSetting, Mark
 from apps.grading.graders.formula import BadFormula
@@ -31,6 +29,11 @@ from apps.grading.graders.multi import KIND as MULTI
 from apps.grading.item_schemas import compile_schema
 from apps.grading.templating import unknown_variables
 from apps.ids import new_id
+from apps.inference.attached_models import Models
+from apps.inference.limiters import Lane
+from apps.inference.models import EndpointSlot
+from apps.inference.served_models import UnknownModel, find_judges
+from apps.inference.slots import rebalance, release_all
 from apps.leases import database_now
 from apps.strict_json import parse_json
 

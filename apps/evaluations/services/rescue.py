@@ -17,11 +17,11 @@ from apps.datasets.models import NAME_LENGTH, File
 from apps.datasets.stored_files import store_file
 from apps.errors import StateError
 from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
-from apps.evaluations.engine.tally import ERRORED, FAILED, PASSED, Tally
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.models.evaluations import EvaluationQuerySet
 from apps.evaluations.models.runs import RunQuerySet
 from apps.evaluations.services.runs import INLINE_PURPOSE
+from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
 from apps.grading.item_schemas import BadSchema, check_item_schema
 from apps.ids import new_id
 from apps.strict_json import dump_json

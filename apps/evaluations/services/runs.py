@@ -18,13 +18,13 @@ from apps.errors import Invalid, StateError
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.endpoints import find_judges, find_model, with_present_prices
 from apps.evaluations.services.spending import limits_of_run
 from apps.evaluations.tasks import ring_on_commit
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting
 from apps.grading.item_schemas import compile_schema
 from apps.grading.templating import message_templates, unknown_variables
+from apps.inference.served_models import find_judges, find_model, with_present_prices
 from apps.strict_json import dump_json
 
 INLINE_PURPOSE = "inline"

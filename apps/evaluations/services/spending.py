@@ -13,7 +13,7 @@ from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.errors import Invalid
-from apps.evaluations.engine.costs import PriceList, money_of
+from apps.evaluations.costs import PriceList, money_of
 from apps.evaluations.engine.spending import month_of, month_picos
 from apps.evaluations.models import SpendingLimits
 

@@ -33,6 +33,8 @@ GRADERS: dict[str, type[Grader]] = {
         TextSimilarity,
     )
 }
+# The kinds that a criterion may name without a setting of its own.
+BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshtein")
 
 
 def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
@@ -54,3 +56,6 @@ def read_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
     if grader is TextSimilarity and settings.get("evaluation_metric") == CosineSimilarity.metric:
         grader = CosineSimilarity
     return grader.from_settings(settings)
+
+
+# Scorers that are graders of ours by the same name.

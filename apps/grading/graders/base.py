@@ -5,13 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args
 
 from apps.grading.samples import Sample
 from apps.grading.templating import MissingVariable, RenderedTooLong
 from apps.text import quoted
 
-T = TypeVar("T")
 Shape = Literal["grade", "grade_batch", "judge"]
 Asked = Literal["chat", "embedding"]
 

@@ -7,8 +7,8 @@ from django.http import StreamingHttpResponse
 from rest_framework.response import Response
 
 from apps.clients import CallFailed
-from apps.evaluations.services.endpoints import UnknownModel
-from apps.evaluations.services.live import LiveCall
+from apps.inference.live_calls import LiveCall
+from apps.inference.served_models import UnknownModel
 from apps.strict_json import dump_json
 from evalplatform.dialects.base import Kind, Problem
 from evalplatform.dialects.openai.wire import Error, OpenAIViewSet

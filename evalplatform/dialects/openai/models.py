@@ -13,8 +13,8 @@ from apps.accounts.models import Account
 from apps.accounts.roles import Action
 from apps.clients import BUILT_IN
 from apps.datasets.models import Dataset
-from apps.evaluations.models import ServedModel
-from apps.evaluations.services.endpoints import BUILT_IN_PREFIX, UnknownModel, find_model
+from apps.inference.models import ServedModel
+from apps.inference.served_models import BUILT_IN_PREFIX, UnknownModel, find_model
 from evalplatform.dialects.base import Kind, Problem
 from evalplatform.dialects.openai.wire import OpenAIViewSet, UnixTime
 from evalplatform.dialects.strict import Const

@@ -5,7 +5,7 @@ from typing import Any
 
 from apps.clients import CallFailed
 from apps.clients.streams import Assembly
-from apps.evaluations.services.live import Chunk
+from apps.inference.live_calls import Chunk
 from evalplatform.dialects.openai.asking import event, failure_shown
 from evalplatform.dialects.openai.responses_form import output_items
 

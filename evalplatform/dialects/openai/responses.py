@@ -15,9 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.errors import Invalid
-from apps.evaluations.models import StoredCompletion
-from apps.evaluations.services.completions import Keep, delete_completion
-from apps.evaluations.services.live import Chunk, LiveCall
+from apps.inference.live_calls import Chunk, LiveCall
+from apps.inference.models import StoredCompletion
+from apps.inference.stored_completions import Keep, delete_completion
 from apps.strict_json import parse_json
 from apps.text import quoted
 from evalplatform.dialects.base import RawJSON

@@ -15,8 +15,8 @@ from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Counts, Summary, count_results, summarize
-from apps.evaluations.services.endpoints import UnknownModel
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
+from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.base import RawJSON
 from evalplatform.dialects.openai.sources import (
     DATA_SOURCES,

@@ -12,8 +12,8 @@ from apps.clients.messages import for_chat
 from apps.datasets.models import File, FileChunk
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.completions import take_snapshot
 from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, Source, Target
+from apps.inference.stored_completions import take_snapshot
 from apps.strict_json import parse_json
 from apps.text import quoted
 from evalplatform.dialects.base import RawJSON

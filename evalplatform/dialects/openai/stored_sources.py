@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from apps.evaluations.models import Evaluation, StoredCompletion
-from apps.evaluations.services.completions import Selection
+from apps.evaluations.models import Evaluation
+from apps.inference.models import StoredCompletion
+from apps.inference.stored_completions import Selection
 from apps.strict_json import parse_json
 from evalplatform.dialects.openai.wire import Metadata
 from evalplatform.dialects.openai.words import REASONING_EFFORTS

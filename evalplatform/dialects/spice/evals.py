@@ -19,7 +19,6 @@ from apps.accounts.roles import Action
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Summary, summary
-from apps.evaluations.services.endpoints import UnknownModel
 from apps.evaluations.services.named_runs import (
     UnknownDataset,
     find_by_name,
@@ -27,6 +26,7 @@ from apps.evaluations.services.named_runs import (
     start_run_by_name,
 )
 from apps.evaluations.services.waiting import await_end
+from apps.inference.served_models import UnknownModel
 from apps.text import quoted
 from evalplatform.dialects.spice.renderings import (
     CONTENT_TYPES,

@@ -13,7 +13,7 @@ from apps.evaluations.services.declarations import (
     DeclaredEvaluation,
 )
 from apps.evaluations.services.named_runs import UNFIT_FOR_A_NAME
-from apps.evaluations.services.presets import DeclaredModel
+from apps.inference.declared_models import DeclaredModel
 from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.spice.yaml_nodes import BadYaml, Node, read_yaml
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference.endpoints import add_endpoint
 from evalplatform.management.base import CoreCommand
 
 

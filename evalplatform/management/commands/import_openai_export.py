@@ -12,8 +12,8 @@ from apps.accounts.models import Actor
 from apps.accounts.services import actor_of
 from apps.errors import StateError
 from apps.evaluations.models import Run
-from apps.evaluations.services.endpoints import UnknownModel
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
+from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.openai.rescue import Rescue, rescue
 from evalplatform.dialects.openai.wire import RUN_ID
 from evalplatform.management.base import CoreCommand

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.evaluations.engine.costs import shown_money
+from apps.evaluations.costs import shown_money
 from apps.evaluations.services.spending import limits_of, set_limits, this_month
 from evalplatform.management.base import CoreCommand
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.models import CompletionTag, StoredCompletion
-from apps.evaluations.services import live
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference import live_calls as live
+from apps.inference.endpoints import add_endpoint
+from apps.inference.models import CompletionTag, StoredCompletion
 from tests.dialects.openai.caller import Caller
 from tests.factories import make_actor
 from tests.model_server import ModelServer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference.endpoints import add_endpoint
 from apps.sandbox import find_runner
 from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, run_body, work
 from tests.model_server import running

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionStoreMessage
 
-from apps.evaluations.models import StoredCompletion
+from apps.inference.models import StoredCompletion
 from tests.dialects.openai.caller import STRING_CHECK, Caller, work
 from tests.factories import make_endpoint
 from tests.model_server import ModelServer

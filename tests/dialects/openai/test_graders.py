@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference.endpoints import add_endpoint
 from tests.dialects.openai.caller import Caller
 from tests.model_server import ModelServer
 

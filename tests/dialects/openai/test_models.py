@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference.endpoints import add_endpoint
 from tests.dialects.openai.caller import Caller
 from tests.factories import make_actor, make_version
 

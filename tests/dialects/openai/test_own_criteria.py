@@ -10,8 +10,8 @@ from openai.types import EvalRetrieveResponse
 from openai.types.graders import LabelModelGrader
 
 from apps.evaluations.models import Criterion
-from apps.evaluations.services.endpoints import add_endpoint
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
+from apps.inference.endpoints import add_endpoint
 from tests.dialects.openai.caller import EVAL, Caller, run_body, work
 from tests.model_server import ModelServer
 

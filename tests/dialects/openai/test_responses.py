@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.models import StoredCompletion
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.inference.endpoints import add_endpoint
+from apps.inference.models import StoredCompletion
 from evalplatform.dialects.openai.responses_form import chat_format, chat_messages, output_items
 from tests.dialects.openai.caller import Caller
 from tests.model_server import ModelServer

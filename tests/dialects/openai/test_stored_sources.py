@@ -7,9 +7,10 @@ import pytest
 from django.utils import timezone
 
 from apps.datasets.stored_files import read_file
-from apps.evaluations.models import Run, StoredCompletion
-from apps.evaluations.services import completions
-from apps.evaluations.services.completions import Keep, store_completion
+from apps.evaluations.models import Run
+from apps.inference import stored_completions as completions
+from apps.inference.models import StoredCompletion
+from apps.inference.stored_completions import Keep, store_completion
 from tests.dialects.openai.caller import Caller, run_body, work
 
 pytestmark = pytest.mark.django_db

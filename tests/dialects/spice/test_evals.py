@@ -16,9 +16,10 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import Evaluation, Result, Run, ServedModel
+from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.runs import cancel_run
+from apps.inference.models import ServedModel
 from tests.factories import (
     make_actor,
     make_dataset,

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.models import Score, ServedModel
-from apps.evaluations.services.endpoints import add_endpoint
+from apps.evaluations.models import Score
+from apps.inference.endpoints import add_endpoint
+from apps.inference.models import ServedModel
 from tests.dialects.spice.test_evals import Caller, caller, model_server, working
 from tests.model_server import ModelServer
 

@@ -14,7 +14,8 @@ from apps.accounts.roles import Role
 from apps.datasets.models import CHUNK_BYTES, Dataset, File
 from apps.datasets.services import find_version, read_cases
 from apps.datasets.stored_files import open_file, purge_files, store_file
-from apps.evaluations.models import Evaluation, ServedModel
+from apps.evaluations.models import Evaluation
+from apps.inference.models import ServedModel
 from evalplatform.dialects.spice import upload
 from tests.factories import make_actor, make_endpoint, make_user
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from apps.evaluations.engine.tally import Tally
 from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.tally import Tally
 
 STATES = Result.State.values
 

@@ -10,9 +10,10 @@ from apps.evaluations.engine import desk as desk_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine.desk import busy_workers, sweep_runs
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.models import EndpointSlot, Run, Shard, WorkerBeat
+from apps.evaluations.models import Run, Shard, WorkerBeat
 from apps.evaluations.services.runs import cancel_run
 from apps.ids import new_id
+from apps.inference.models import EndpointSlot
 from apps.leases import database_now, lease_end
 from tests.evaluations.engine.shards import (
     claim,

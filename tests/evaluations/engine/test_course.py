@@ -16,7 +16,6 @@ from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
-from apps.evaluations.services.endpoints import add_endpoint
 from apps.evaluations.services.evaluations import (
     NewCriterion,
     create_evaluation,
@@ -31,6 +30,7 @@ from apps.evaluations.services.runs import (
     retry_errored,
     start_run,
 )
+from apps.inference.endpoints import add_endpoint
 from tests.factories import make_actor, make_version
 from tests.model_server import ModelServer
 

@@ -8,11 +8,12 @@ import pytest
 
 from apps.accounts.models import Actor
 from apps.errors import Invalid
-from apps.evaluations.engine.tally import CALLS, Tally
 from apps.evaluations.models import Result, Run, Score
-from apps.evaluations.services.endpoints import UnknownModel, add_endpoint
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Recorded, start_run
+from apps.evaluations.tally import CALLS, Tally
+from apps.inference.endpoints import add_endpoint
+from apps.inference.served_models import UnknownModel
 from apps.sandbox import choose, find_runner
 from tests.evaluations.engine.test_course import SAME, chat, rows, worked
 from tests.factories import make_actor

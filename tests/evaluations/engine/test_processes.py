@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from apps.evaluations.models import EndpointSlot, Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.grading.graders import GRADERS
+from apps.inference.models import EndpointSlot
 from apps.leases import database_now
 from tests.evaluations.engine.deadly import Deadly
 from tests.evaluations.engine.workers import start_worker, workers

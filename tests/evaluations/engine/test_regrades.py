@@ -11,13 +11,13 @@ from apps.accounts.roles import Role
 from apps.errors import Invalid, StateError
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.engine.tally import CALLS, Tally
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.reports import read_items, summary
 from apps.evaluations.services.criteria import change_criteria
 from apps.evaluations.services.evaluations import NewCriterion, delete_evaluation
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
+from apps.evaluations.tally import CALLS, Tally
 from tests.evaluations.engine.shards import claim, hold, outcomes, plan
 from tests.evaluations.engine.test_judging import labels
 from tests.evaluations.engine.workers import start_worker, work_until_idle, workers

@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from apps.evaluations.engine.desk import Desk
-from apps.evaluations.engine.slots import (
-    NOTHING,
-    Lane,
-    drop_expired,
-    fair_share,
-    rebalance,
-    release_all,
-)
-from apps.evaluations.models import EndpointSlot
+from apps.inference.limiters import Lane
+from apps.inference.models import EndpointSlot
+from apps.inference.slots import NOTHING, drop_expired, fair_share, rebalance, release_all
 from apps.leases import database_now
 from tests.factories import make_actor, make_endpoint
 

@@ -11,12 +11,13 @@ from apps.evaluations import reports
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import spending as spending_module
 from apps.evaluations.engine.spending import month_picos
-from apps.evaluations.models import CallQuota, Result, Run, Score, ServedModel
-from apps.evaluations.services.endpoints import set_prices
+from apps.evaluations.models import CallQuota, Result, Run, Score
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import regrade_run
 from apps.evaluations.services.runs import delete_run, retry_errored
 from apps.evaluations.services.spending import set_limits, this_month
+from apps.inference.endpoints import set_prices
+from apps.inference.models import ServedModel
 from tests.evaluations.engine.test_work import InBackground, wait_until
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluation, make_run

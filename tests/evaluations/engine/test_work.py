@@ -17,11 +17,12 @@ from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import work as work_module
 from apps.evaluations.engine.desk import sweep_runs
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import EndpointSlot, ModelEndpoint, Result, Run, Shard, WorkerBeat
+from apps.evaluations.models import Result, Run, Shard, WorkerBeat
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark
 from apps.grading.graders.string_check import StringCheck
+from apps.inference.models import EndpointSlot, ModelEndpoint
 from apps.leases import database_now
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Unlimited
 from apps.clients.retries import Patience
-from apps.evaluations.engine.grading import Asker, Judge
+from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.embedding_distance import closeness
 from apps.grading.samples import Sample
+from apps.inference.attached_models import Judge
 from tests.model_server import ModelServer
 
 WORKED = json.loads(Path(__file__).with_name("worked_distances.json").read_text())

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Preset, Unlimited
 from apps.clients.retries import Patience
-from apps.evaluations.engine.grading import Asker, Judge
+from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
 from apps.grading.graders.prompt_judge import read_score
 from apps.grading.samples import Sample
+from apps.inference.attached_models import Judge
 from tests.model_server import ModelServer, running
 
 WORKED = json.loads(Path(__file__).with_name("worked_verdicts.json").read_text())

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from typing import Any, Self
 
-from apps.evaluations.engine.tally import COMPLETION, PROMPT, Tally
+from apps.evaluations.tally import COMPLETION, PROMPT, Tally
 
 # Money is counted in whole picos, 10^-12 of the currency: what a token costs, at a price that has
 # six digits and is for a million of them, is a whole number of picos.

@@ -10,9 +10,9 @@ from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.errors import Invalid
-from apps.evaluations.models import ModelEndpoint, ServedModel
-from apps.evaluations.services.endpoints import BUILT_IN_PREFIX
-from apps.evaluations.services.named_runs import BUILT_IN_SCORERS
+from apps.grading.graders import BUILT_IN_SCORERS
+from apps.inference.models import ModelEndpoint, ServedModel
+from apps.inference.served_models import BUILT_IN_PREFIX
 from apps.strict_json import dump_json
 
 

@@ -19,10 +19,10 @@ from apps.clients import (
     Unlimited,
 )
 from apps.clients.streams import Assembly
-from apps.evaluations.engine.context import Models
-from apps.evaluations.services.completions import Keep, store_completion
-from apps.evaluations.services.endpoints import FoundModel, find_model
 from apps.ids import new_id
+from apps.inference.attached_models import Models
+from apps.inference.served_models import FoundModel, find_model
+from apps.inference.stored_completions import Keep, store_completion
 
 T = TypeVar("T")
 Chunk = dict[str, Any]

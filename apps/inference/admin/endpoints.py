@@ -8,16 +8,16 @@ from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Prefetch, Q, QuerySet
 from django.http import HttpRequest
 
+from apps.accounts.admin_display import preview
 from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
 from apps.accounts.roles import Action
-from apps.evaluations.admin.shown import preview
-from apps.evaluations.models import ModelEndpoint, ServedModel
-from apps.evaluations.services.endpoints import (
+from apps.inference.endpoints import (
     add_endpoint,
     remove_model,
     set_endpoint_disabled,
     set_prices,
 )
+from apps.inference.models import ModelEndpoint, ServedModel
 
 PRICES = PROMPT_PRICE, COMPLETION_PRICE = "prompt_price", "completion_price"
 

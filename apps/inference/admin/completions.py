@@ -5,9 +5,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from apps.accounts.admin_display import FoundById, block, is_list, pretty
 from apps.accounts.owned_admin import AccountFilter
-from apps.evaluations.admin.shown import FoundById, block, is_list, pretty
-from apps.evaluations.models import StoredCompletion
+from apps.inference.models import StoredCompletion
 
 LONG = ("instructions", "messages", "params", "completion", "spec")
 

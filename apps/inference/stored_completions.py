@@ -17,13 +17,14 @@ from apps.accounts.services import record
 from apps.datasets.models import File
 from apps.datasets.stored_files import store_file
 from apps.datasets.tabular import write_jsonl
-from apps.evaluations.models import CompletionTag, StoredCompletion
 from apps.grading.samples import complete_sample
 from apps.ids import new_id
+from apps.inference.models import CompletionTag, StoredCompletion
 from apps.strict_json import dump_json
 
 SNAPSHOT_PURPOSE = "snapshot"
 ROWS_AT_ONCE = 200
+PURGED_AT_ONCE = 1_000
 # A snapshot that no run came to use, or whose run is gone, is purged after this.
 SNAPSHOT_LIFE = timedelta(days=1)
 
@@ -193,3 +194,11 @@ def _row(kept: StoredCompletion, with_answer: bool) -> dict[str, Any]:
         sample["input_tools"] = tools
     wants_json = (params.get("response_format") or {}).get("type", "text") != "text"
     return {"item": item, "sample": complete_sample(sample, wants_json=wants_json)}
+
+
+def purge_completions() -> None:
+    """Remove some deleted completions; runs that were made from them have their rows in a file."""
+    gone = StoredCompletion.objects.filter(deleted_at__lt=timezone.now())
+    StoredCompletion.objects.filter(
+        pk__in=list(gone.values_list("pk", flat=True)[:PURGED_AT_ONCE])
+    ).delete()

@@ -1,0 +1,119 @@
+"""Read how the models that somebody asks are reached, and open them in an event loop."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from apps.clients import (
+    BUILT_IN,
+    ChatClient,
+    Client,
+    Majority,
+    Patience,
+    Preset,
+    Unlimited,
+    unpaid,
+)
+from apps.datasets.models import DatasetVersion
+from apps.datasets.services import examples_of
+from apps.errors import Invalid
+from apps.inference.limiters import Lane, Turn
+from apps.inference.models import ModelEndpoint
+
+LESSONS = 50_000  # examples at most that a built-in model learns from
+# How to reach a model, as served_models.find_model says; JSON values only.
+Address = Mapping[str, Any]
+
+
+class Unworkable(Exception):
+    """What is asked for cannot be worked on at all; the message says why."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model that judges: its client, its names here and at its server, and its preset."""
+
+    client: Client
+    name: str
+    upstream: str
+    preset: Preset = field(default_factory=Preset)
+
+
+class Models:
+    """The models that somebody asks: read from the tables first, opened in the event loop later.
+
+    Raises Unworkable for an endpoint that is gone or disabled.
+    """
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self.endpoints: dict[UUID, ModelEndpoint] = {}
+        self._built_in: dict[str, Client] = {}
+        self._clients: dict[UUID, ChatClient] = {}
+        for address in addresses:
+            if "builtin" in address:
+                self._built_in[address["model"]] = _built_in(address)
+            elif (pk := UUID(address["endpoint"])) not in self.endpoints:
+                self.endpoints[pk] = _endpoint(pk, address["model"])
+
+    def open(
+        self,
+        lane_of: Callable[[UUID], Lane],
+        turn: object,
+        stopped: Callable[[], bool],
+        pay: Callable[[int], Awaitable[None]] = unpaid,
+    ) -> None:
+        patience = Patience(call_seconds=settings.ENGINE_CALL_SECONDS)
+        for pk, endpoint in self.endpoints.items():
+            self._clients[pk] = ChatClient(
+                endpoint.base_url,
+                endpoint.api_key,
+                Turn(lane_of(pk), turn),
+                allow_private=endpoint.allow_private,
+                patience=patience,
+                stopped=stopped,
+                pay=pay,
+            )
+
+    def judge(self, address: Address) -> Judge:
+        name = address["model"]
+        upstream = address.get("upstream") or name
+        return Judge(self.client(address), name, upstream, Preset.of(address))
+
+    def client(self, address: Address) -> Client:
+        if "builtin" in address:
+            return self._built_in[address["model"]]
+        return self._clients[UUID(address["endpoint"])]
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+
+def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
+    endpoint = ModelEndpoint.objects.filter(pk=pk, disabled_at=None).first()
+    if endpoint is None:
+        raise Unworkable(f"The endpoint of the model {model!r} is gone or disabled.")
+    try:
+        ChatClient(endpoint.base_url, endpoint.api_key, Unlimited())
+    except ValueError as error:
+        raise Unworkable(f"The endpoint of the model {model!r} cannot be used: {error}") from error
+    return endpoint
+
+
+def _built_in(address: Address) -> Client:
+    kind = BUILT_IN[address["builtin"]]
+    if not issubclass(kind, Majority):
+        return kind()
+    version = DatasetVersion.objects.select_related("dataset").filter(pk=address["version"]).first()
+    if version is None:
+        raise Unworkable(f"The dataset that {address['model']} learned from is gone.")
+    try:
+        examples: Iterator[tuple[str, str]] = islice(examples_of(version), LESSONS)
+        return kind(list(examples))
+    except (Invalid, ValueError) as error:
+        reason = error.messages[0] if isinstance(error, Invalid) else str(error)
+        raise Unworkable(f"{address['model']} has nothing to learn from: {reason}") from error
