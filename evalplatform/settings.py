@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "apps.inference",
     "apps.evaluations",
     "apps.annotations",
+    "apps.webhooks",
 ]
 
 MIDDLEWARE = [

@@ -1,6 +1,13 @@
-"""The only signal: it tells upward what finished, without importing upward."""
+"""Signals: they tell upward that a run has ended, without importing upward."""
 
 from django.dispatch import Signal
 
+# Sent once, in the transaction that ends a run, with run_id, state and now.
+run_ending = Signal()
 # Sent once, after commit, with run_id: the run has reached a final state.
 run_finished = Signal()
+# Sent by every sweep, a few times a minute on every machine that works.
+swept = Signal()
+# Sent by a sweep about once an hour: remove some of what is told of long ago, and return True
+# where there may be more of it.
+history_purge = Signal()

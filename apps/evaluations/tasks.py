@@ -2,14 +2,15 @@
 
 import logging
 import socket
-import threading
 import time
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.dispatch import receiver
+from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
@@ -17,17 +18,15 @@ from redis.exceptions import RedisError
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.desk import beat_machine, busy_workers, sweep_runs
-from apps.evaluations.engine.purge import purge_history, purge_runs
-from apps.evaluations.engine.webhooks import deliver_due, is_due
+from apps.evaluations.engine.purge import purge_runs, purge_tasks
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.models import Result, Run, Score, Shard
-from apps.evaluations.signals import run_finished
+from apps.evaluations.signals import history_purge, run_finished, swept
 from apps.inference.stored_completions import purge_completions
 
 LARGE_RUN = 10_000  # results
 
 log = logging.getLogger(__name__)
-_delivering = threading.Lock()
 
 HISTORY_SECONDS = 3600
 _history = {"due_at": 0.0}
@@ -38,13 +37,14 @@ def ring() -> None:
 
     A bell that cannot be rung is logged and no more: the sweep rings again.
     """
-    _call("work")
+    call_worker("apps.evaluations.tasks.work")
 
 
-def _call(name: str) -> None:
+def call_worker(task: str) -> None:
+    """Have a worker run a task, a dotted path, unless enough calls wait already."""
     try:
         if get_broker().queue_size() < settings.WORKERS:
-            async_task(f"apps.evaluations.tasks.{name}", task_name=name)
+            async_task(task, task_name=task.rpartition(".")[2])
     except (RedisError, DatabaseError):
         log.exception("The queue cannot be reached; it waits for the sweep")
 
@@ -58,22 +58,6 @@ def work() -> None:
     is_more = Worker().run()
     if is_more:
         ring()
-
-
-def ring_for_delivery() -> None:
-    _call("deliver")
-
-
-@receiver(run_finished)
-def tell_webhooks(**_: object) -> None:
-    """Ring where a run has ended that webhooks are to be told of."""
-    try:
-        is_to_tell = is_due()
-    except DatabaseError:
-        log.exception("Webhooks cannot be looked at; they wait for the sweep")
-    else:
-        if is_to_tell:
-            ring_for_delivery()
 
 
 @receiver(run_finished)
@@ -95,27 +79,6 @@ def refresh_statistics(run_id: UUID, **_: object) -> None:
         log.exception("The statistics of the results could not be refreshed")
 
 
-def deliver() -> None:
-    """Send in the background what webhooks are to be told, unless this process is at it already.
-
-    A thread, for neither a queue's worker nor the sweep may wait for somebody else's server: a
-    worker that waits would look like a queue that is stuck.
-    """
-    if is_due() and _delivering.acquire(blocking=False):
-        threading.Thread(target=_deliver, name="webhooks", daemon=True).start()
-
-
-def _deliver() -> None:
-    try:
-        while deliver_due():
-            pass
-    except Exception:
-        log.exception("Webhooks cannot be told; the next sweep tries again")
-    finally:
-        connection.close()
-        _delivering.release()
-
-
 def sweep() -> None:
     """Close what nobody closed, ring for what nobody works on, purge what is deleted.
 
@@ -124,12 +87,12 @@ def sweep() -> None:
     beat_machine(settings.WORKERS)
     if sweep_runs():
         ring()
-    deliver()
     purge_runs()
     purge_completions()
     _purge_history_now_and_then()
     purge_files()
     purge_datasets()
+    swept.send(sender=None)
     connection.close_if_unusable_or_obsolete()
 
 
@@ -138,6 +101,13 @@ def _purge_history_now_and_then() -> None:
     if time.monotonic() >= _history["due_at"]:
         pause = 0 if purge_history() else HISTORY_SECONDS
         _history["due_at"] = time.monotonic() + pause
+
+
+def purge_history() -> bool:
+    """Remove some of what is told of longer ago than HISTORY_DAYS; whether there may be more."""
+    before = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
+    answers = history_purge.send(sender=None, before=before)
+    return any([purge_tasks(before), *(is_more for _, is_more in answers)])
 
 
 def is_stuck() -> bool:

@@ -24,6 +24,7 @@ from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
 from tests.factories import make_actor, make_user
 
 pytestmark = pytest.mark.django_db
+INFERENCE = ("modelendpoint", "storedcompletion")
 MODELS = ("evaluation", "run", "result", "modelendpoint")
 
 
@@ -41,7 +42,8 @@ def sign_in(client, role: str, **given):
 
 
 def page_of(model: str, page: str = "changelist", *args) -> str:
-    return reverse(f"admin:evaluations_{model}_{page}", args=args)
+    app = "inference" if model in INFERENCE else "evaluations"
+    return reverse(f"admin:{app}_{model}_{page}", args=args)
 
 
 def text_of(response) -> str:

@@ -38,8 +38,8 @@ HOST_PATHS = [
     "/sys/kernel/uevent_seqnum",
     "/run",
     os.path.expanduser("~/.ssh"),
-    str(Path(__file__).parents[3] / "evalplatform" / "settings.py"),
-    str(Path(__file__).parents[3] / "manage.py"),
+    str(Path(__file__).parents[2] / "evalplatform" / "settings.py"),
+    str(Path(__file__).parents[2] / "manage.py"),
     __file__,
 ]
 
@@ -506,7 +506,7 @@ def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
         f"runner = {runner!r}\n"
         "runner.run('def grade(s, i):\\n  while True: pass', [Case({}, {})], Limits(120))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3]) as worker:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as worker:
         until = time.monotonic() + 20
         while not (started := sandboxes(worker.pid)):
             assert time.monotonic() < until, "no sandbox has started"

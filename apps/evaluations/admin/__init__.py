@@ -1,6 +1,6 @@
-"""The admin of evaluations, runs, results and webhooks; importing it registers them."""
+"""The admin of evaluations, runs and results; importing it registers them."""
 
-from apps.evaluations.admin import evaluations, queue, results, runs, spending, webhooks, workers
+from apps.evaluations.admin import evaluations, queue, results, runs, spending, workers
 
 __all__ = [
     "evaluations",
@@ -8,6 +8,5 @@ __all__ = [
     "results",
     "runs",
     "spending",
-    "webhooks",
     "workers",
 ]

@@ -7,8 +7,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from apps.evaluations.models import Result, Run, Shard
-from apps.evaluations.models.webhooks import note_end
-from apps.evaluations.signals import run_finished
+from apps.evaluations.signals import run_ending, run_finished
 from apps.evaluations.tally import Tally
 
 COUNTERS = ("passed_count", "failed_count", "errored_count", "unjudged_count")
@@ -38,7 +37,7 @@ def finish_run(run_id: UUID, state: str, error_code: str = "", error_message: st
         if not taken:
             return False
         Run.objects.filter(pk=run_id).update(**roll_up(run_id))
-        note_end(run_id, state, now)
+        run_ending.send(sender=Run, run_id=run_id, state=state, now=now)
         transaction.on_commit(lambda: run_finished.send(sender=Run, run_id=run_id))
     return True
 

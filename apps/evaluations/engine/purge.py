@@ -1,13 +1,12 @@
 """Remove what was deleted, in pieces short enough to keep nobody waiting."""
 
-from datetime import timedelta
+from datetime import datetime
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 from django_q.models import Task
 
-from apps.evaluations.models import Evaluation, Result, Run, Score, Shard, WebhookDelivery
+from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
 
 PIECE = 1_000
 
@@ -52,17 +51,8 @@ def _remove(run: Run) -> None:
     run.delete()
 
 
-def purge_history() -> bool:
-    """Remove some of what is told of long ago; whether there may be more.
-
-    That is what webhooks were told, as far as it is settled, and the queue's tasks that ended.
-    """
-    before = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
-    settled = WebhookDelivery.objects.exclude(state=WebhookDelivery.State.PENDING)
-    deliveries = list(
-        settled.filter(created_at__lt=before).order_by("pk").values_list("pk", flat=True)[:PIECE]
-    )
+def purge_tasks(before: datetime) -> bool:
+    """Remove some of the queue's tasks that ended before then; whether there may be more."""
     tasks = list(Task.objects.filter(stopped__lt=before).values_list("pk", flat=True)[:PIECE])
-    WebhookDelivery.objects.filter(pk__in=deliveries).delete()
     Task.objects.filter(pk__in=tasks).delete()
-    return PIECE in {len(deliveries), len(tasks)}
+    return len(tasks) == PIECE

@@ -3,7 +3,6 @@
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.evaluations.models.runs import MachineBeat, Result, Run, Score, Shard, WorkerBeat
 from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingLimits
-from apps.evaluations.models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "CallQuota",
@@ -16,7 +15,5 @@ __all__ = [
     "Score",
     "Shard",
     "SpendingLimits",
-    "WebhookDelivery",
-    "WebhookEndpoint",
     "WorkerBeat",
 ]

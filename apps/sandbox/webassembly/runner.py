@@ -11,7 +11,7 @@ from apps.sandbox.base import Limits, Refusal, probe
 from apps.sandbox.boxes import DRIVER_SECONDS, Box, Boxes, Talk, Unavailable
 from apps.sandbox.webassembly import image
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 # Without what this package's own first lines import: the less there is, the sooner it starts.
 START = f"""
 import sys, types

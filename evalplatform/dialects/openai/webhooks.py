@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from apps.evaluations.models import WebhookDelivery
+from apps.webhooks.models import WebhookDelivery
 from evalplatform.dialects.openai.wire import RUN_ID
 from evalplatform.dialects.openai.words import RUN_EVENT
 

@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from apps.accounts.services import actor_of
-from apps.evaluations.models.webhooks import EVENTS
-from apps.evaluations.services.webhooks import add_webhook
+from apps.webhooks.models import EVENTS
+from apps.webhooks.services import add_webhook
 from evalplatform.dialects.openai.words import RUN_EVENT
 from evalplatform.management.base import CoreCommand
 

@@ -16,7 +16,7 @@ from tests.dialects.openai.caller import EVAL, ROWS, STRING_CHECK, Caller, run_b
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TABLE = Path(__file__).parents[2] / "clients" / "routes.json"
+TABLE = Path(__file__).parents[2] / "vendors" / "routes.json"
 ROUTES: list[tuple[str, str, int, str | None]] = [
     (method, path, status, noun) for method, path, status, noun in json.loads(TABLE.read_text())
 ]

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 from django.conf import settings
@@ -17,11 +17,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from apps.clients.addresses import AddressRefused, open_connector
-from apps.evaluations.models import WebhookDelivery
 from apps.leases import database_now
 from apps.strict_json import dump_json
+from apps.webhooks.models import WebhookDelivery
 
 AT_ONCE = 20
+PURGED_AT_ONCE = 1_000
 PREFIX = "whsec_"
 DISABLED = "The webhook is disabled."
 
@@ -68,6 +69,15 @@ def deliver_due() -> int:
         for delivery, answer in zip(ready, asyncio.run(_send_all(ready)), strict=True):
             _settle(delivery, answer)
     return len(claimed)
+
+
+def purge_settled(before: datetime) -> bool:
+    """Remove some settled deliveries made before then; whether there may be more."""
+    settled = WebhookDelivery.objects.exclude(state=WebhookDelivery.State.PENDING)
+    old = settled.filter(created_at__lt=before).order_by("pk")
+    deliveries = list(old.values_list("pk", flat=True)[:PURGED_AT_ONCE])
+    WebhookDelivery.objects.filter(pk__in=deliveries).delete()
+    return len(deliveries) == PURGED_AT_ONCE
 
 
 def sign(secret: str, event_id: str, timestamp: int, body: str) -> dict[str, str]:

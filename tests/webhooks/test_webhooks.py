@@ -25,11 +25,13 @@ from apps.accounts.roles import Role
 from apps.errors import Invalid, StateError
 from apps.evaluations import tasks
 from apps.evaluations.engine.close import finish_run
-from apps.evaluations.engine.webhooks import deliver_due
-from apps.evaluations.models import Run, WebhookDelivery, WebhookEndpoint
+from apps.evaluations.models import Run
 from apps.evaluations.services.evaluations import create_evaluation
 from apps.evaluations.services.runs import Recorded, cancel_run, delete_run, start_run
-from apps.evaluations.services.webhooks import (
+from apps.webhooks import tasks as webhook_tasks
+from apps.webhooks.delivery import deliver_due
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint
+from apps.webhooks.services import (
     add_webhook,
     remove_webhook,
     resend,
@@ -387,7 +389,7 @@ def test_the_sweep_delivers_in_the_background(actor, receiver):
     tasks.sweep()
     receiver.answers.set()
     wait_until(lambda: WebhookDelivery.objects.get().state == State.DELIVERED, 10)
-    wait_until(lambda: not tasks._delivering.locked(), 10)
+    wait_until(lambda: not webhook_tasks._delivering.locked(), 10)
     assert len(receiver.received) == 1
 
 
@@ -493,7 +495,7 @@ def test_an_editor_manages_no_webhooks(actor):
 def test_the_secret_is_kept_encrypted_and_out_of_the_record(actor):
     _, secret = add_webhook(actor, url=URL)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT secret FROM evaluations_webhookendpoint")
+        cursor.execute("SELECT secret FROM webhooks_webhookendpoint")
         assert secret[6:] not in cursor.fetchone()[0]
     assert WebhookEndpoint.objects.get().secret == secret
     event = AuditEvent.objects.get(action="webhook.add")
@@ -526,7 +528,7 @@ def test_the_command_takes_the_vendors_events(actor):
 
 
 def page_of(model: str, page: str = "changelist", *args: Any) -> str:
-    return reverse(f"admin:evaluations_{model}_{page}", args=args)
+    return reverse(f"admin:webhooks_{model}_{page}", args=args)
 
 
 def sign_in(client, **given):

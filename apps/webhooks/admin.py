@@ -11,8 +11,9 @@ from apps.accounts.admin_display import as_uuid, pretty
 from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
 from apps.accounts.roles import Action
 from apps.errors import StateError
-from apps.evaluations.models import Run, WebhookDelivery, WebhookEndpoint
-from apps.evaluations.services.webhooks import (
+from apps.evaluations.models import Run
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint
+from apps.webhooks.services import (
     add_webhook,
     remove_webhook,
     resend,

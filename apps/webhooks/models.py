@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import Any, Self
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.db import models
 from django.db.models import F, Q
@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet
 from apps.evaluations.models.runs import Run
-from apps.ids import new_id
 from apps.secrets import EncryptedTextField
 
 EVENTS = tuple(str(state) for state in Run.FINAL)
@@ -121,31 +120,3 @@ class WebhookDelivery(OwnedModel):
         """Write what came of an attempt and give the lease back; False when another has it now."""
         held = WebhookDelivery.objects.filter(pk=self.pk, lease_token=self.lease_token)
         return bool(held.update(lease_token=None, lease_until=None, **fields))
-
-
-def note_end(run_id: UUID, event: str, now: datetime) -> None:
-    """Keep, in the transaction that ends a run, that its account's webhooks are to be told.
-
-    One query where there are none.
-    """
-    webhooks = WebhookEndpoint.objects.filter(
-        account__in=Run.objects.filter(pk=run_id).values("account"), disabled_at=None
-    ).values_list("pk", "account_id", "events")
-    told = [(pk, account_id) for pk, account_id, events in webhooks if event in events.split()]
-    if not told:
-        return
-    event_id = f"evt_{new_id().hex}"
-    deliveries = [
-        WebhookDelivery(
-            account_id=account_id,
-            endpoint_id=pk,
-            event_id=event_id,
-            event=event,
-            run_id=run_id,
-            created_at=now,
-            next_attempt_at=now,
-        )
-        for pk, account_id in told
-    ]
-    # That a run was told of already must never keep it from ending.
-    WebhookDelivery.objects.bulk_create(deliveries, ignore_conflicts=True)

@@ -8,10 +8,10 @@ from django.utils import timezone
 from django_q.models import Task
 
 from apps.evaluations import tasks
-from apps.evaluations.engine import purge
-from apps.evaluations.engine.purge import purge_history
-from apps.evaluations.models import WebhookDelivery, WebhookEndpoint
+from apps.evaluations.tasks import purge_history
 from apps.ids import new_id
+from apps.webhooks import delivery
+from apps.webhooks.models import WebhookDelivery, WebhookEndpoint
 from tests.factories import make_actor
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +65,7 @@ def test_settled_deliveries_and_ended_tasks_go_after_their_days(webhook, setting
 
 @pytest.mark.django_db(transaction=True)
 def test_many_go_piece_by_piece_and_later_ones_after_a_while(webhook, monkeypatch):
-    monkeypatch.setattr(purge, "PIECE", 2)
+    monkeypatch.setattr(delivery, "PURGED_AT_ONCE", 2)
     monkeypatch.setitem(tasks._history, "due_at", 0.0)
     for _ in range(5):
         deliver(webhook, "failed", 31)

@@ -14,11 +14,10 @@ from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, StateError
-from apps.evaluations.engine.webhooks import PREFIX
-from apps.evaluations.models import WebhookDelivery, WebhookEndpoint
-from apps.evaluations.models.webhooks import EVENTS
-from apps.evaluations.tasks import ring_for_delivery
 from apps.leases import database_now
+from apps.webhooks.delivery import PREFIX
+from apps.webhooks.models import EVENTS, WebhookDelivery, WebhookEndpoint
+from apps.webhooks.tasks import ring_for_delivery
 
 SECRET_BYTES = 32
 URL_LENGTH = 2000
