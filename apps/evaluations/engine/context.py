@@ -118,7 +118,7 @@ def open_context(run: Run) -> RunContext:
         asked.append(target)
     prices = PriceList.of(target)
     meter = Meter(run, prices, _calls_of_item(criteria, target))
-    # Until the desk has looked; most runs have no limit, and none of their items waits for it.
+    # Until the coordinator has looked; most runs have no limit, and none of their items waits.
     meter.is_free = meter.is_free or not has_limits(run)
     return RunContext(run, criteria, target, Models(asked), prices, meter)
 

@@ -43,10 +43,10 @@ class Meter:
     """What a run may still ask of models here; belongs to one event loop.
 
     per_item: calls of an item without retries. places: how many calls may be in flight. wake:
-    called when the desk should be asked. An item begins once all its calls are reserved, so that
-    a limit leaves few answered and not judged. While money is limited no more items are at work
-    than have places, and no more than what is left will pay at the mean cost so far: beyond a
-    budget goes at most what the items in flight cost.
+    called when the coordinator should be asked. An item begins once all its calls are reserved, so
+    that a limit leaves few answered and not judged. While money is limited no more items are at
+    work than have places, and no more than what is left will pay at the mean cost so far: beyond
+    a budget goes at most what the items in flight cost.
     """
 
     def __init__(self, run: Run, prices: PriceList, per_item: int) -> None:
@@ -58,11 +58,11 @@ class Meter:
         self._places: Callable[[], int] = lambda: 1
         self._wake: Callable[[], None] = lambda: None
         self._pool = 0
-        self._picos: int | None = 0  # nothing before the desk has looked
+        self._picos: int | None = 0  # nothing before the coordinator has looked
         self._no_calls = self._no_money = ""
         self._in_flight = 0
         self._unstored = 0  # picos of items that ended and are not known to be stored
-        self._since_asked = 0  # picos of items that ended since the desk was asked
+        self._since_asked = 0  # picos of items that ended since the coordinator was asked
         self._ended_count = self._ended_picos = 0
         self._waiting: deque[Waiting] = deque()
 
@@ -193,10 +193,10 @@ class Meter:
                 first.answer.set_result(reason)
             self._waiting.popleft()
 
-    # --- the desk -----------------------------------------------------------------------------
+    # --- the coordinator ----------------------------------------------------------------------
 
     def ask(self, *, is_leaving: bool = False) -> Ask:
-        """What the desk should hear now; calls that are given back are gone at once."""
+        """What the coordinator should hear now; calls that are given back are gone at once."""
         waiting = [one.count for one in self._waiting if not one.answer.done()]
         ahead = AHEAD * max(1, self._places()) * self._per_item
         wanted = max(0, min(sum(waiting), ahead) - self._pool)
@@ -208,7 +208,7 @@ class Meter:
         return Ask(self.run, has_prices, wanted, surplus, self._unstored)
 
     def allow(self, allowance: Allowance) -> None:
-        """Hear the desk's answer."""
+        """Hear the coordinator's answer."""
         self.is_free = allowance.is_free
         if self.is_free:
             self._picos, self._no_money = None, ""

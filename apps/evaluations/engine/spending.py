@@ -1,4 +1,4 @@
-"""What has been spent and may still be: sums at the tables, and the desk's part of each limit."""
+"""Sum up what has been spent, and give each worker its part of what may still be spent."""
 
 import time
 from collections.abc import Mapping, Set
@@ -83,7 +83,7 @@ def give_back_calls(run_id: UUID, count: int) -> None:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a worker's meter of a run asks its desk.
+    """What a worker's meter of a run asks its coordinator.
 
     wanted: calls it has use for now. surplus: calls that it gives back. unstored: picos that its
     finished items cost and that may not be in the tables yet.
@@ -98,7 +98,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What the desk answers. calls: more of them. picos: what may be spent from when it was
+    """What the coordinator answers. calls: more of them. picos: what may be spent from when it was
     asked, None for any amount, or where that was not looked at. is_looked_at: were the sums read?
     no_calls, no_money: why there will be no more, empty while there may be. is_free: no limit.
     """
@@ -112,7 +112,7 @@ class Allowance:
 
 
 class Purser:
-    """The desk's knowledge of limits; sums are read no more often than results are stored."""
+    """The coordinator's knowledge of limits; reads sums no more often than results are stored."""
 
     def __init__(self) -> None:
         self._budgets: dict[UUID, Decimal | None] = {}

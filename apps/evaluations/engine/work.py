@@ -19,7 +19,7 @@ from django.db import connection
 
 from apps.clients import Stopped
 from apps.evaluations.engine.context import RunContext
-from apps.evaluations.engine.desk import Claim, Desk, Tick, View
+from apps.evaluations.engine.coordinator import Assignments, Claim, Coordinator, WorkerState
 from apps.evaluations.engine.plan import plan_run
 from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.stopping import is_called_off
@@ -40,7 +40,7 @@ GRADING_ROOM = 2_000  # rows of a run that may wait when no endpoint is asked,
 GRADING_ROOM_OF_ALL = 8_000  # and of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
 YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
-TICK_SECONDS = 0.05  # the desk is asked no more often than this
+POLL_SECONDS = 0.05  # the coordinator is asked no more often than this
 DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
 DRAIN_LOOK_SECONDS = 0.25
 LEASE_SHARE = 0.9  # of a lease's time; in the rest calls are cut, before others take their places
@@ -66,18 +66,18 @@ class Active:
 class Worker:
     """One slice of work, over as many runs and endpoints as there is room for.
 
-    Threads stand beside the loop, each with a database connection of its own: the desk claims,
-    the planner plans, the writer stores, the keeper prolongs the leases even while grading keeps
-    the loop busy.
+    Threads stand beside the loop, each with a database connection of its own: the coordinator
+    claims, the planner plans, the writer stores, the keeper prolongs the leases even while grading
+    keeps the loop busy.
     """
 
     def __init__(self) -> None:
         self.id = new_id()
-        self._desk = Desk(self.id)
+        self._coordinator = Coordinator(self.id)
         self._writer = Writer(self._is_cut_off)
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
-            for name in ("desk", "writer", "planner", "batches")
+            for name in ("coordinator", "writer", "planner", "batches")
         }
         self._active: dict[UUID, Active] = {}
         self._held: dict[UUID, HeldShard] = {}  # the active ones, and those not stored to the end
@@ -97,7 +97,7 @@ class Worker:
         """Work until the slice is over or nothing is left; whether there is more to do."""
         keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         try:
-            self._desk.beat([], [])
+            self._coordinator.beat([], [])
             keeper.start()
             asyncio.run(self._work())
         finally:
@@ -121,22 +121,22 @@ class Worker:
         idle_since = time.monotonic()
         try:
             while True:
-                # What ended during a tick may have made work that the tick was too early to see.
+                # What ended during a poll may have made work that the poll was too early to see.
                 was_busy = self._is_busy()
-                tick = await self._ask_desk()
-                if tick is not None:
-                    self.is_more = tick.is_more
-                    self._apply(tick)
+                assignments = await self._ask_coordinator()
+                if assignments is not None:
+                    self.is_more = assignments.is_more
+                    self._apply(assignments)
                     await self._close_unused()
-                waits = tick is not None and tick.is_waiting
+                waits = assignments is not None and assignments.is_waiting
                 if was_busy or self._is_busy() or waits:
                     idle_since = time.monotonic()
                 if self._is_over():
-                    self.is_more = True  # for all we know: the last tick did not look
+                    self.is_more = True  # for all we know: the last poll did not look
                     break
                 if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
                     break
-                await asyncio.sleep(TICK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
                 await self._sleep_until_woken()
             await self._drain()
         finally:
@@ -167,7 +167,7 @@ class Worker:
     async def _watch_leases(self) -> None:
         """Once cut off, cut all calls: their places may be somebody else's."""
         while not self._is_cut_off():
-            await asyncio.sleep(max(TICK_SECONDS, self._cut_off_at() - time.monotonic()))
+            await asyncio.sleep(max(POLL_SECONDS, self._cut_off_at() - time.monotonic()))
         log.warning("The leases could not be prolonged in time; what is at work is let go")
         for active in list(self._active.values()):
             self._drop(active)
@@ -181,16 +181,16 @@ class Worker:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads[thread], call, *arguments)
 
-    async def _ask_desk(self) -> Tick | None:
+    async def _ask_coordinator(self) -> Assignments | None:
         try:
-            return await self._in("desk", self._desk.tick, self._view())
+            return await self._in("coordinator", self._coordinator.poll, self._state())
         except DatabaseError:
             log.exception("The tables cannot be reached; trying again")
-            await self._in("desk", close_connection)
+            await self._in("coordinator", close_connection)
             await asyncio.sleep(settings.ENGINE_LOOK_SECONDS)
             return None
 
-    def _view(self) -> View:
+    def _state(self) -> WorkerState:
         room: dict[UUID, int] = {}
         spare = GRADING_ROOM_OF_ALL
         wanted: dict[UUID, int] = {}
@@ -208,7 +208,7 @@ class Worker:
         is_free = not held and self._planning is None
         self._is_alone = self._is_alone and not is_free
         may_begin = not (self._is_draining or self._is_over() or self._is_alone)
-        return View(
+        return WorkerState(
             room=room,
             spare=spare,
             places={
@@ -229,29 +229,31 @@ class Worker:
         return [pk for pk, held in self._held.copy().items() if held.is_open]
 
     def _room(self, context: RunContext) -> int:
-        """How many items of a run are enough: those in flight, and for a tick of a fast server."""
+        """How many items of a run are enough: those in flight, and for a poll of a fast server."""
         if not context.endpoints:
             return GRADING_ROOM
         return 3 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
 
-    def _apply(self, tick: Tick) -> None:
-        self._is_alone = self._is_alone or tick.alone
-        for run_id in tick.ended_runs:
+    def _apply(self, assignments: Assignments) -> None:
+        self._is_alone = self._is_alone or assignments.alone
+        for run_id in assignments.ended_runs:
             self._abandon(run_id)
-        for endpoint_id, granted in tick.grants.items():
+        for endpoint_id, granted in assignments.grants.items():
             self._lane(endpoint_id).resize(granted)
         for context in self._contexts:
-            if (allowance := tick.allowances.get(id(context))) is not None:
+            if (allowance := assignments.allowances.get(id(context))) is not None:
                 context.meter.allow(allowance)
-        for endpoint_id in tick.left:
+        for endpoint_id in assignments.left:
             if self._lane(endpoint_id).is_idle:
                 del self._lanes[endpoint_id]
-        for claim in tick.claims:
+        for claim in assignments.claims:
             self._begin(claim)
-        if tick.plan is not None:
-            self._planning = asyncio.ensure_future(self._in("planner", self._plan, tick.plan))
+        if assignments.plan is not None:
+            self._planning = asyncio.ensure_future(
+                self._in("planner", self._plan, assignments.plan)
+            )
             self._planning.add_done_callback(self._planned)
-        if tick.claims:
+        if assignments.claims:
             self._wake.set()  # there may be room for more
 
     def _plan(self, run: Run) -> None:
@@ -365,7 +367,7 @@ class Worker:
                     active, context.bench.grade(row, repeat, Answer(None, fault=fault))
                 )
             else:
-                await self._in("desk", self._desk.suspect, shard, place)
+                await self._in("coordinator", self._coordinator.suspect, shard, place)
                 await self._answer_and_grade(active, row, repeat)
             while not held.is_lost and held.progress.done < held.size - active.left:
                 self._flush_soon.set()
@@ -449,8 +451,8 @@ class Worker:
         ends_at = time.monotonic() + bound
         while (tasks := self._tasks()) and time.monotonic() < ends_at:
             await asyncio.wait(tasks, timeout=DRAIN_LOOK_SECONDS)
-            if (tick := await self._ask_desk()) is not None:
-                self._apply(tick)
+            if (assignments := await self._ask_coordinator()) is not None:
+                self._apply(assignments)
             if is_called_off():
                 ends_at = min(ends_at, time.monotonic() + settings.ENGINE_DRAIN_SECONDS)
         for task in self._tasks():
@@ -467,8 +469,8 @@ class Worker:
         asks = [context.meter.ask(is_leaving=True) for context in self._contexts]
         await self._close_unused()
         try:
-            await self._in("desk", self._desk.release, held)
-            await self._in("desk", self._desk.leave, asks)
+            await self._in("coordinator", self._coordinator.release, held)
+            await self._in("coordinator", self._coordinator.leave, asks)
         except DatabaseError:
             log.exception("Could not sign off; the leases will run out by themselves")
 
@@ -482,7 +484,7 @@ class Worker:
             if self._is_cut_off():
                 break
             try:
-                self._desk.beat(self._known(), list(self._lanes.copy()))
+                self._coordinator.beat(self._known(), list(self._lanes.copy()))
                 self._beaten_at = began
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from apps.clients import Usage
-from apps.evaluations.engine.desk import Claim, Desk, Tick, View
+from apps.evaluations.engine.coordinator import Assignments, Claim, Coordinator, WorkerState
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent
 from apps.evaluations.models import Run, Shard
@@ -28,13 +28,13 @@ def plan_of(run: Run) -> Run | None:
     return None if found is None else claim_plan(found)
 
 
-def desk() -> Desk:
-    return Desk(new_id())
+def coordinator() -> Coordinator:
+    return Coordinator(new_id())
 
 
-def tick(desk: Desk, **view: Any) -> Tick:
-    """A tick of a worker that holds nothing, unless the view says otherwise."""
-    view.setdefault("held", [])
+def poll(coordinator: Coordinator, **state: Any) -> Assignments:
+    """A poll of a worker that holds nothing, unless the state says otherwise."""
+    state.setdefault("held", [])
     defaults = {
         "room": {},
         "spare": 8_000,
@@ -42,14 +42,14 @@ def tick(desk: Desk, **view: Any) -> Tick:
         "asks": {},
         "may_claim": True,
         "may_plan": False,
-        "is_free": not view["held"],
+        "is_free": not state["held"],
     }
-    return desk.tick(View(**{**defaults, **view}))
+    return coordinator.poll(WorkerState(**{**defaults, **state}))
 
 
-def claim(run: Run, by: Desk | None = None) -> Claim:
+def claim(run: Run, by: Coordinator | None = None) -> Claim:
     """The run's next shard, in the hands of `by` or of a new worker."""
-    for claim in tick(by or desk()).claims:
+    for claim in poll(by or coordinator()).claims:
         if claim.shard.run_id == run.pk:
             return claim
     raise AssertionError("there was nothing to claim")

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from apps.evaluations.engine import desk as desk_module
+from apps.evaluations.engine import coordinator as coordinator_module
 from apps.evaluations.engine import plan as plan_module
-from apps.evaluations.engine.desk import busy_workers, sweep_runs
+from apps.evaluations.engine.coordinator import busy_workers, sweep_runs
 from apps.evaluations.engine.store import Batch, store
 from apps.evaluations.models import Run, Shard, WorkerBeat
 from apps.evaluations.services.runs import cancel_run
@@ -17,14 +17,14 @@ from apps.inference.models import EndpointSlot
 from apps.leases import database_now, lease_end
 from tests.evaluations.engine.shards import (
     claim,
-    desk,
+    coordinator,
     errored,
     hold,
     let_lease_run_out,
     outcome,
     outcomes,
     plan,
-    tick,
+    poll,
 )
 from tests.factories import ask, make_actor, make_endpoint, make_run
 
@@ -43,37 +43,37 @@ def run(small_shards) -> Run:
     return plan(make_run(source=6))
 
 
-def numbers(tick):
-    return [claim.shard.number for claim in tick.claims]
+def numbers(assignments):
+    return [claim.shard.number for claim in assignments.claims]
 
 
 # --- one holder ----------------------------------------------------------------------------------
 
 
 def test_a_worker_claims_while_it_has_room(run):
-    assert numbers(tick(desk())) == [0, 1, 2]
-    assert numbers(tick(desk(), room={run.pk: 3})) == []
+    assert numbers(poll(coordinator())) == [0, 1, 2]
+    assert numbers(poll(coordinator(), room={run.pk: 3})) == []
 
 
 def test_a_worker_claims_no_more_than_it_has_room_for(run):
-    assert numbers(tick(desk(), room={run.pk: 3})) == [0, 1]
-    assert numbers(tick(desk(), spare=1)) == [2]
+    assert numbers(poll(coordinator(), room={run.pk: 3})) == [0, 1]
+    assert numbers(poll(coordinator(), spare=1)) == [2]
 
 
 def test_rows_that_only_need_grading_wait_where_many_do_already(run):
-    assert numbers(tick(desk(), spare=0)) == []
-    assert tick(desk(), spare=0).is_more
+    assert numbers(poll(coordinator(), spare=0)) == []
+    assert poll(coordinator(), spare=0).is_more
 
 
 def test_no_other_worker_gets_what_is_held(run):
-    first, second = tick(desk(), room={run.pk: 3}), tick(desk())
+    first, second = poll(coordinator(), room={run.pk: 3}), poll(coordinator())
     assert numbers(first) == [0, 1]
     assert numbers(second) == [2]
     assert not second.is_more
 
 
 def test_a_draining_worker_claims_nothing(run):
-    assert not tick(desk(), may_claim=False).claims
+    assert not poll(coordinator(), may_claim=False).claims
 
 
 def test_nothing_is_claimed_of_a_run_that_is_not_at_work(run):
@@ -81,7 +81,7 @@ def test_nothing_is_claimed_of_a_run_that_is_not_at_work(run):
     now = database_now()
     cancel_run(make_actor(account=run.account), run)
     assert not Shard.objects.claim(shard, new_id(), now, lease_end(now))
-    assert not tick(desk()).claims
+    assert not poll(coordinator()).claims
 
 
 def test_a_shard_is_claimed_once_although_two_found_it(run):
@@ -115,7 +115,7 @@ def test_who_waits_for_anothers_claim_gets_nothing(run):
 
 
 def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
-    held = tick(holder := desk(), room={run.pk: 1}).claims[0].shard
+    held = poll(holder := coordinator(), room={run.pk: 1}).claims[0].shard
     let_lease_run_out(held)
     now = database_now() + timedelta(milliseconds=1)
     found = Shard.objects.next_of(run.pk, now, [])
@@ -128,8 +128,8 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
 
 
 def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
-    holder = desk()
-    first, second = tick(holder, room={run.pk: 3}).claims
+    holder = coordinator()
+    first, second = poll(holder, room={run.pk: 3}).claims
     soon = database_now() + timedelta(seconds=1)
     Shard.objects.update(lease_until=soon)
     holder.beat([first.shard.pk], [])
@@ -138,26 +138,26 @@ def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
     assert leases[second.shard.pk] == soon
 
 
-def test_claims_that_a_tick_lost_on_its_way_are_free_when_their_lease_is_out(run, monkeypatch):
-    lost = desk()
+def test_claims_that_a_poll_lost_on_its_way_are_free_when_their_lease_is_out(run, monkeypatch):
+    lost = coordinator()
     monkeypatch.setattr(lost, "_share_places", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        tick(lost)
+        poll(lost)
     lost.beat([], [])
     Shard.objects.update(lease_until=database_now())
-    assert numbers(tick(desk())) == [0, 1, 2]
+    assert numbers(poll(coordinator())) == [0, 1, 2]
 
 
-def test_places_that_a_tick_lost_on_its_way_go_back(small_shards, monkeypatch):
+def test_places_that_a_poll_lost_on_its_way_go_back(small_shards, monkeypatch):
     actor = make_actor()
     make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=10)
     plan(make_run(actor, target=ask("m")))
-    lost = desk()
-    found = tick(lost)
+    lost = coordinator()
+    found = poll(lost)
     assert list(found.grants.values()) == [6]
     # The loop never heard of it, and has no lane there.
     lost.beat([], [])
-    again = tick(lost, may_claim=False)
+    again = poll(lost, may_claim=False)
     assert again.left == set(found.grants)
     assert not EndpointSlot.objects.exists()
 
@@ -166,8 +166,8 @@ def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
     actor = make_actor()
     endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
     plan(make_run(actor, target=ask("m")))
-    holder = desk()
-    tick(holder)
+    holder = coordinator()
+    poll(holder)
     soon = database_now() + timedelta(seconds=1)
     EndpointSlot.objects.update(lease_until=soon)
     holder.beat([], [])
@@ -177,14 +177,14 @@ def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
 
 
 def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
-    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 100)
-    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
-    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
-    holder, newcomer = desk(), desk()
+    holder, newcomer = coordinator(), coordinator()
 
-    def granted(desk, wanted, committed):
-        return tick(desk, places={pk: (wanted, committed)}).grants.get(pk)
+    def granted(coordinator, wanted, committed):
+        return poll(coordinator, places={pk: (wanted, committed)}).grants.get(pk)
 
     assert granted(holder, 4, 0) == 4
     assert granted(holder, 4, 4) is None
@@ -193,67 +193,67 @@ def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, 
     assert granted(holder, 50, 10) is None
     assert granted(newcomer, 40, 0) == 0
     assert granted(newcomer, 40, 0) is None
-    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
     assert granted(holder, 50, 10) == 5
-    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
     # Who is told to shrink says soon when it has, and who has nothing asks again soon.
-    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
     assert granted(holder, 50, 10) is None
     assert granted(holder, 50, 5) == 5
     assert granted(newcomer, 40, 0) == 5
     assert granted(newcomer, 40, 5) is None
     # What is not wanted any more goes back at once.
-    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
     assert granted(holder, 0, 2) == 0
-    assert tick(holder, places={pk: (0, 0)}).left == {pk}
+    assert poll(holder, places={pk: (0, 0)}).left == {pk}
 
 
 def test_places_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
-    monkeypatch.setattr(desk_module, "REBALANCE_SECONDS", 0)
-    monkeypatch.setattr(desk_module, "HANDOVER_SECONDS", 0)
-    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 100)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
-    holder, newcomer = desk(), desk()
-    assert tick(holder, places={pk: (50, 0)}).grants == {pk: 10}
-    assert tick(newcomer, places={pk: (50, 0)}).grants == {pk: 0}
-    assert tick(holder, places={pk: (50, 10)}).grants == {pk: 10}
+    holder, newcomer = coordinator(), coordinator()
+    assert poll(holder, places={pk: (50, 0)}).grants == {pk: 10}
+    assert poll(newcomer, places={pk: (50, 0)}).grants == {pk: 0}
+    assert poll(holder, places={pk: (50, 10)}).grants == {pk: 10}
     # What it does not want itself goes at once.
-    assert tick(holder, places={pk: (7, 7)}).grants == {pk: 7}
-    assert tick(newcomer, places={pk: (50, 0)}).grants == {pk: 3}
-    monkeypatch.setattr(desk_module, "PATIENCE_SECONDS", 0)
-    assert tick(holder, places={pk: (50, 7)}).grants == {pk: 5}
+    assert poll(holder, places={pk: (7, 7)}).grants == {pk: 7}
+    assert poll(newcomer, places={pk: (50, 0)}).grants == {pk: 3}
+    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
+    assert poll(holder, places={pk: (50, 7)}).grants == {pk: 5}
 
 
 def test_shards_are_left_to_the_workers_that_have_all_the_places(small_shards):
     actor = make_actor()
     make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=2)
     plan(make_run(actor, source=200, target=ask("m")))
-    holder, newcomer = desk(), desk()
-    assert len(tick(holder).claims) > 1
-    found = tick(newcomer)
+    holder, newcomer = coordinator(), coordinator()
+    assert len(poll(holder).claims) > 1
+    found = poll(newcomer)
     assert (found.claims, found.is_waiting, found.is_more) == ([], True, True)
     holder.leave()
-    assert tick(desk()).claims
+    assert poll(coordinator()).claims
 
 
 def test_a_worker_does_not_claim_what_it_still_holds(run):
-    holder = desk()
-    held = tick(holder, room={run.pk: 1}).claims[0].shard
+    holder = coordinator()
+    held = poll(holder, room={run.pk: 1}).claims[0].shard
     let_lease_run_out(held)
-    assert numbers(tick(holder, held=[held.pk])) == [1, 2]
+    assert numbers(poll(holder, held=[held.pk])) == [1, 2]
 
 
 def test_what_is_released_is_free_at_once_and_was_no_attempt(run):
-    holder = desk()
-    shards = [claim.shard for claim in tick(holder).claims]
+    holder = coordinator()
+    shards = [claim.shard for claim in poll(holder).claims]
     holder.release(shards)
     assert not Shard.objects.filter(attempts__gt=0).exists()
-    assert numbers(tick(desk())) == [0, 1, 2]
+    assert numbers(poll(coordinator())) == [0, 1, 2]
 
 
 def test_a_release_leaves_alone_what_has_passed_to_another(run):
-    late = desk()
-    shard = tick(late, room={run.pk: 1}).claims[0].shard
+    late = coordinator()
+    shard = poll(late, room={run.pk: 1}).claims[0].shard
     let_lease_run_out(shard)
     successor = claim(run)
     late.release([shard])
@@ -261,7 +261,7 @@ def test_a_release_leaves_alone_what_has_passed_to_another(run):
 
 
 def test_who_leaves_is_no_longer_busy(run):
-    one = desk()
+    one = coordinator()
     one.beat([], [])
     assert busy_workers() == 1
     one.leave()
@@ -270,14 +270,14 @@ def test_who_leaves_is_no_longer_busy(run):
 
 def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
     assert sweep_runs()
-    held = tick(desk()).claims
+    held = poll(coordinator()).claims
     assert not sweep_runs()
     let_lease_run_out(held[0].shard)
     assert sweep_runs()
-    tick(desk())
+    poll(coordinator())
     make_run()
     assert sweep_runs()
-    desk().beat([], [])
+    coordinator().beat([], [])
     WorkerBeat.objects.update(seen_until=database_now() - timedelta(hours=2))
     sweep_runs()
     assert not WorkerBeat.objects.exists()
@@ -288,23 +288,23 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
 
 def test_the_account_with_the_least_in_work_comes_first(small_shards):
     big = plan(make_run(source=40))
-    tick(desk(), room={big.pk: 7})
+    poll(coordinator(), room={big.pk: 7})
     small = plan(make_run(source=4))
-    first = tick(desk()).claims[0]
+    first = poll(coordinator()).claims[0]
     assert first.shard.run_id == small.pk
 
 
 def test_of_one_account_the_oldest_run_comes_first_and_the_next_is_not_kept_waiting(small_shards):
     actor = make_actor()
     old, new = (plan(make_run(actor, source=40)) for _ in range(2))
-    claimed = tick(desk(), spare=3).claims
+    claimed = poll(coordinator(), spare=3).claims
     assert [claim.shard.run_id for claim in claimed] == [old.pk, new.pk]
 
 
 def test_a_tick_ends_in_time_however_much_there_is(small_shards, monkeypatch):
-    monkeypatch.setattr(desk_module, "CLAIM_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "CLAIM_SECONDS", 0)
     plan(make_run(source=40))
-    found = tick(desk())
+    found = poll(coordinator())
     assert len(found.claims) == 1
     assert found.is_more
 
@@ -313,7 +313,7 @@ def test_a_tick_ends_in_time_however_much_there_is(small_shards, monkeypatch):
 
 
 def fails_with(run, text):
-    assert not tick(desk()).claims
+    assert not poll(coordinator()).claims
     run.refresh_from_db()
     assert (run.state, run.error_code) == (Run.State.FAILED, "run_unworkable")
     assert text in run.error_message
@@ -343,7 +343,7 @@ def test_a_run_whose_source_lost_rows_fails_with_the_reason(run):
 def test_odd_data_fails_its_run_and_no_other(run):
     other = plan(make_run(source=2))
     run.evaluation.criteria.update(settings="[]")
-    assert {claim.shard.run_id for claim in tick(desk()).claims} == {other.pk}
+    assert {claim.shard.run_id for claim in poll(coordinator()).claims} == {other.pk}
     run.refresh_from_db()
     assert (run.state, run.error_code) == (Run.State.FAILED, "run_unworkable")
 
@@ -352,9 +352,9 @@ def test_a_database_that_goes_away_fails_no_run(run, monkeypatch):
     def away(*_):
         raise OperationalError("gone away")
 
-    monkeypatch.setattr(desk_module, "shard_rows", away)
+    monkeypatch.setattr(coordinator_module, "shard_rows", away)
     with pytest.raises(OperationalError):
-        tick(desk())
+        poll(coordinator())
     run.refresh_from_db()
     assert run.state == Run.State.RUNNING
 
@@ -373,9 +373,9 @@ def claimed_in_vain(times, **filters):
 
 def test_the_third_claim_is_like_the_first_and_the_fourth_is_alone(run):
     claimed_in_vain(2, number=0)
-    assert not tick(desk(), room={run.pk: 1}).claims[0].alone
+    assert not poll(coordinator(), room={run.pk: 1}).claims[0].alone
     Shard.objects.update(lease_until=None)
-    one, *others = tick(desk()).claims
+    one, *others = poll(coordinator()).claims
     assert one.alone
     assert not others
 
@@ -383,46 +383,46 @@ def test_the_third_claim_is_like_the_first_and_the_fourth_is_alone(run):
 def test_a_worker_that_holds_something_leaves_a_suspect_and_claims_no_more(run):
     other = plan(make_run(source=6))
     claimed_in_vain(3, run=run, number=1)
-    busy = desk()
-    first = tick(busy, room={other.pk: 1})
+    busy = coordinator()
+    first = poll(busy, room={other.pk: 1})
     assert 1 not in numbers(first)
     held = [claim.shard.pk for claim in first.claims]
-    assert not tick(busy, held=held).claims
-    assert tick(busy, held=held).is_more
+    assert not poll(busy, held=held).claims
+    assert poll(busy, held=held).is_more
     # Through with what it held, it takes the suspect before anything else.
-    (suspect,) = tick(busy).claims
+    (suspect,) = poll(busy).claims
     assert (suspect.shard.run_id, suspect.shard.number, suspect.alone) == (run.pk, 1, True)
 
 
 def test_a_worker_that_plans_leaves_a_suspect(run):
     claimed_in_vain(3, number=0)
-    assert not tick(desk(), is_free=False).claims
+    assert not poll(coordinator(), is_free=False).claims
 
 
 def test_nothing_is_planned_beside_a_suspect(run):
     claimed_in_vain(3, number=0)
     make_run()
-    wary = desk()
-    planning = tick(wary, may_plan=True)
+    wary = coordinator()
+    planning = poll(wary, may_plan=True)
     assert (planning.claims, planning.plan is None) == ([], False)
     make_run()
-    found = tick(wary, may_plan=True)
+    found = poll(wary, may_plan=True)
     assert found.claims[0].alone
     assert found.plan is None
 
 
 def test_a_suspect_that_another_takes_keeps_nobody_waiting(run):
     claimed_in_vain(3, number=0)
-    wary = desk()
-    tick(wary, is_free=False)
+    wary = coordinator()
+    poll(wary, is_free=False)
     claim(run)
-    assert numbers(tick(wary)) == [1, 2]
+    assert numbers(poll(wary)) == [1, 2]
 
 
 def test_the_item_that_was_noted_makes_its_shard_a_suspect_at_the_next_claim(run):
-    one = desk()
+    one = coordinator()
     claimed_in_vain(3, number=0)
-    (suspect,) = tick(one).claims
+    (suspect,) = poll(one).claims
     one.suspect(suspect.shard, 1)
     let_lease_run_out(suspect.shard)
     again = claim(run)
@@ -431,8 +431,8 @@ def test_the_item_that_was_noted_makes_its_shard_a_suspect_at_the_next_claim(run
 
 def test_progress_clears_attempts_and_suspicion(run):
     claimed_in_vain(3, number=0)
-    one = desk()
-    (suspect,) = tick(one).claims
+    one = coordinator()
+    (suspect,) = poll(one).claims
     one.suspect(suspect.shard, 0)
     store([Batch(hold(suspect), [outcome(suspect, 0, fault=errored("worker_died"))])])
     shard = Shard.objects.get(number=0)
@@ -441,8 +441,8 @@ def test_progress_clears_attempts_and_suspicion(run):
 
 def test_who_is_stopped_in_good_order_accuses_nobody(run):
     claimed_in_vain(3, number=0)
-    one = desk()
-    (suspect,) = tick(one).claims
+    one = coordinator()
+    (suspect,) = poll(one).claims
     one.suspect(suspect.shard, 0)
     one.release([suspect.shard])
     shard = Shard.objects.get(number=0)
@@ -450,8 +450,8 @@ def test_who_is_stopped_in_good_order_accuses_nobody(run):
 
 
 def test_a_late_worker_accuses_nobody(run):
-    late = desk()
-    shard = tick(late, room={run.pk: 1}).claims[0].shard
+    late = coordinator()
+    shard = poll(late, room={run.pk: 1}).claims[0].shard
     let_lease_run_out(shard)
     claim(run)
     late.suspect(shard, 0)
@@ -462,4 +462,4 @@ def test_a_finished_shard_is_never_claimed(run):
     claimed = claim(run)
     store([Batch(hold(claimed), outcomes(claimed))])
     Shard.objects.filter(finished_at=None).update(lease_until=None)
-    assert numbers(tick(desk())) == [1, 2]
+    assert numbers(poll(coordinator())) == [1, 2]

@@ -11,7 +11,7 @@ from pytest_django.fixtures import Settings
 from apps.accounts.models import Actor
 from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.errors import StateError
-from apps.evaluations.engine.desk import sweep_runs
+from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.work import Worker

@@ -11,7 +11,7 @@ from apps.datasets.stored_files import store_file
 from apps.evaluations.engine import copy as copy_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import source as source_module
-from apps.evaluations.engine.desk import sweep_runs
+from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.source import shard_rows
 from apps.evaluations.engine.store import Batch, store
@@ -20,7 +20,16 @@ from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark
 from apps.leases import database_now
 from apps.strict_json import dump_json
-from tests.evaluations.engine.shards import claim, desk, errored, hold, outcome, plan, plan_of, tick
+from tests.evaluations.engine.shards import (
+    claim,
+    coordinator,
+    errored,
+    hold,
+    outcome,
+    plan,
+    plan_of,
+    poll,
+)
 from tests.factories import ask, make_actor, make_evaluation, make_run, make_version
 
 pytestmark = pytest.mark.django_db
@@ -115,7 +124,7 @@ def test_shards_are_work_only_when_all_of_them_are_there(actor, small_shards, mo
     monkeypatch.setattr(plan_module, "_show", lambda *_: None)
     plan_run(plan_of(run))
     assert run.shards.count() == 3
-    assert not tick(desk()).claims
+    assert not poll(coordinator()).claims
     assert not sweep_runs()
 
 
@@ -150,7 +159,7 @@ def test_the_first_row_that_cannot_be_used_fails_the_run_with_its_line(actor, li
     plan(run)
     assert (run.state, run.error_code) == (Run.State.FAILED, "invalid_row")
     assert run.error_message.startswith(reason)
-    assert not tick(desk()).claims
+    assert not poll(coordinator()).claims
 
 
 def test_a_case_that_does_not_fit_the_schema_fails_the_run_with_its_number(actor):
@@ -189,7 +198,7 @@ def test_a_run_is_planned_by_one(actor):
 def test_the_oldest_run_is_planned_first(actor):
     first = make_run(actor)
     make_run(actor)
-    assert tick(desk(), may_plan=True).plan == first
+    assert poll(coordinator(), may_plan=True).plan == first
 
 
 def test_what_a_dead_planner_left_is_removed_by_the_next(actor, small_shards, monkeypatch):
@@ -260,14 +269,14 @@ def test_a_run_whose_planners_died_is_planned_by_a_worker_with_nothing_else_to_d
         assert plan_of(run) is not None
         expire(run)
     other = plan(make_run(actor))
-    wary = desk()
-    assert tick(wary, may_plan=True, is_free=False).plan is None
-    waiting = tick(wary, may_plan=True, is_free=False)
+    wary = coordinator()
+    assert poll(wary, may_plan=True, is_free=False).plan is None
+    waiting = poll(wary, may_plan=True, is_free=False)
     assert (waiting.plan, waiting.claims, waiting.is_more) == (None, [], True)
-    found = tick(wary, may_plan=True)
+    found = poll(wary, may_plan=True)
     assert (found.plan, found.alone, found.claims) == (run, True, [])
     plan_run(found.plan)
-    assert {one.shard.run_id for one in tick(wary).claims} == {run.pk, other.pk}
+    assert {one.shard.run_id for one in poll(wary).claims} == {run.pk, other.pk}
 
 
 def test_a_canceled_run_is_planned_no_further(actor, small_shards):
@@ -318,7 +327,7 @@ def test_a_planner_prolongs_its_lease_while_it_reads(actor, small_shards, settin
 def done_but_two(actor, small_shards):
     """A canceled run of two repeats: row 1 errored once, of row 8 one repeat is missing."""
     run = plan(make_run(actor, source=9, repeats=2))
-    for claimed in tick(desk()).claims:
+    for claimed in poll(coordinator()).claims:
         held = hold(claimed)
         found = [
             outcome(
@@ -342,7 +351,7 @@ def test_a_retry_copies_what_is_finished_and_leaves_the_rest_to_do(actor, done_b
     again = plan(retry_errored(actor, done_but_two))
     assert (again.state, again.total_count, again.retry_of) == ("running", 18, done_but_two)
     assert again.results.count() == 16
-    todo = [(row.index, repeat) for c in tick(desk()).claims for row, repeat in c.todo]
+    todo = [(row.index, repeat) for c in poll(coordinator()).claims for row, repeat in c.todo]
     assert sorted(todo) == [(1, 0), (8, 1)]
     fields = ("row_index", "repeat", "state", "scores__value", "scores__evidence")
     kept = done_but_two.results.exclude(state="errored").values_list(*fields)
@@ -351,7 +360,7 @@ def test_a_retry_copies_what_is_finished_and_leaves_the_rest_to_do(actor, done_b
 
 def test_a_retry_completes_with_what_was_missing(actor, done_but_two):
     again = plan(retry_errored(actor, done_but_two))
-    for claimed in tick(desk()).claims:
+    for claimed in poll(coordinator()).claims:
         store([Batch(hold(claimed), [outcome(claimed, r.index, k) for r, k in claimed.todo])])
     assert not sweep_runs()
     assert state(again) == Run.State.COMPLETED

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from apps.evaluations.engine.desk import Desk
+from apps.evaluations.engine.coordinator import Coordinator
 from apps.inference.limiters import Lane
 from apps.inference.models import EndpointSlot
 from apps.inference.slots import NOTHING, drop_expired, fair_share, rebalance, release_all
@@ -99,7 +99,7 @@ def test_a_beat_that_comes_too_late_does_not_take_places_back(endpoint):
     ask(endpoint, ANNE, 10)
     endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
     assert ask(endpoint, BERT, 10) == 10
-    Desk(ANNE).beat([], [endpoint.pk])
+    Coordinator(ANNE).beat([], [endpoint.pk])
     alive = endpoint.slots.filter(lease_until__gte=database_now())
     assert dict(alive.values_list("worker", "granted")) == {BERT: 10}
 

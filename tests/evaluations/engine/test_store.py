@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.evaluations import reports
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import writer as writer_module
-from apps.evaluations.engine.desk import sweep_runs
+from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.store import ROWS_AT_ONCE, Batch, store, transactions
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Result, Run, Score, Shard
@@ -15,14 +15,14 @@ from apps.evaluations.services.runs import cancel_run
 from apps.grading.graders.base import Mark
 from tests.evaluations.engine.shards import (
     claim,
-    desk,
+    coordinator,
     errored,
     hold,
     let_lease_run_out,
     outcome,
     outcomes,
     plan,
-    tick,
+    poll,
 )
 from tests.factories import SAME, make_actor, make_evaluation, make_run
 
@@ -110,7 +110,7 @@ def test_nothing_is_stored_after_a_cancellation(run, writer):
 def test_a_lost_shard_does_not_take_the_others_of_its_transaction_with_it(writer):
     actor = make_actor()
     first, second = (plan(make_run(actor, source=6)) for _ in range(2))
-    late, ours = tick(desk()).claims
+    late, ours = poll(coordinator()).claims
     let_lease_run_out(late.shard)
     claim(first)
     writer.store([*pairs(late, outcomes(late))[1], *pairs(ours, outcomes(ours))[1]])

@@ -11,11 +11,11 @@ from django.utils import timezone
 from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.evaluations import reports
 from apps.evaluations.engine import close as close_module
-from apps.evaluations.engine import desk as desk_module
+from apps.evaluations.engine import coordinator as coordinator_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import work as work_module
-from apps.evaluations.engine.desk import sweep_runs
+from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.models import Result, Run, Shard, WorkerBeat
 from apps.evaluations.services.evaluations import NewCriterion
@@ -430,7 +430,7 @@ def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
         def beat(self, held, endpoints):
             raise OperationalError("gone away")
 
-        monkeypatch.setattr(desk_module.Desk, "beat", beat)
+        monkeypatch.setattr(coordinator_module.Coordinator, "beat", beat)
         wait_until(lambda: server.counts()["in_flight"] == 0)
         background.join(10)
         assert background.is_more
@@ -479,15 +479,15 @@ def test_a_tick_that_fails_in_the_middle_delays_its_claims_by_a_lease(actor, set
     settings.ENGINE_RENEW_SECONDS = 0.1
     settings.ENGINE_LINGER_SECONDS = 2
     failures = []
-    real = desk_module.Desk._share_places
+    real = coordinator_module.Coordinator._share_places
 
-    def share_places(self, view, tick):
-        if tick.claims and not failures:
+    def share_places(self, state, assignments):
+        if assignments.claims and not failures:
             failures.append(1)
             raise OperationalError("gone away")
-        real(self, view, tick)
+        real(self, state, assignments)
 
-    monkeypatch.setattr(desk_module.Desk, "_share_places", share_places)
+    monkeypatch.setattr(coordinator_module.Coordinator, "_share_places", share_places)
     run = make_run(actor, source=3)
     Worker().run()
     assert failures

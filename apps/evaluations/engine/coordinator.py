@@ -31,7 +31,7 @@ from apps.leases import database_now, lease_end
 log = logging.getLogger(__name__)
 
 FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast they go
-CLAIM_SECONDS = 0.25  # of claims in one tick: the loop waits to hear of a cancellation
+CLAIM_SECONDS = 0.25  # of claims in one poll: the loop waits to hear of a cancellation
 REBALANCE_SECONDS = 1.0
 HANDOVER_SECONDS = 0.2  # while places pass from one worker to another, which neither can use
 # Before a worker gives places up to another, since they stand idle on the way and a run that is
@@ -57,12 +57,12 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class View:
-    """What the desk must know of the loop's state.
+class WorkerState:
+    """What the coordinator must know of the loop's state.
 
     room: how many more items each held run may have waiting here, FIRST_ROOM for other runs.
     spare: how many more rows may be in memory for runs that ask no endpoint. places: per endpoint
-    how many calls are wanted, and how many may be in flight before the next tick. held: the
+    how many calls are wanted, and how many may be in flight before the next poll. held: the
     shards at work here. asks: what each meter asks. may_claim: false while draining. may_plan:
     nobody plans. is_free: nothing is at work here, nor planned.
     """
@@ -78,7 +78,7 @@ class View:
 
 
 @dataclass
-class Tick:
+class Assignments:
     """What the loop must do next.
 
     left: endpoints whose places were given back. alone: what was claimed has been in vain so
@@ -116,11 +116,11 @@ class Asked:
 
 
 class Room:
-    """What a tick may still claim: by run, and over all runs that ask no endpoint."""
+    """What a poll may still claim: by run, and over all runs that ask no endpoint."""
 
-    def __init__(self, view: View) -> None:
-        self._room = dict(view.room)
-        self._spare = view.spare
+    def __init__(self, state: WorkerState) -> None:
+        self._room = dict(state.room)
+        self._spare = state.spare
 
     def is_left(self, run_id: UUID, only_grades: bool) -> bool:
         return self._room.get(run_id, FIRST_ROOM) > 0 and not (only_grades and self._spare <= 0)
@@ -134,8 +134,8 @@ class Room:
         self._room[run_id] = 0
 
 
-class Desk:
-    """One worker's dealings with the tables; every method but `beat` runs in the desk's thread."""
+class Coordinator:
+    """One worker's dealings with the tables, in the coordinator's thread but for `beat`."""
 
     def __init__(self, worker: UUID) -> None:
         self.worker = worker
@@ -149,24 +149,24 @@ class Desk:
         # A run of which something must be worked alone: no other claim until that is possible.
         self._wary_of: UUID | None = None
 
-    def tick(self, view: View) -> Tick:
-        tick = Tick()
+    def poll(self, state: WorkerState) -> Assignments:
+        assignments = Assignments()
         self._wishes.clear()
-        tick.ended_runs = self._ended(view.room.keys())
-        for run_id in self._contexts.keys() - view.room.keys():
+        assignments.ended_runs = self._ended(state.room.keys())
+        for run_id in self._contexts.keys() - state.room.keys():
             del self._contexts[run_id]
-        if self._wary_of is not None and not view.is_free:
-            tick.is_more = True
+        if self._wary_of is not None and not state.is_free:
+            assignments.is_more = True
         else:
             first, self._wary_of = self._wary_of, None
-            if view.may_plan:
-                self._plan(view, tick, first)
-            if view.may_claim and not tick.alone and self._wary_of is None:
-                self._claim(view, tick, first)
-        self._share_places(view, tick)
-        tick.allowances = self._purser.look(view.asks)
-        tick.is_waiting = bool(self._wishes)
-        return tick
+            if state.may_plan:
+                self._plan(state, assignments, first)
+            if state.may_claim and not assignments.alone and self._wary_of is None:
+                self._claim(state, assignments, first)
+        self._share_places(state, assignments)
+        assignments.allowances = self._purser.look(state.asks)
+        assignments.is_waiting = bool(self._wishes)
+        return assignments
 
     def _ended(self, held: Set[UUID]) -> set[UUID]:
         if not held:
@@ -176,25 +176,25 @@ class Desk:
 
     # --- claiming -----------------------------------------------------------------------------
 
-    def _plan(self, view: View, tick: Tick, first: UUID | None) -> None:
+    def _plan(self, state: WorkerState, assignments: Assignments, first: UUID | None) -> None:
         """Claim the oldest run that nobody plans, or `first` or none where that has to be first."""
         plannable = Run.objects.plannable(database_now())
         run = (plannable if first is None else plannable.filter(pk=first)).first()
         if run is None:
             return
         alone = run.plan_attempts >= settings.ENGINE_ATTEMPTS
-        if alone and not view.is_free:
+        if alone and not state.is_free:
             self._wary_of = run.pk
         elif claim_plan(run) is not None:
-            tick.plan, tick.alone = run, alone
+            assignments.plan, assignments.alone = run, alone
 
-    def _claim(self, view: View, tick: Tick, first: UUID | None) -> None:
+    def _claim(self, state: WorkerState, assignments: Assignments, first: UUID | None) -> None:
         """Claim round by round, a shard of each run there is room for, while anything is found.
 
         In a round the accounts with the least in work come first, then the oldest runs.
         """
         runs = self._going_runs()
-        room = Room(view)
+        room = Room(state)
         ends_at = time.monotonic() + CLAIM_SECONDS
         found = True
         while found:
@@ -203,20 +203,20 @@ class Desk:
             for run_id in self._in_fair_order(runs, first, now):
                 if not room.is_left(run_id, self._only_grades(run_id)):
                     continue
-                is_free = view.is_free and tick.plan is None and not tick.claims
-                claim = self._claim_of(run_id, now, view.held, is_free, tick)
+                is_free = state.is_free and assignments.plan is None and not assignments.claims
+                claim = self._claim_of(run_id, now, state.held, is_free, assignments)
                 if claim is not None:
                     found = True
-                    tick.claims.append(claim)
-                    tick.alone = claim.alone
+                    assignments.claims.append(claim)
+                    assignments.alone = claim.alone
                     room.take(run_id, len(claim.todo), self._only_grades(run_id))
                 else:
                     room.close(run_id)
-                if tick.alone or self._wary_of is not None or time.monotonic() > ends_at:
-                    tick.is_more = True
+                if assignments.alone or self._wary_of is not None or time.monotonic() > ends_at:
+                    assignments.is_more = True
                     return
         free = Shard.objects.free(database_now()).filter(run__in=[run_id for run_id, _ in runs])
-        tick.is_more = free.exists()
+        assignments.is_more = free.exists()
 
     def _going_runs(self) -> list[tuple[UUID, UUID]]:
         """The runs at work with their accounts, oldest first."""
@@ -244,7 +244,7 @@ class Desk:
         now: datetime,
         held: Collection[UUID],
         may_be_alone: bool,
-        tick: Tick,
+        assignments: Assignments,
     ) -> Claim | None:
         shard = Shard.objects.next_of(run_id, now, held)
         if shard is None:
@@ -254,7 +254,7 @@ class Desk:
             self._wary_of = run_id
             return None
         try:
-            if not self._has_places(shard, tick):
+            if not self._has_places(shard, assignments):
                 return None
             if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
                 return None
@@ -304,7 +304,7 @@ class Desk:
             self._contexts[run_id] = context
         return context
 
-    def _has_places(self, shard: Shard, tick: Tick) -> bool:
+    def _has_places(self, shard: Shard, assignments: Assignments) -> bool:
         """Have we places, or get them at once, wherever the shard's items must wait for some?
 
         Else it is left to the workers that have them all: here it would lie.
@@ -314,20 +314,20 @@ class Desk:
         for endpoint_id in context.endpoints:
             asked = self._asked.get(endpoint_id)
             if asked is None or (not asked.granted and asked.is_due(wanted, 0)):
-                asked = self._ask(tick, endpoint_id, wanted, 0)
+                asked = self._ask(assignments, endpoint_id, wanted, 0)
             if not asked.granted:
                 self._wishes[endpoint_id] = wanted
                 return False
         return True
 
-    def _share_places(self, view: View, tick: Tick) -> None:
+    def _share_places(self, state: WorkerState, assignments: Assignments) -> None:
         """Ask for places at once where there may be more to have, else once in a while.
 
-        What an earlier tick got and did not live to tell goes back.
+        What an earlier poll got and did not live to tell goes back.
         """
-        places = dict.fromkeys(self._asked, (0, 0)) | view.places
+        places = dict.fromkeys(self._asked, (0, 0)) | state.places
         more = [*self._wishes.items()]
-        for claim in tick.claims:
+        for claim in assignments.claims:
             more += [(endpoint_id, len(claim.todo)) for endpoint_id in claim.context.endpoints]
         for endpoint_id, count in more:
             wanted, committed = places.get(endpoint_id, (0, 0))
@@ -335,9 +335,11 @@ class Desk:
         for endpoint_id, (wanted, committed) in places.items():
             asked = self._asked.get(endpoint_id)
             if asked is None or asked.is_due(wanted, committed):
-                self._ask(tick, endpoint_id, wanted, committed)
+                self._ask(assignments, endpoint_id, wanted, committed)
 
-    def _ask(self, tick: Tick, endpoint_id: UUID, wanted: int, committed: int) -> Asked:
+    def _ask(
+        self, assignments: Assignments, endpoint_id: UUID, wanted: int, committed: int
+    ) -> Asked:
         now = time.monotonic()
         pressed_since = self._pressed_since.get(endpoint_id, now)
         grant = rebalance(
@@ -354,11 +356,11 @@ class Desk:
         asked = Asked(now, wanted, committed, grant.places)
         if wanted or committed:
             self._asked[endpoint_id] = asked
-            tick.grants[endpoint_id] = grant.places
+            assignments.grants[endpoint_id] = grant.places
         else:
             self._asked.pop(endpoint_id, None)
-            tick.grants.pop(endpoint_id, None)
-            tick.left.add(endpoint_id)
+            assignments.grants.pop(endpoint_id, None)
+            assignments.left.add(endpoint_id)
         return asked
 
     def suspect(self, shard: Shard, place: int) -> None:
