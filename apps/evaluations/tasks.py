@@ -55,8 +55,8 @@ def ring_on_commit() -> None:
 
 def work() -> None:
     """One slice of whatever there is to do. The queue's workers run this."""
-    is_more = Worker().run()
-    if is_more:
+    has_more = Worker().run()
+    if has_more:
         ring()
 
 
@@ -107,7 +107,7 @@ def purge_history() -> bool:
     """Remove some of what is told of longer ago than HISTORY_DAYS; whether there may be more."""
     before = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
     answers = history_purge.send(sender=None, before=before)
-    return any([purge_tasks(before), *(is_more for _, is_more in answers)])
+    return any([purge_tasks(before), *(has_more for _, has_more in answers)])
 
 
 def is_stuck() -> bool:

@@ -30,7 +30,7 @@ from apps.leases import database_now, lease_end
 
 log = logging.getLogger(__name__)
 
-FIRST_ROOM = 128  # items of a run that a worker takes before it knows how fast they go
+FIRST_CAPACITY = 128  # items of a run that a worker takes before it knows how fast they go
 CLAIM_SECONDS = 0.25  # of claims in one poll: the loop waits to hear of a cancellation
 REBALANCE_SECONDS = 1.0
 HANDOVER_SECONDS = 0.2  # while places pass from one worker to another, which neither can use
@@ -44,15 +44,15 @@ HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 class Claim:
     """A shard this worker holds, with what is left to do in it: rows and the repeats of each.
 
-    alone: its items must be worked one by one. answers: those that another run got for it, where
-    that one's are graded.
+    isolated: its items must be worked one by one. answers: those that another run got for it,
+    where that one's are graded.
     """
 
     shard: Shard
     context: RunContext
     todo: list[tuple[Row, int]]
     tally: Tally
-    alone: bool = False
+    isolated: bool = False
     answers: KeptTarget | None = None
 
 
@@ -60,14 +60,14 @@ class Claim:
 class WorkerState:
     """What the coordinator must know of the loop's state.
 
-    room: how many more items each held run may have waiting here, FIRST_ROOM for other runs.
-    spare: how many more rows may be in memory for runs that ask no endpoint. places: per endpoint
-    how many calls are wanted, and how many may be in flight before the next poll. held: the
-    shards at work here. asks: what each meter asks. may_claim: false while draining. may_plan:
-    nobody plans. is_free: nothing is at work here, nor planned.
+    capacity: how many more items each held run may have waiting here, FIRST_CAPACITY for other
+    runs. spare: how many more rows may be in memory for runs that ask no endpoint. places: per
+    endpoint how many calls are wanted, and how many may be in flight before the next poll. held:
+    the shards at work here. asks: what each meter asks. may_claim: false while draining.
+    may_plan: nobody plans. is_free: nothing is at work here, nor planned.
     """
 
-    room: dict[UUID, int]
+    capacity: dict[UUID, int]
     spare: int
     places: dict[UUID, tuple[int, int]]
     held: Collection[UUID]
@@ -81,7 +81,7 @@ class WorkerState:
 class Assignments:
     """What the loop must do next.
 
-    left: endpoints whose places were given back. alone: what was claimed has been in vain so
+    left: endpoints whose places were given back. isolated: what was claimed has been in vain so
     often that nothing else may be at work beside it, lest it take others with it, or the other
     way round.
     """
@@ -92,13 +92,13 @@ class Assignments:
     left: set[UUID] = field(default_factory=set)
     ended_runs: set[UUID] = field(default_factory=set)
     plan: Run | None = None
-    alone: bool = False
-    is_more: bool = False  # there is work that this worker has no room for
+    isolated: bool = False
+    has_more: bool = False  # there is work that this worker has no room for
     is_waiting: bool = False  # for places that other workers hold
 
 
 @dataclass(frozen=True)
-class Asked:
+class SlotRequest:
     """When places at an endpoint were last asked for, with what, and how many were granted."""
 
     at: float
@@ -115,23 +115,25 @@ class Asked:
         return time.monotonic() - self.at >= pause
 
 
-class Room:
+class Capacity:
     """What a poll may still claim: by run, and over all runs that ask no endpoint."""
 
     def __init__(self, state: WorkerState) -> None:
-        self._room = dict(state.room)
+        self._capacity = dict(state.capacity)
         self._spare = state.spare
 
     def is_left(self, run_id: UUID, only_grades: bool) -> bool:
-        return self._room.get(run_id, FIRST_ROOM) > 0 and not (only_grades and self._spare <= 0)
+        return self._capacity.get(run_id, FIRST_CAPACITY) > 0 and not (
+            only_grades and self._spare <= 0
+        )
 
     def take(self, run_id: UUID, items: int, only_grades: bool) -> None:
-        self._room[run_id] = self._room.get(run_id, FIRST_ROOM) - items
+        self._capacity[run_id] = self._capacity.get(run_id, FIRST_CAPACITY) - items
         if only_grades:
             self._spare -= items
 
     def close(self, run_id: UUID) -> None:
-        self._room[run_id] = 0
+        self._capacity[run_id] = 0
 
 
 class Coordinator:
@@ -140,28 +142,28 @@ class Coordinator:
     def __init__(self, worker: UUID) -> None:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
-        self._asked: dict[UUID, Asked] = {}
+        self._requests: dict[UUID, SlotRequest] = {}
         self._purser = Purser()
         # What is wanted of endpoints at which there is no place for us, and since when others
         # want some of ours.
         self._wishes: dict[UUID, int] = {}
         self._pressed_since: dict[UUID, float] = {}
         # A run of which something must be worked alone: no other claim until that is possible.
-        self._wary_of: UUID | None = None
+        self._isolate_next: UUID | None = None
 
     def poll(self, state: WorkerState) -> Assignments:
         assignments = Assignments()
         self._wishes.clear()
-        assignments.ended_runs = self._ended(state.room.keys())
-        for run_id in self._contexts.keys() - state.room.keys():
+        assignments.ended_runs = self._ended(state.capacity.keys())
+        for run_id in self._contexts.keys() - state.capacity.keys():
             del self._contexts[run_id]
-        if self._wary_of is not None and not state.is_free:
-            assignments.is_more = True
+        if self._isolate_next is not None and not state.is_free:
+            assignments.has_more = True
         else:
-            first, self._wary_of = self._wary_of, None
+            first, self._isolate_next = self._isolate_next, None
             if state.may_plan:
                 self._plan(state, assignments, first)
-            if state.may_claim and not assignments.alone and self._wary_of is None:
+            if state.may_claim and not assignments.isolated and self._isolate_next is None:
                 self._claim(state, assignments, first)
         self._share_places(state, assignments)
         assignments.allowances = self._purser.look(state.asks)
@@ -182,11 +184,11 @@ class Coordinator:
         run = (plannable if first is None else plannable.filter(pk=first)).first()
         if run is None:
             return
-        alone = run.plan_attempts >= settings.ENGINE_ATTEMPTS
-        if alone and not state.is_free:
-            self._wary_of = run.pk
+        isolated = run.plan_attempts >= settings.ENGINE_ATTEMPTS
+        if isolated and not state.is_free:
+            self._isolate_next = run.pk
         elif claim_plan(run) is not None:
-            assignments.plan, assignments.alone = run, alone
+            assignments.plan, assignments.isolated = run, isolated
 
     def _claim(self, state: WorkerState, assignments: Assignments, first: UUID | None) -> None:
         """Claim round by round, a shard of each run there is room for, while anything is found.
@@ -194,29 +196,33 @@ class Coordinator:
         In a round the accounts with the least in work come first, then the oldest runs.
         """
         runs = self._going_runs()
-        room = Room(state)
+        capacity = Capacity(state)
         ends_at = time.monotonic() + CLAIM_SECONDS
         found = True
         while found:
             found = False
             now = database_now()
             for run_id in self._in_fair_order(runs, first, now):
-                if not room.is_left(run_id, self._only_grades(run_id)):
+                if not capacity.is_left(run_id, self._only_grades(run_id)):
                     continue
                 is_free = state.is_free and assignments.plan is None and not assignments.claims
                 claim = self._claim_of(run_id, now, state.held, is_free, assignments)
                 if claim is not None:
                     found = True
                     assignments.claims.append(claim)
-                    assignments.alone = claim.alone
-                    room.take(run_id, len(claim.todo), self._only_grades(run_id))
+                    assignments.isolated = claim.isolated
+                    capacity.take(run_id, len(claim.todo), self._only_grades(run_id))
                 else:
-                    room.close(run_id)
-                if assignments.alone or self._wary_of is not None or time.monotonic() > ends_at:
-                    assignments.is_more = True
+                    capacity.close(run_id)
+                if (
+                    assignments.isolated
+                    or self._isolate_next is not None
+                    or time.monotonic() > ends_at
+                ):
+                    assignments.has_more = True
                     return
         free = Shard.objects.free(database_now()).filter(run__in=[run_id for run_id, _ in runs])
-        assignments.is_more = free.exists()
+        assignments.has_more = free.exists()
 
     def _going_runs(self) -> list[tuple[UUID, UUID]]:
         """The runs at work with their accounts, oldest first."""
@@ -243,22 +249,22 @@ class Coordinator:
         run_id: UUID,
         now: datetime,
         held: Collection[UUID],
-        may_be_alone: bool,
+        may_isolate: bool,
         assignments: Assignments,
     ) -> Claim | None:
         shard = Shard.objects.next_of(run_id, now, held)
         if shard is None:
             return None
-        alone = shard.suspect_place is not None or shard.attempts >= settings.ENGINE_ATTEMPTS
-        if alone and not may_be_alone:
-            self._wary_of = run_id
+        isolated = shard.suspect_place is not None or shard.attempts >= settings.ENGINE_ATTEMPTS
+        if isolated and not may_isolate:
+            self._isolate_next = run_id
             return None
         try:
             if not self._has_places(shard, assignments):
                 return None
             if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
                 return None
-            return self._open(shard, alone)
+            return self._open(shard, isolated)
         except Unworkable as error:
             reason = str(error)
         except DatabaseError:
@@ -269,7 +275,7 @@ class Coordinator:
         finish_run(run_id, Run.State.FAILED, "run_unworkable", reason[:2000])
         return None
 
-    def _open(self, shard: Shard, alone: bool) -> Claim:
+    def _open(self, shard: Shard, isolated: bool) -> Claim:
         """Read what a claimed shard needs. Raises Unworkable, or whatever odd data leads to."""
         if shard.attempts > HOPELESS * settings.ENGINE_ATTEMPTS:
             raise Unworkable(f"Every worker that took {shard} died of it.")
@@ -294,7 +300,7 @@ class Coordinator:
         run, answers = context.run, None
         if run.answers_of_id is not None:
             answers = KeptTarget.of(run.answers_of_id, shard, in_rows=not run.model)
-        return Claim(shard, context, todo, Tally.load(shard.tally), alone, answers)
+        return Claim(shard, context, todo, Tally.load(shard.tally), isolated, answers)
 
     def _context(self, run_id: UUID) -> RunContext:
         context = self._contexts.get(run_id)
@@ -312,10 +318,10 @@ class Coordinator:
         context = self._context(shard.run_id)
         wanted = shard.row_count * context.run.repeats
         for endpoint_id in context.endpoints:
-            asked = self._asked.get(endpoint_id)
-            if asked is None or (not asked.granted and asked.is_due(wanted, 0)):
-                asked = self._ask(assignments, endpoint_id, wanted, 0)
-            if not asked.granted:
+            request = self._requests.get(endpoint_id)
+            if request is None or (not request.granted and request.is_due(wanted, 0)):
+                request = self._request_slots(assignments, endpoint_id, wanted, 0)
+            if not request.granted:
                 self._wishes[endpoint_id] = wanted
                 return False
         return True
@@ -325,7 +331,7 @@ class Coordinator:
 
         What an earlier poll got and did not live to tell goes back.
         """
-        places = dict.fromkeys(self._asked, (0, 0)) | state.places
+        places = dict.fromkeys(self._requests, (0, 0)) | state.places
         more = [*self._wishes.items()]
         for claim in assignments.claims:
             more += [(endpoint_id, len(claim.todo)) for endpoint_id in claim.context.endpoints]
@@ -333,13 +339,13 @@ class Coordinator:
             wanted, committed = places.get(endpoint_id, (0, 0))
             places[endpoint_id] = (wanted + count, committed)
         for endpoint_id, (wanted, committed) in places.items():
-            asked = self._asked.get(endpoint_id)
-            if asked is None or asked.is_due(wanted, committed):
-                self._ask(assignments, endpoint_id, wanted, committed)
+            request = self._requests.get(endpoint_id)
+            if request is None or request.is_due(wanted, committed):
+                self._request_slots(assignments, endpoint_id, wanted, committed)
 
-    def _ask(
+    def _request_slots(
         self, assignments: Assignments, endpoint_id: UUID, wanted: int, committed: int
-    ) -> Asked:
+    ) -> SlotRequest:
         now = time.monotonic()
         pressed_since = self._pressed_since.get(endpoint_id, now)
         grant = rebalance(
@@ -353,15 +359,15 @@ class Coordinator:
             self._pressed_since[endpoint_id] = pressed_since
         else:
             self._pressed_since.pop(endpoint_id, None)
-        asked = Asked(now, wanted, committed, grant.places)
+        request = SlotRequest(now, wanted, committed, grant.places)
         if wanted or committed:
-            self._asked[endpoint_id] = asked
+            self._requests[endpoint_id] = request
             assignments.grants[endpoint_id] = grant.places
         else:
-            self._asked.pop(endpoint_id, None)
+            self._requests.pop(endpoint_id, None)
             assignments.grants.pop(endpoint_id, None)
             assignments.left.add(endpoint_id)
-        return asked
+        return request
 
     def suspect(self, shard: Shard, place: int) -> None:
         """Note which item of a shard that kills its workers is alone in work now."""

@@ -35,9 +35,9 @@ from apps.leases import close_connection
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BUFFER_ROOM = 4_000  # outcomes that may wait for the writer before grading waits for it
-GRADING_ROOM = 2_000  # rows of a run that may wait when no endpoint is asked,
-GRADING_ROOM_OF_ALL = 8_000  # and of all such runs
+BUFFER_CAPACITY = 4_000  # outcomes that may wait for the writer before grading waits for it
+GRADING_CAPACITY = 2_000  # rows of a run that may wait when no endpoint is asked,
+GRADING_CAPACITY_OF_ALL = 8_000  # and of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
 YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
 POLL_SECONDS = 0.05  # the coordinator is asked no more often than this
@@ -88,10 +88,10 @@ class Worker:
         self._began = time.monotonic()
         self._beaten_at = self._began
         self._is_draining = False
-        self._is_alone = False  # nothing may begin beside what is at work
+        self._is_isolating = False  # nothing may begin beside what is at work
         self._was_cut_off = False
         self._is_left = threading.Event()
-        self.is_more = False
+        self.has_more = False
 
     def run(self) -> bool:
         """Work until the slice is over or nothing is left; whether there is more to do."""
@@ -107,7 +107,7 @@ class Worker:
                 pool.shutdown()
             if keeper.is_alive():
                 keeper.join()
-        return self.is_more
+        return self.has_more
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -125,14 +125,14 @@ class Worker:
                 was_busy = self._is_busy()
                 assignments = await self._ask_coordinator()
                 if assignments is not None:
-                    self.is_more = assignments.is_more
+                    self.has_more = assignments.has_more
                     self._apply(assignments)
                     await self._close_unused()
                 waits = assignments is not None and assignments.is_waiting
                 if was_busy or self._is_busy() or waits:
                     idle_since = time.monotonic()
                 if self._is_over():
-                    self.is_more = True  # for all we know: the last poll did not look
+                    self.has_more = True  # for all we know: the last poll did not look
                     break
                 if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
                     break
@@ -191,13 +191,13 @@ class Worker:
             return None
 
     def _state(self) -> WorkerState:
-        room: dict[UUID, int] = {}
-        spare = GRADING_ROOM_OF_ALL
+        capacity: dict[UUID, int] = {}
+        spare = GRADING_CAPACITY_OF_ALL
         wanted: dict[UUID, int] = {}
         for active in self._active.values():
             context = active.claim.context
-            room.setdefault(active.run_id, self._room(context))
-            room[active.run_id] -= active.left
+            capacity.setdefault(active.run_id, self._capacity(context))
+            capacity[active.run_id] -= active.left
             if not context.endpoints:
                 spare -= active.left
             for endpoint_id in context.endpoints:
@@ -206,10 +206,10 @@ class Worker:
             wanted = {endpoint_id: lane.demand for endpoint_id, lane in self._lanes.items()}
         held = self._known()
         is_free = not held and self._planning is None
-        self._is_alone = self._is_alone and not is_free
-        may_begin = not (self._is_draining or self._is_over() or self._is_alone)
+        self._is_isolating = self._is_isolating and not is_free
+        may_begin = not (self._is_draining or self._is_over() or self._is_isolating)
         return WorkerState(
-            room=room,
+            capacity=capacity,
             spare=spare,
             places={
                 endpoint_id: (wanted.get(endpoint_id, 0), lane.committed)
@@ -228,14 +228,14 @@ class Worker:
         """The shards that are at work here, or still to be stored. Any thread may ask."""
         return [pk for pk, held in self._held.copy().items() if held.is_open]
 
-    def _room(self, context: RunContext) -> int:
+    def _capacity(self, context: RunContext) -> int:
         """How many items of a run are enough: those in flight, and for a poll of a fast server."""
         if not context.endpoints:
-            return GRADING_ROOM
+            return GRADING_CAPACITY
         return 3 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
 
     def _apply(self, assignments: Assignments) -> None:
-        self._is_alone = self._is_alone or assignments.alone
+        self._is_isolating = self._is_isolating or assignments.isolated
         for run_id in assignments.ended_runs:
             self._abandon(run_id)
         for endpoint_id, granted in assignments.grants.items():
@@ -290,7 +290,7 @@ class Worker:
         active = Active(claim, held, left=len(claim.todo))
         self._active[claim.shard.pk] = active
         self._held[claim.shard.pk] = held
-        if claim.alone:
+        if claim.isolated:
             self._spawn(active, self._work_one_by_one(active))
         elif context.asks:
             for row, repeat in claim.todo:
@@ -382,7 +382,7 @@ class Worker:
         if not meter.is_free:
             meter.spend(outcome)
         active.left -= 1
-        if len(self._buffer) >= BUFFER_ROOM:
+        if len(self._buffer) >= BUFFER_CAPACITY:
             self._has_room.clear()
             self._flush_soon.set()
         if active.left == 0:

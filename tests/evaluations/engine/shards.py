@@ -36,7 +36,7 @@ def poll(coordinator: Coordinator, **state: Any) -> Assignments:
     """A poll of a worker that holds nothing, unless the state says otherwise."""
     state.setdefault("held", [])
     defaults = {
-        "room": {},
+        "capacity": {},
         "spare": 8_000,
         "places": {},
         "asks": {},

@@ -52,24 +52,24 @@ def numbers(assignments):
 
 def test_a_worker_claims_while_it_has_room(run):
     assert numbers(poll(coordinator())) == [0, 1, 2]
-    assert numbers(poll(coordinator(), room={run.pk: 3})) == []
+    assert numbers(poll(coordinator(), capacity={run.pk: 3})) == []
 
 
 def test_a_worker_claims_no_more_than_it_has_room_for(run):
-    assert numbers(poll(coordinator(), room={run.pk: 3})) == [0, 1]
+    assert numbers(poll(coordinator(), capacity={run.pk: 3})) == [0, 1]
     assert numbers(poll(coordinator(), spare=1)) == [2]
 
 
 def test_rows_that_only_need_grading_wait_where_many_do_already(run):
     assert numbers(poll(coordinator(), spare=0)) == []
-    assert poll(coordinator(), spare=0).is_more
+    assert poll(coordinator(), spare=0).has_more
 
 
 def test_no_other_worker_gets_what_is_held(run):
-    first, second = poll(coordinator(), room={run.pk: 3}), poll(coordinator())
+    first, second = poll(coordinator(), capacity={run.pk: 3}), poll(coordinator())
     assert numbers(first) == [0, 1]
     assert numbers(second) == [2]
-    assert not second.is_more
+    assert not second.has_more
 
 
 def test_a_draining_worker_claims_nothing(run):
@@ -115,7 +115,7 @@ def test_who_waits_for_anothers_claim_gets_nothing(run):
 
 
 def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
-    held = poll(holder := coordinator(), room={run.pk: 1}).claims[0].shard
+    held = poll(holder := coordinator(), capacity={run.pk: 1}).claims[0].shard
     let_lease_run_out(held)
     now = database_now() + timedelta(milliseconds=1)
     found = Shard.objects.next_of(run.pk, now, [])
@@ -129,7 +129,7 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
 
 def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
     holder = coordinator()
-    first, second = poll(holder, room={run.pk: 3}).claims
+    first, second = poll(holder, capacity={run.pk: 3}).claims
     soon = database_now() + timedelta(seconds=1)
     Shard.objects.update(lease_until=soon)
     holder.beat([first.shard.pk], [])
@@ -231,14 +231,14 @@ def test_shards_are_left_to_the_workers_that_have_all_the_places(small_shards):
     holder, newcomer = coordinator(), coordinator()
     assert len(poll(holder).claims) > 1
     found = poll(newcomer)
-    assert (found.claims, found.is_waiting, found.is_more) == ([], True, True)
+    assert (found.claims, found.is_waiting, found.has_more) == ([], True, True)
     holder.leave()
     assert poll(coordinator()).claims
 
 
 def test_a_worker_does_not_claim_what_it_still_holds(run):
     holder = coordinator()
-    held = poll(holder, room={run.pk: 1}).claims[0].shard
+    held = poll(holder, capacity={run.pk: 1}).claims[0].shard
     let_lease_run_out(held)
     assert numbers(poll(holder, held=[held.pk])) == [1, 2]
 
@@ -253,7 +253,7 @@ def test_what_is_released_is_free_at_once_and_was_no_attempt(run):
 
 def test_a_release_leaves_alone_what_has_passed_to_another(run):
     late = coordinator()
-    shard = poll(late, room={run.pk: 1}).claims[0].shard
+    shard = poll(late, capacity={run.pk: 1}).claims[0].shard
     let_lease_run_out(shard)
     successor = claim(run)
     late.release([shard])
@@ -288,7 +288,7 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
 
 def test_the_account_with_the_least_in_work_comes_first(small_shards):
     big = plan(make_run(source=40))
-    poll(coordinator(), room={big.pk: 7})
+    poll(coordinator(), capacity={big.pk: 7})
     small = plan(make_run(source=4))
     first = poll(coordinator()).claims[0]
     assert first.shard.run_id == small.pk
@@ -301,12 +301,12 @@ def test_of_one_account_the_oldest_run_comes_first_and_the_next_is_not_kept_wait
     assert [claim.shard.run_id for claim in claimed] == [old.pk, new.pk]
 
 
-def test_a_tick_ends_in_time_however_much_there_is(small_shards, monkeypatch):
+def test_a_poll_ends_in_time_however_much_there_is(small_shards, monkeypatch):
     monkeypatch.setattr(coordinator_module, "CLAIM_SECONDS", 0)
     plan(make_run(source=40))
     found = poll(coordinator())
     assert len(found.claims) == 1
-    assert found.is_more
+    assert found.has_more
 
 
 # --- what cannot be worked on --------------------------------------------------------------------
@@ -373,10 +373,10 @@ def claimed_in_vain(times, **filters):
 
 def test_the_third_claim_is_like_the_first_and_the_fourth_is_alone(run):
     claimed_in_vain(2, number=0)
-    assert not poll(coordinator(), room={run.pk: 1}).claims[0].alone
+    assert not poll(coordinator(), capacity={run.pk: 1}).claims[0].isolated
     Shard.objects.update(lease_until=None)
     one, *others = poll(coordinator()).claims
-    assert one.alone
+    assert one.isolated
     assert not others
 
 
@@ -384,14 +384,14 @@ def test_a_worker_that_holds_something_leaves_a_suspect_and_claims_no_more(run):
     other = plan(make_run(source=6))
     claimed_in_vain(3, run=run, number=1)
     busy = coordinator()
-    first = poll(busy, room={other.pk: 1})
+    first = poll(busy, capacity={other.pk: 1})
     assert 1 not in numbers(first)
     held = [claim.shard.pk for claim in first.claims]
     assert not poll(busy, held=held).claims
-    assert poll(busy, held=held).is_more
+    assert poll(busy, held=held).has_more
     # Through with what it held, it takes the suspect before anything else.
     (suspect,) = poll(busy).claims
-    assert (suspect.shard.run_id, suspect.shard.number, suspect.alone) == (run.pk, 1, True)
+    assert (suspect.shard.run_id, suspect.shard.number, suspect.isolated) == (run.pk, 1, True)
 
 
 def test_a_worker_that_plans_leaves_a_suspect(run):
@@ -407,7 +407,7 @@ def test_nothing_is_planned_beside_a_suspect(run):
     assert (planning.claims, planning.plan is None) == ([], False)
     make_run()
     found = poll(wary, may_plan=True)
-    assert found.claims[0].alone
+    assert found.claims[0].isolated
     assert found.plan is None
 
 
@@ -426,7 +426,7 @@ def test_the_item_that_was_noted_makes_its_shard_a_suspect_at_the_next_claim(run
     one.suspect(suspect.shard, 1)
     let_lease_run_out(suspect.shard)
     again = claim(run)
-    assert (again.alone, again.shard.suspect_place) == (True, 1)
+    assert (again.isolated, again.shard.suspect_place) == (True, 1)
 
 
 def test_progress_clears_attempts_and_suspicion(run):
@@ -451,7 +451,7 @@ def test_who_is_stopped_in_good_order_accuses_nobody(run):
 
 def test_a_late_worker_accuses_nobody(run):
     late = coordinator()
-    shard = poll(late, room={run.pk: 1}).claims[0].shard
+    shard = poll(late, capacity={run.pk: 1}).claims[0].shard
     let_lease_run_out(shard)
     claim(run)
     late.suspect(shard, 0)

@@ -272,9 +272,9 @@ def test_a_run_whose_planners_died_is_planned_by_a_worker_with_nothing_else_to_d
     wary = coordinator()
     assert poll(wary, may_plan=True, is_free=False).plan is None
     waiting = poll(wary, may_plan=True, is_free=False)
-    assert (waiting.plan, waiting.claims, waiting.is_more) == (None, [], True)
+    assert (waiting.plan, waiting.claims, waiting.has_more) == (None, [], True)
     found = poll(wary, may_plan=True)
-    assert (found.plan, found.alone, found.claims) == (run, True, [])
+    assert (found.plan, found.isolated, found.claims) == (run, True, [])
     plan_run(found.plan)
     assert {one.shard.run_id for one in poll(wary).claims} == {run.pk, other.pk}
 

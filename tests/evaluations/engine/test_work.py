@@ -70,11 +70,11 @@ class InBackground(threading.Thread):
     def __init__(self) -> None:
         super().__init__()
         self.worker = Worker()
-        self.is_more: bool | None = None
+        self.has_more: bool | None = None
 
     def run(self) -> None:
         try:
-            self.is_more = self.worker.run()
+            self.has_more = self.worker.run()
         finally:
             connection.close()
 
@@ -410,7 +410,7 @@ def test_a_worker_that_is_called_off_sends_nothing_more_and_leaves_in_time(
         began = time.monotonic()
         background.join(10)
         assert 0.9 < time.monotonic() - began < 3
-        assert background.is_more
+        assert background.has_more
     monkeypatch.undo()
     assert server.counts()["total"] == 8
     assert not Shard.objects.filter(lease_token__isnull=False).exists()
@@ -433,7 +433,7 @@ def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
         monkeypatch.setattr(coordinator_module.Coordinator, "beat", beat)
         wait_until(lambda: server.counts()["in_flight"] == 0)
         background.join(10)
-        assert background.is_more
+        assert background.has_more
     assert not Result.objects.exists()
 
 
@@ -474,7 +474,7 @@ def test_a_long_grading_does_not_lose_its_lease(actor, settings, monkeypatch):
     assert Shard.objects.get().attempts == 0
 
 
-def test_a_tick_that_fails_in_the_middle_delays_its_claims_by_a_lease(actor, settings, monkeypatch):
+def test_a_poll_that_fails_in_the_middle_delays_its_claims_by_a_lease(actor, settings, monkeypatch):
     settings.ENGINE_LEASE_SECONDS = 0.5
     settings.ENGINE_RENEW_SECONDS = 0.1
     settings.ENGINE_LINGER_SECONDS = 2
