@@ -81,7 +81,7 @@ class Stopped(Exception):
 
 
 class Limiter(Protocol):
-    """The places of an endpoint; a call is sent only by one who holds a place."""
+    """The slots of an endpoint; a call is sent only by one who holds a slot."""
 
     async def acquire(self) -> None: ...
 

@@ -41,7 +41,7 @@ async def unpaid(calls: int) -> None:
 
 
 class ChatClient:
-    """One endpoint: `complete` posts to {base_url}/chat/completions while holding a place.
+    """One endpoint: `complete` posts to {base_url}/chat/completions while holding a slot.
 
     stopped: asked before every call and during every wait; once true, nothing more is sent and
     `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
@@ -90,7 +90,7 @@ class ChatClient:
         body = self._written(request)
         self._go_on()
         await self._limiter.acquire()
-        has_place = True
+        has_slot = True
         try:
             course = Course(self._patience, time.monotonic())
             while True:
@@ -109,16 +109,16 @@ class ChatClient:
                             status=setback.status,
                             calls=course.calls,
                         ) from None
-                if pause <= self._patience.place_seconds:
+                if pause <= self._patience.slot_seconds:
                     await self._wait(pause)
                     continue
                 self._limiter.release()
-                has_place = False
+                has_slot = False
                 await self._wait(pause)
                 await self._limiter.acquire()
-                has_place = True
+                has_slot = True
         finally:
-            if has_place:
+            if has_slot:
                 self._limiter.release()
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

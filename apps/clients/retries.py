@@ -19,7 +19,7 @@ class Patience:
     invalid_tries: int = 2
     call_seconds: float = 120.0
     connect_seconds: float = 10.0
-    place_seconds: float = 5.0  # a longer wait gives its place to another item
+    slot_seconds: float = 5.0  # a longer wait gives its slot to another item
     reply_bytes: int = 8 * 1024 * 1024
 
 

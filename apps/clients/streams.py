@@ -47,8 +47,8 @@ def chunks_of(completion: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "created": completion.get("created"),
         "model": completion.get("model"),
     }
-    for place, choice in enumerate(completion["choices"]):
-        index, delta = choice.get("index", place), dict(choice["message"])
+    for position, choice in enumerate(completion["choices"]):
+        index, delta = choice.get("index", position), dict(choice["message"])
         if calls := delta.get("tool_calls"):
             delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
         said = {"index": index, "delta": delta, "finish_reason": None}

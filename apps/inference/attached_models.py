@@ -21,7 +21,7 @@ from apps.clients import (
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
 from apps.errors import Invalid
-from apps.inference.limiters import Lane, Turn
+from apps.inference.limiters import EndpointLimiter, RunLimiter
 from apps.inference.models import ModelEndpoint
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
@@ -61,8 +61,8 @@ class Models:
 
     def open(
         self,
-        lane_of: Callable[[UUID], Lane],
-        turn: object,
+        limiter_of: Callable[[UUID], EndpointLimiter],
+        run: object,
         stopped: Callable[[], bool],
         pay: Callable[[int], Awaitable[None]] = unpaid,
     ) -> None:
@@ -71,7 +71,7 @@ class Models:
             self._clients[pk] = ChatClient(
                 endpoint.base_url,
                 endpoint.api_key,
-                Turn(lane_of(pk), turn),
+                RunLimiter(limiter_of(pk), run),
                 allow_private=endpoint.allow_private,
                 patience=patience,
                 stopped=stopped,

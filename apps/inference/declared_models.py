@@ -70,8 +70,8 @@ def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutMod
     )
     reached = [_reach(model, held.get(model.source), default) for model in models]
     return [
-        _put(actor, account, model, held.get(model.name), *place)
-        for model, place in zip(models, reached, strict=True)
+        _put(actor, account, model, held.get(model.name), *found)
+        for model, found in zip(models, reached, strict=True)
     ]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable
 from apps.clients import Limiter
 
 
-class Lane:
-    """The places that this worker holds at one endpoint; those who wait take turns by run.
+class EndpointLimiter:
+    """The slots that this worker holds at one endpoint; those who wait take turns by run.
 
     Belongs to one event loop. A smaller grant takes effect as calls end.
     """
@@ -26,8 +26,8 @@ class Lane:
     @property
     def demand(self) -> int:
         """How many call or wait to; those who were cancelled while waiting are gone."""
-        waiting = (place for queue in self._waiting.values() for place in queue)
-        return self.in_use + sum(not place.done() for place in waiting)
+        waiting = (waiter for queue in self._waiting.values() for waiter in queue)
+        return self.in_use + sum(not waiter.done() for waiter in waiting)
 
     @property
     def is_idle(self) -> bool:
@@ -37,16 +37,16 @@ class Lane:
         self.granted = granted
         self._admit()
 
-    async def acquire(self, turn: Hashable) -> None:
+    async def acquire(self, run: Hashable) -> None:
         if self.in_use < self.granted and not self._waiting:
             self.in_use += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(turn, deque()).append(place)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run, deque()).append(waiter)
         try:
-            await place
+            await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self.release()
             raise
 
@@ -57,32 +57,32 @@ class Lane:
     def dismiss(self) -> None:
         """Cancel all who wait."""
         for queue in self._waiting.values():
-            for place in queue:
-                place.cancel()
+            for waiter in queue:
+                waiter.cancel()
         self._waiting.clear()
 
     def _admit(self) -> None:
         while self.in_use < self.granted and self._waiting:
-            turn, queue = self._waiting.popitem(last=False)
+            run, queue = self._waiting.popitem(last=False)
             while queue:
-                place = queue.popleft()
-                if not place.done():
-                    place.set_result(None)
+                waiter = queue.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
                     self.in_use += 1
                     break
             if queue:
-                self._waiting[turn] = queue
+                self._waiting[run] = queue
 
 
-class Turn(Limiter):
-    """A lane as one run sees it."""
+class RunLimiter(Limiter):
+    """A limiter as one run sees it."""
 
-    def __init__(self, lane: Lane, turn: Hashable) -> None:
-        self._lane = lane
-        self._turn = turn
+    def __init__(self, limiter: EndpointLimiter, run: Hashable) -> None:
+        self._limiter = limiter
+        self._run = run
 
     async def acquire(self) -> None:
-        await self._lane.acquire(self._turn)
+        await self._limiter.acquire(self._run)
 
     def release(self) -> None:
-        self._lane.release()
+        self._limiter.release()

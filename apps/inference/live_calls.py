@@ -32,8 +32,8 @@ ONE_TRY = Patience(
     connecting_seconds=0, answered_tries=1, invalid_tries=1, call_seconds=600, connect_seconds=10
 )
 # Of one web process, which has three times as many threads: pages are answered as well.
-PLACES = 32
-_places = BoundedSemaphore(PLACES)
+CALLS_AT_ONCE = 32
+_calls_at_once = BoundedSemaphore(CALLS_AT_ONCE)
 
 
 class LiveCall:
@@ -101,9 +101,11 @@ class LiveCall:
             )
 
     def _open(self) -> Self:
-        if not _places.acquire(blocking=False):
+        if not _calls_at_once.acquire(blocking=False):
             raise CallFailed(
-                "model_rate_limited", f"{PLACES} requests wait for models already.", status=429
+                "model_rate_limited",
+                f"{CALLS_AT_ONCE} requests wait for models already.",
+                status=429,
             )
         self._runner = asyncio.Runner()
         # A connection of the pool is not held while somebody waits for a model.
@@ -123,7 +125,7 @@ class LiveCall:
                 runner.run(self._client.close())
                 runner.close()
             finally:
-                _places.release()
+                _calls_at_once.release()
 
     def __enter__(self) -> Self:
         return self

@@ -29,7 +29,7 @@ class UnknownModel(ObjectDoesNotExist):
             + (reason or "register it with `manage.py add_endpoint` or in the admin.")
         )
         self.name = name
-        self.place: int | None = None
+        self.position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ def find_embedder(account_id: UUID, name: str = "") -> FoundModel:
 def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
     """The addresses that judges need, as `judges` by the name they use; nothing without judges.
 
-    Raises UnknownModel with `place`, which of the graders names the model.
+    Raises UnknownModel with `position`, which of the graders names the model.
     """
     judges: dict[str, Any] = {}
-    for place, grader in enumerate(graders):
+    for position, grader in enumerate(graders):
         if not isinstance(grader, JudgeGrader):
             continue
         try:
             find = find_model if grader.asks == "chat" else find_embedder
             judges[grader.model] = find(account_id, grader.model).address
         except UnknownModel as error:
-            error.place = place
+            error.position = position
             raise
     return {"judges": judges} if judges else {}
 

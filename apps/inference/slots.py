@@ -14,7 +14,7 @@ from apps.leases import database_now, lease_end
 class Grant:
     """How many calls a worker may have in flight, and whether others wait for some of that."""
 
-    places: int
+    slots: int
     others_wait: bool = False
 
 

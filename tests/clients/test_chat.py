@@ -24,15 +24,15 @@ QUICK = Patience(
     answered_seconds=6,
     call_seconds=0.5,
     connect_seconds=0.3,
-    place_seconds=0.3,
+    slot_seconds=0.3,
 )
 
 
-class Places(asyncio.Semaphore):
-    """A limiter of a known number of places that tells how many are taken and were ever taken."""
+class Slots(asyncio.Semaphore):
+    """A limiter of a known number of slots that tells how many are taken and were ever taken."""
 
-    def __init__(self, places=1):
-        super().__init__(places)
+    def __init__(self, slots=1):
+        super().__init__(slots)
         self.taken = 0
         self.ever_taken = 0
 
@@ -535,44 +535,44 @@ def test_a_request_of_several_megabytes_is_sent(server):
     assert content(ask(server.base_url, prompt=prompt, patience=Patience())) == prompt
 
 
-def test_no_more_calls_are_in_flight_than_there_are_places():
+def test_no_more_calls_are_in_flight_than_there_are_slots():
     async def complete(base_url):
-        places = Places(5)
-        async with client_of(base_url, limiter=places) as client:
+        slots = Slots(5)
+        async with client_of(base_url, limiter=slots) as client:
             await asyncio.gather(*(client.complete(request(prompt=str(n))) for n in range(50)))
-        return places
+        return slots
 
     with running(delay=0.02) as server:
-        places = asyncio.run(complete(server.base_url))
+        slots = asyncio.run(complete(server.base_url))
 
-        assert (places.taken, places.ever_taken) == (0, 50)
+        assert (slots.taken, slots.ever_taken) == (0, 50)
         assert server.counts()["max_in_flight"] == 5
 
 
-def test_a_long_wait_gives_its_place_to_another_item(server):
+def test_a_long_wait_gives_its_slot_to_another_item(server):
     async def complete():
-        places = Places(1)
-        async with client_of(server.base_url, limiter=places) as client:
+        slots = Slots(1)
+        async with client_of(server.base_url, limiter=slots) as client:
             slow = asyncio.create_task(client.complete(request("flaky:1:status-429-retry-after:1")))
             await asyncio.sleep(0.2)
-            assert places.taken == 0
+            assert slots.taken == 0
             began = time.monotonic()
             await client.complete(request(prompt="other"))
             assert time.monotonic() - began < 0.5
             assert content(await slow) == "hello"
-        return places
+        return slots
 
-    places = asyncio.run(complete())
+    slots = asyncio.run(complete())
 
-    assert (places.taken, places.ever_taken) == (0, 3)
+    assert (slots.taken, slots.ever_taken) == (0, 3)
 
 
-def test_a_short_wait_keeps_its_place(server):
+def test_a_short_wait_keeps_its_slot(server):
     async def complete():
-        places = Places(1)
-        async with client_of(server.base_url, limiter=places) as client:
+        slots = Slots(1)
+        async with client_of(server.base_url, limiter=slots) as client:
             await client.complete(request("flaky:1:status-429-retry-after-ms:250"))
-        return places
+        return slots
 
     assert asyncio.run(complete()).ever_taken == 1
 
@@ -580,28 +580,28 @@ def test_a_short_wait_keeps_its_place(server):
 @pytest.mark.parametrize(
     "model", ["fail-400", "fail-500-retry-after-ms:1", "garbage", "hang", "huge", "reset"]
 )
-def test_a_failed_call_gives_its_place_back(server, model):
+def test_a_failed_call_gives_its_slot_back(server, model):
     async def complete():
-        places = Places(1)
-        async with client_of(server.base_url, limiter=places) as client:
+        slots = Slots(1)
+        async with client_of(server.base_url, limiter=slots) as client:
             with pytest.raises(CallFailed):
                 await client.complete(request(model))
-        return places
+        return slots
 
     assert asyncio.run(complete()).taken == 0
 
 
 @pytest.mark.parametrize("model", ["hang", "status-429-retry-after:5", "reset"])
-def test_a_cancelled_call_gives_its_place_back(server, model):
+def test_a_cancelled_call_gives_its_slot_back(server, model):
     async def complete():
-        places = Places(1)
-        async with client_of(server.base_url, limiter=places, patience=Patience()) as client:
+        slots = Slots(1)
+        async with client_of(server.base_url, limiter=slots, patience=Patience()) as client:
             call = asyncio.create_task(client.complete(request(model)))
             await asyncio.sleep(0.2)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-        return places
+        return slots
 
     assert asyncio.run(complete()).taken == 0
 
@@ -616,8 +616,8 @@ def test_nothing_is_sent_once_the_work_is_stopped(server):
 @pytest.mark.parametrize("model", ["status-429-retry-after:5", "reset"])
 def test_a_stop_ends_a_wait_for_another_try(server, model):
     async def complete():
-        places, stop = Places(1), asyncio.Event()
-        options = {"limiter": places, "patience": Patience(), "stopped": stop.is_set}
+        slots, stop = Slots(1), asyncio.Event()
+        options = {"limiter": slots, "patience": Patience(), "stopped": stop.is_set}
         async with client_of(server.base_url, **options) as client:
             call = asyncio.create_task(client.complete(request(model)))
             await asyncio.sleep(0.3)
@@ -627,23 +627,23 @@ def test_a_stop_ends_a_wait_for_another_try(server, model):
                 await call
             assert time.monotonic() - began < 1
             assert server.counts()["total"] == sent
-        return places
+        return slots
 
     assert asyncio.run(complete()).taken == 0
 
 
-def test_a_stop_while_waiting_for_a_place_sends_nothing(server):
+def test_a_stop_while_waiting_for_a_slot_sends_nothing(server):
     async def complete():
-        places, stop = Places(1), asyncio.Event()
-        await places.acquire()
-        async with client_of(server.base_url, limiter=places, stopped=stop.is_set) as client:
+        slots, stop = Slots(1), asyncio.Event()
+        await slots.acquire()
+        async with client_of(server.base_url, limiter=slots, stopped=stop.is_set) as client:
             call = asyncio.create_task(client.complete(request()))
             await asyncio.sleep(0.05)
             stop.set()
-            places.release()
+            slots.release()
             with pytest.raises(Stopped):
                 await call
-        return places
+        return slots
 
     assert asyncio.run(complete()).taken == 0
     assert server.counts()["total"] == 0

@@ -17,7 +17,7 @@ from apps.evaluations.models import Run
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import BatchGrader, Grader, JudgeGrader
 from apps.inference.attached_models import Address, Models, Unworkable
-from apps.inference.limiters import Lane
+from apps.inference.limiters import EndpointLimiter
 
 
 @dataclass
@@ -51,7 +51,7 @@ class RunContext:
 
     def connect(
         self,
-        lane_of: Callable[[UUID], Lane],
+        limiter_of: Callable[[UUID], EndpointLimiter],
         is_stopping: Callable[[], bool],
         run_batch: Callable[..., Any],
         wake: Callable[[], None],
@@ -59,14 +59,14 @@ class RunContext:
         """Open target and judges; in the event loop, since clients belong to one."""
         self.is_connected = True
 
-        def places() -> int:
-            return max((lane_of(pk).granted for pk in self.endpoints), default=0)
+        def slots() -> int:
+            return max((limiter_of(pk).granted for pk in self.endpoints), default=0)
 
         def is_stopped() -> bool:
             return self.is_stopped or is_stopping()
 
-        self.meter.connect(places, wake)
-        self.models.open(lane_of, self.run.pk, is_stopped, self.meter.pay)
+        self.meter.connect(slots, wake)
+        self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.pay)
         equip(self.bench, self.models, self.addresses, run_batch)
         data = self.addresses
         if data["kind"] == ChatTarget.kind:

@@ -1,4 +1,4 @@
-"""What a worker does at the tables besides storing: claim, hold, share places, let go."""
+"""What a worker does at the tables besides storing: claim, hold, share slots, let go."""
 
 import logging
 import os
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 FIRST_CAPACITY = 128  # items of a run that a worker takes before it knows how fast they go
 CLAIM_SECONDS = 0.25  # of claims in one poll: the loop waits to hear of a cancellation
 REBALANCE_SECONDS = 1.0
-HANDOVER_SECONDS = 0.2  # while places pass from one worker to another, which neither can use
-# Before a worker gives places up to another, since they stand idle on the way and a run that is
+HANDOVER_SECONDS = 0.2  # while slots pass from one worker to another, which neither can use
+# Before a worker gives slots up to another, since they stand idle on the way and a run that is
 # over by then has gained nothing.
 PATIENCE_SECONDS = 1.5
 HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
@@ -61,7 +61,7 @@ class WorkerState:
     """What the coordinator must know of the loop's state.
 
     capacity: how many more items each held run may have waiting here, FIRST_CAPACITY for other
-    runs. spare: how many more rows may be in memory for runs that ask no endpoint. places: per
+    runs. spare: how many more rows may be in memory for runs that ask no endpoint. slots: per
     endpoint how many calls are wanted, and how many may be in flight before the next poll. held:
     the shards at work here. asks: what each meter asks. may_claim: false while draining.
     may_plan: nobody plans. is_free: nothing is at work here, nor planned.
@@ -69,7 +69,7 @@ class WorkerState:
 
     capacity: dict[UUID, int]
     spare: int
-    places: dict[UUID, tuple[int, int]]
+    slots: dict[UUID, tuple[int, int]]
     held: Collection[UUID]
     asks: dict[int, Ask]
     may_claim: bool
@@ -81,7 +81,7 @@ class WorkerState:
 class Assignments:
     """What the loop must do next.
 
-    left: endpoints whose places were given back. isolated: what was claimed has been in vain so
+    left: endpoints whose slots were given back. isolated: what was claimed has been in vain so
     often that nothing else may be at work beside it, lest it take others with it, or the other
     way round.
     """
@@ -94,12 +94,12 @@ class Assignments:
     plan: Run | None = None
     isolated: bool = False
     has_more: bool = False  # there is work that this worker has no room for
-    is_waiting: bool = False  # for places that other workers hold
+    is_waiting: bool = False  # for slots that other workers hold
 
 
 @dataclass(frozen=True)
 class SlotRequest:
-    """When places at an endpoint were last asked for, with what, and how many were granted."""
+    """When slots at an endpoint were last asked for, with what, and how many were granted."""
 
     at: float
     wanted: int
@@ -144,7 +144,7 @@ class Coordinator:
         self._contexts: dict[UUID, RunContext] = {}
         self._requests: dict[UUID, SlotRequest] = {}
         self._purser = Purser()
-        # What is wanted of endpoints at which there is no place for us, and since when others
+        # What is wanted of endpoints at which there is no slot for us, and since when others
         # want some of ours.
         self._wishes: dict[UUID, int] = {}
         self._pressed_since: dict[UUID, float] = {}
@@ -165,7 +165,7 @@ class Coordinator:
                 self._plan(state, assignments, first)
             if state.may_claim and not assignments.isolated and self._isolate_next is None:
                 self._claim(state, assignments, first)
-        self._share_places(state, assignments)
+        self._share_slots(state, assignments)
         assignments.allowances = self._purser.look(state.asks)
         assignments.is_waiting = bool(self._wishes)
         return assignments
@@ -255,12 +255,12 @@ class Coordinator:
         shard = Shard.objects.next_of(run_id, now, held)
         if shard is None:
             return None
-        isolated = shard.suspect_place is not None or shard.attempts >= settings.ENGINE_ATTEMPTS
+        isolated = shard.suspect_position is not None or shard.attempts >= settings.ENGINE_ATTEMPTS
         if isolated and not may_isolate:
             self._isolate_next = run_id
             return None
         try:
-            if not self._has_places(shard, assignments):
+            if not self._has_slots(shard, assignments):
                 return None
             if not Shard.objects.claim(shard, self.worker, now, lease_end(now)):
                 return None
@@ -310,8 +310,8 @@ class Coordinator:
             self._contexts[run_id] = context
         return context
 
-    def _has_places(self, shard: Shard, assignments: Assignments) -> bool:
-        """Have we places, or get them at once, wherever the shard's items must wait for some?
+    def _has_slots(self, shard: Shard, assignments: Assignments) -> bool:
+        """Have we slots, or get them at once, wherever the shard's items must wait for some?
 
         Else it is left to the workers that have them all: here it would lie.
         """
@@ -326,19 +326,19 @@ class Coordinator:
                 return False
         return True
 
-    def _share_places(self, state: WorkerState, assignments: Assignments) -> None:
-        """Ask for places at once where there may be more to have, else once in a while.
+    def _share_slots(self, state: WorkerState, assignments: Assignments) -> None:
+        """Ask for slots at once where there may be more to have, else once in a while.
 
         What an earlier poll got and did not live to tell goes back.
         """
-        places = dict.fromkeys(self._requests, (0, 0)) | state.places
+        slots = dict.fromkeys(self._requests, (0, 0)) | state.slots
         more = [*self._wishes.items()]
         for claim in assignments.claims:
             more += [(endpoint_id, len(claim.todo)) for endpoint_id in claim.context.endpoints]
         for endpoint_id, count in more:
-            wanted, committed = places.get(endpoint_id, (0, 0))
-            places[endpoint_id] = (wanted + count, committed)
-        for endpoint_id, (wanted, committed) in places.items():
+            wanted, committed = slots.get(endpoint_id, (0, 0))
+            slots[endpoint_id] = (wanted + count, committed)
+        for endpoint_id, (wanted, committed) in slots.items():
             request = self._requests.get(endpoint_id)
             if request is None or request.is_due(wanted, committed):
                 self._request_slots(assignments, endpoint_id, wanted, committed)
@@ -359,19 +359,21 @@ class Coordinator:
             self._pressed_since[endpoint_id] = pressed_since
         else:
             self._pressed_since.pop(endpoint_id, None)
-        request = SlotRequest(now, wanted, committed, grant.places)
+        request = SlotRequest(now, wanted, committed, grant.slots)
         if wanted or committed:
             self._requests[endpoint_id] = request
-            assignments.grants[endpoint_id] = grant.places
+            assignments.grants[endpoint_id] = grant.slots
         else:
             self._requests.pop(endpoint_id, None)
             assignments.grants.pop(endpoint_id, None)
             assignments.left.add(endpoint_id)
         return request
 
-    def suspect(self, shard: Shard, place: int) -> None:
+    def suspect(self, shard: Shard, position: int) -> None:
         """Note which item of a shard that kills its workers is alone in work now."""
-        Shard.objects.filter(pk=shard.pk, lease_token=shard.lease_token).update(suspect_place=place)
+        Shard.objects.filter(pk=shard.pk, lease_token=shard.lease_token).update(
+            suspect_position=position
+        )
 
     def release(self, shards: list[Shard]) -> None:
         """Give shards back unfinished; that was no death, so it is no attempt either."""
@@ -380,7 +382,7 @@ class Coordinator:
                 lease_token=None,
                 lease_until=None,
                 worker=None,
-                suspect_place=None,
+                suspect_position=None,
                 attempts=Greatest(F("attempts") - 1, 0),
             )
 
@@ -392,10 +394,10 @@ class Coordinator:
         WorkerBeat.objects.filter(worker=self.worker).delete()
 
     def beat(self, held: Collection[UUID], endpoints: Collection[UUID]) -> None:
-        """Prolong these shards and the places at these endpoints. Runs in the keeper's thread.
+        """Prolong these shards and the slots at these endpoints. Runs in the keeper's thread.
 
         What the tables give us but is not at work was lost on its way here: its lease must run
-        out. Places whose lease has run out may be granted to others by now and stay lost; what
+        out. Slots whose lease has run out may be granted to others by now and stay lost; what
         the time is, is asked by the very statement, for this process may be frozen before it.
         """
         until = lease_end(database_now())
@@ -405,8 +407,8 @@ class Coordinator:
             locked = shards.order_by("run_id", "pk").select_for_update()
             ours = list(locked.values_list("pk", flat=True))
             Shard.objects.filter(pk__in=ours).update(lease_until=until)
-        places = EndpointSlot.objects.filter(worker=self.worker, endpoint__in=endpoints)
-        places.filter(lease_until__gte=Now()).update(lease_until=until)
+        slots = EndpointSlot.objects.filter(worker=self.worker, endpoint__in=endpoints)
+        slots.filter(lease_until__gte=Now()).update(lease_until=until)
         WorkerBeat.objects.update_or_create(
             worker=self.worker,
             defaults={"host": socket.gethostname(), "pid": os.getpid(), "seen_until": until},

@@ -103,11 +103,11 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
 
     async def mark(self, sample: Sample) -> Mark:
-        place: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
-        self._waiting.append((sample, place))
+        future: asyncio.Future[Mark] = asyncio.get_running_loop().create_future()
+        self._waiting.append((sample, future))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await place
+        return await future
 
     async def _work(self) -> None:
         try:
@@ -120,14 +120,14 @@ class Batcher:
             self._worker = None
 
     async def _grade(self, batch: list[tuple[Sample, "asyncio.Future[Mark]"]]) -> None:
-        batch = [(sample, place) for sample, place in batch if not place.done()]
+        batch = [(sample, future) for sample, future in batch if not future.done()]
         if not batch:
             return
         began = time.monotonic()
         marks = await self._run(_batch_marks, self._grader, [sample for sample, _ in batch])
-        for (_, place), mark in zip(batch, marks, strict=True):
-            if not place.done():  # while it was graded its shard may have been dropped
-                place.set_result(mark)
+        for (_, future), mark in zip(batch, marks, strict=True):
+            if not future.done():  # while it was graded its shard may have been dropped
+                future.set_result(mark)
         is_quick = time.monotonic() - began < QUICK_SECONDS
         self._size = min(4 * self._size, LARGEST_BATCH) if is_quick else FIRST_BATCH
 

@@ -12,7 +12,7 @@ from apps.evaluations.engine.spending import Allowance, Ask
 from apps.evaluations.engine.store import Outcome
 from apps.evaluations.models import Run
 
-AHEAD = 3  # items may have their calls reserved for each place at an endpoint
+AHEAD = 3  # items may have their calls reserved for each slot at an endpoint
 
 
 @dataclass
@@ -42,10 +42,10 @@ _reserve: ContextVar[Reserve | None] = ContextVar("_reserve", default=None)
 class Meter:
     """What a run may still ask of models here; belongs to one event loop.
 
-    per_item: calls of an item without retries. places: how many calls may be in flight. wake:
+    per_item: calls of an item without retries. slots: how many calls may be in flight. wake:
     called when the coordinator should be asked. An item begins once all its calls are reserved, so
     that a limit leaves few answered and not judged. While money is limited no more items are at
-    work than have places, and no more than what is left will pay at the mean cost so far: beyond
+    work than have slots, and no more than what is left will pay at the mean cost so far: beyond
     a budget goes at most what the items in flight cost.
     """
 
@@ -55,7 +55,7 @@ class Meter:
         self._per_item = per_item
         self.is_free = per_item == 0
         self._limits_calls = run.max_calls is not None
-        self._places: Callable[[], int] = lambda: 1
+        self._slots: Callable[[], int] = lambda: 1
         self._wake: Callable[[], None] = lambda: None
         self._pool = 0
         self._picos: int | None = 0  # nothing before the coordinator has looked
@@ -66,8 +66,8 @@ class Meter:
         self._ended_count = self._ended_picos = 0
         self._waiting: deque[Waiting] = deque()
 
-    def connect(self, places: Callable[[], int], wake: Callable[[], None]) -> None:
-        self._places, self._wake = places, wake
+    def connect(self, slots: Callable[[], int], wake: Callable[[], None]) -> None:
+        self._slots, self._wake = slots, wake
 
     @property
     def is_clear(self) -> bool:
@@ -155,7 +155,7 @@ class Meter:
     def _can_pay(self) -> bool:
         if self._picos is None:
             return True
-        if self._picos <= 0 or self._in_flight >= self._places():
+        if self._picos <= 0 or self._in_flight >= self._slots():
             return False
         mean = self._ended_picos // self._ended_count if self._ended_count else 0
         return not self._in_flight or self._picos > self._in_flight * mean
@@ -198,7 +198,7 @@ class Meter:
     def ask(self, *, is_leaving: bool = False) -> Ask:
         """What the coordinator should hear now; calls that are given back are gone at once."""
         waiting = [one.count for one in self._waiting if not one.answer.done()]
-        ahead = AHEAD * max(1, self._places()) * self._per_item
+        ahead = AHEAD * max(1, self._slots()) * self._per_item
         wanted = max(0, min(sum(waiting), ahead) - self._pool)
         surplus = 0
         if is_leaving or not waiting:

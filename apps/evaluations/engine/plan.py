@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.copy import copy_results, copy_shards
-from apps.evaluations.engine.source import places
+from apps.evaluations.engine.source import row_spans
 from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.models import Run, Shard
 from apps.evaluations.models.runs import RunQuerySet
@@ -127,11 +127,11 @@ def _cut(run: Run) -> Iterator[Shard]:
     size = 0
     looked_at = time.monotonic()
     number = 0
-    for index, place in enumerate(places(run, schema)):
-        if place.fault:
-            raise _RowFault(place.fault)
+    for index, span in enumerate(row_spans(run, schema)):
+        if span.fault:
+            raise _RowFault(span.fault)
         if open_shard is not None and (
-            open_shard.row_count >= limit or size + place.size > SHARD_BYTES
+            open_shard.row_count >= limit or size + span.size > SHARD_BYTES
         ):
             yield open_shard
             open_shard = None
@@ -142,14 +142,14 @@ def _cut(run: Run) -> Iterator[Shard]:
                 number=number,
                 first_row=index,
                 row_count=0,
-                start=place.start,
-                stop=place.stop,
+                start=span.start,
+                stop=span.stop,
             )
             number += 1
             size = 0
         open_shard.row_count += 1
-        open_shard.stop = place.stop
-        size += place.size
+        open_shard.stop = span.stop
+        size += span.size
         if time.monotonic() - looked_at > settings.ENGINE_LOOK_SECONDS:
             renew(run)
             looked_at = time.monotonic()

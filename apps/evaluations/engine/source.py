@@ -25,8 +25,8 @@ class Row:
     sample: dict[str, Any] | None
 
 
-class Place(NamedTuple):
-    """A row on its way into a shard: `start` and `stop` are its place in the source.
+class RowSpan(NamedTuple):
+    """A row on its way into a shard, which lies from `start` to before `stop` in the source.
 
     size: of its text. fault: why the run cannot use it, or None.
     """
@@ -49,21 +49,21 @@ def row_fault(row: Any, schema: ItemSchema) -> str | None:
     return schema.fault(item)
 
 
-def places(run: Run, schema: ItemSchema) -> Iterator[Place]:
+def row_spans(run: Run, schema: ItemSchema) -> Iterator[RowSpan]:
     """Every row of the run's source in order, checked; at a fault the stream may be given up."""
     if run.source_version is not None:
-        yield from _case_places(run, schema)
+        yield from _case_spans(run, schema)
         return
     for line in iter_lines(read_file(_file_id(run))):
         if isinstance(line, BadRow):
-            yield Place(0, 0, 0, f"line {line.line}: {line.message}")
+            yield RowSpan(0, 0, 0, f"line {line.line}: {line.message}")
             continue
         try:
             fault = row_fault(parse_json(line.raw), schema)
         except BadJSON as error:
             fault = str(error).replace("at line 1, column", "at column")
         fault = f"line {line.number}: {fault}" if fault else None
-        yield Place(line.start, line.stop, line.stop - line.start, fault)
+        yield RowSpan(line.start, line.stop, line.stop - line.start, fault)
 
 
 def _file_id(run: Run) -> UUID:
@@ -71,7 +71,7 @@ def _file_id(run: Run) -> UUID:
     return run.source_file_id
 
 
-def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
+def _case_spans(run: Run, schema: ItemSchema) -> Iterator[RowSpan]:
     version = run.source_version
     assert version is not None
     after = -1
@@ -81,7 +81,7 @@ def _case_places(run: Run, schema: ItemSchema) -> Iterator[Place]:
         for position, item, sample_size in cases:
             fault = schema.fault(parse_json(item))
             fault = f"case {position}: {fault}" if fault else None
-            yield Place(position, position + 1, len(item) + sample_size, fault)
+            yield RowSpan(position, position + 1, len(item) + sample_size, fault)
         if len(cases) < CASES_AT_ONCE:
             return
         after = cases[-1][0]

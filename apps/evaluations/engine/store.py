@@ -287,7 +287,7 @@ def _write_counters(held: HeldShard, progress: Progress) -> None:
         "tally": progress.tally.dump(),
         "spent_micros": min(round(progress.picos / MICRO), SPENT_MAX),
         "attempts": 0,
-        "suspect_place": None,
+        "suspect_position": None,
         **{f"{state}_count": progress.states[state] for state in Result.State.values},
     }
     if progress.done == held.size:

@@ -29,7 +29,7 @@ from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Run
 from apps.grading.graders.base import Fault
 from apps.ids import new_id
-from apps.inference.limiters import Lane
+from apps.inference.limiters import EndpointLimiter
 from apps.leases import close_connection
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
 POLL_SECONDS = 0.05  # the coordinator is asked no more often than this
 DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
 DRAIN_LOOK_SECONDS = 0.25
-LEASE_SHARE = 0.9  # of a lease's time; in the rest calls are cut, before others take their places
+LEASE_SHARE = 0.9  # of a lease's time; in the rest calls are cut, before others take their slots
 
 # Set while an item has its answer: what its judges ask belongs to what has begun.
 _is_answered: ContextVar[bool] = ContextVar("_is_answered", default=False)
@@ -81,7 +81,7 @@ class Worker:
         }
         self._active: dict[UUID, Active] = {}
         self._held: dict[UUID, HeldShard] = {}  # the active ones, and those not stored to the end
-        self._lanes: dict[UUID, Lane] = {}
+        self._limiters: dict[UUID, EndpointLimiter] = {}
         self._contexts: list[RunContext] = []  # those whose clients are open
         self._buffer: list[tuple[HeldShard, Outcome]] = []
         self._planning: asyncio.Future[None] | None = None
@@ -153,7 +153,7 @@ class Worker:
         return slice_is_over or is_called_off() or self._is_cut_off()
 
     def _is_cut_off(self) -> bool:
-        """The leases were not prolonged for so long that others may soon take work and places.
+        """The leases were not prolonged for so long that others may soon take work and slots.
 
         Once so, for ever: a process that was frozen must not go on where it was when it thaws.
         """
@@ -165,7 +165,7 @@ class Worker:
         return self._beaten_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
 
     async def _watch_leases(self) -> None:
-        """Once cut off, cut all calls: their places may be somebody else's."""
+        """Once cut off, cut all calls: their slots may be somebody else's."""
         while not self._is_cut_off():
             await asyncio.sleep(max(POLL_SECONDS, self._cut_off_at() - time.monotonic()))
         log.warning("The leases could not be prolonged in time; what is at work is let go")
@@ -203,7 +203,9 @@ class Worker:
             for endpoint_id in context.endpoints:
                 wanted[endpoint_id] = wanted.get(endpoint_id, 0) + active.left
         if self._is_draining:
-            wanted = {endpoint_id: lane.demand for endpoint_id, lane in self._lanes.items()}
+            wanted = {
+                endpoint_id: limiter.demand for endpoint_id, limiter in self._limiters.items()
+            }
         held = self._known()
         is_free = not held and self._planning is None
         self._is_isolating = self._is_isolating and not is_free
@@ -211,9 +213,9 @@ class Worker:
         return WorkerState(
             capacity=capacity,
             spare=spare,
-            places={
-                endpoint_id: (wanted.get(endpoint_id, 0), lane.committed)
-                for endpoint_id, lane in self._lanes.items()
+            slots={
+                endpoint_id: (wanted.get(endpoint_id, 0), limiter.committed)
+                for endpoint_id, limiter in self._limiters.items()
             },
             held=held,
             asks={
@@ -232,20 +234,20 @@ class Worker:
         """How many items of a run are enough: those in flight, and for a poll of a fast server."""
         if not context.endpoints:
             return GRADING_CAPACITY
-        return 3 * max(1, *(self._lane(pk).granted for pk in context.endpoints))
+        return 3 * max(1, *(self._limiter(pk).granted for pk in context.endpoints))
 
     def _apply(self, assignments: Assignments) -> None:
         self._is_isolating = self._is_isolating or assignments.isolated
         for run_id in assignments.ended_runs:
             self._abandon(run_id)
         for endpoint_id, granted in assignments.grants.items():
-            self._lane(endpoint_id).resize(granted)
+            self._limiter(endpoint_id).resize(granted)
         for context in self._contexts:
             if (allowance := assignments.allowances.get(id(context))) is not None:
                 context.meter.allow(allowance)
         for endpoint_id in assignments.left:
-            if self._lane(endpoint_id).is_idle:
-                del self._lanes[endpoint_id]
+            if self._limiter(endpoint_id).is_idle:
+                del self._limiters[endpoint_id]
         for claim in assignments.claims:
             self._begin(claim)
         if assignments.plan is not None:
@@ -283,7 +285,7 @@ class Worker:
         context = claim.context
         if not context.is_connected:
             context.connect(
-                self._lane, self._must_not_call, partial(self._in, "batches"), self._wake.set
+                self._limiter, self._must_not_call, partial(self._in, "batches"), self._wake.set
             )
             self._contexts.append(context)
         held = HeldShard(claim.shard, context.run, claim.tally, context.prices)
@@ -298,8 +300,8 @@ class Worker:
         else:
             self._spawn(active, self._grade_all(active))
 
-    def _lane(self, endpoint_id: UUID) -> Lane:
-        return self._lanes.setdefault(endpoint_id, Lane(FIRST_GRANT))
+    def _limiter(self, endpoint_id: UUID) -> EndpointLimiter:
+        return self._limiters.setdefault(endpoint_id, EndpointLimiter(FIRST_GRANT))
 
     def _spawn(self, active: Active, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -360,14 +362,14 @@ class Worker:
         for row, repeat in active.claim.todo:
             if self._is_draining or self._must_not_call():
                 return
-            place = row.index * context.run.repeats + repeat
-            if place == shard.suspect_place:
+            position = row.index * context.run.repeats + repeat
+            if position == shard.suspect_position:
                 fault = Fault("worker_died", "Every worker that took this item died of it.")
                 self._keep_outcome(
                     active, context.bench.grade(row, repeat, Answer(None, fault=fault))
                 )
             else:
-                await self._in("coordinator", self._coordinator.suspect, shard, place)
+                await self._in("coordinator", self._coordinator.suspect, shard, position)
                 await self._answer_and_grade(active, row, repeat)
             while not held.is_lost and held.progress.done < held.size - active.left:
                 self._flush_soon.set()
@@ -442,9 +444,9 @@ class Worker:
     async def _drain(self) -> None:
         """Begin nothing more, wait for what has begun, and let go of the rest."""
         self._is_draining = True
-        for lane in self._lanes.values():
-            if lane.in_use == 0:
-                lane.dismiss()  # without a place to wait for
+        for limiter in self._limiters.values():
+            if limiter.in_use == 0:
+                limiter.dismiss()  # without a slot to wait for
         for context in self._contexts:
             context.meter.dismiss()
         bound = settings.ENGINE_DRAIN_SECONDS if is_called_off() else DRAIN_AFTER_SLICE
@@ -484,7 +486,7 @@ class Worker:
             if self._is_cut_off():
                 break
             try:
-                self._coordinator.beat(self._known(), list(self._lanes.copy()))
+                self._coordinator.beat(self._known(), list(self._limiters.copy()))
                 self._beaten_at = began
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")

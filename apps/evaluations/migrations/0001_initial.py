@@ -221,7 +221,7 @@ class Migration(migrations.Migration):
                 ('lease_until', models.DateTimeField(null=True)),
                 ('worker', models.UUIDField(null=True)),
                 ('attempts', models.PositiveIntegerField(default=0, help_text='Claims without progress.')),
-                ('suspect_place', models.PositiveBigIntegerField(help_text='The item that was alone in work at the last death.', null=True)),
+                ('suspect_position', models.PositiveBigIntegerField(help_text='The item that was alone in work at the last death.', null=True)),
                 ('spent_micros', models.PositiveBigIntegerField(default=0, help_text='What its calls cost as far as prices are known; 10^-6 each.')),
                 ('done_count', models.PositiveIntegerField(default=0)),
                 ('passed_count', models.PositiveIntegerField(default=0)),
@@ -291,7 +291,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='criterion',
-            constraint=models.UniqueConstraint(fields=('evaluation', 'version', 'position'), name='one_criterion_per_place'),
+            constraint=models.UniqueConstraint(fields=('evaluation', 'version', 'position'), name='one_criterion_per_position'),
         ),
         migrations.AddConstraint(
             model_name='monthspending',

@@ -106,7 +106,7 @@ class Criterion(models.Model):
         ordering = ("evaluation", "version", "position")
         constraints = [
             models.UniqueConstraint(
-                fields=("evaluation", "version", "position"), name="one_criterion_per_place"
+                fields=("evaluation", "version", "position"), name="one_criterion_per_position"
             )
         ]
 

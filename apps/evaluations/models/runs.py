@@ -199,7 +199,7 @@ class Shard(models.Model):
     lease_until = models.DateTimeField(null=True)
     worker = models.UUIDField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="Claims without progress.")
-    suspect_place = models.PositiveBigIntegerField(
+    suspect_position = models.PositiveBigIntegerField(
         null=True, help_text="The item that was alone in work at the last death."
     )
     spent_micros = models.PositiveBigIntegerField(

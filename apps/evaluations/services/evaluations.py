@@ -81,7 +81,7 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
     except UnknownModel as error:
         field = "model" if error.name != EMBEDDING else "evaluation_metric"
         raise Invalid(
-            str(error), path=f"criteria[{error.place}].{field}", code="model_not_found"
+            str(error), path=f"criteria[{error.position}].{field}", code="model_not_found"
         ) from error
 
 

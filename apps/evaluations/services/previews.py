@@ -30,7 +30,7 @@ from apps.grading.item_schemas import compile_schema
 from apps.grading.templating import unknown_variables
 from apps.ids import new_id
 from apps.inference.attached_models import Models
-from apps.inference.limiters import Lane
+from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
 from apps.inference.served_models import UnknownModel, find_judges
 from apps.inference.slots import rebalance, release_all
@@ -38,8 +38,8 @@ from apps.leases import database_now
 from apps.strict_json import parse_json
 
 ROWS = 20  # at most, since somebody waits for the answer
-PLACES = 8  # calls in flight at an endpoint, as far as its workers leave them free
-PLACES_WAIT_SECONDS = 10
+SLOTS = 8  # calls in flight at an endpoint, as far as its workers leave them free
+SLOTS_WAIT_SECONDS = 10
 SECONDS = 120  # for all of a preview
 HOLD_SECONDS = 150  # longer than that
 
@@ -68,7 +68,7 @@ def try_criteria(
     """Judge the first rows of a source by criteria that are not the evaluation's yet.
 
     Nothing is stored. Raises Invalid as create_evaluation does, or for rows that the evaluation
-    would not take, and LimitError while an endpoint's places are all taken and when judging takes
+    would not take, and LimitError while an endpoint's slots are all taken and when judging takes
     too long.
     """
     actor.require(Action.EDIT, evaluation.account)
@@ -132,24 +132,24 @@ def judge_items(
     bench = Bench([(new_id(), grader) for grader in graders])
     worker = new_id()
     try:
-        lanes = {pk: Lane(_places(pk, worker, len(items))) for pk in models.endpoints}
-        return asyncio.run(_judge_all(bench, models, addresses, lanes, items))
+        limiters = {pk: EndpointLimiter(_slots(pk, worker, len(items))) for pk in models.endpoints}
+        return asyncio.run(_judge_all(bench, models, addresses, limiters, items))
     except TimeoutError:
         raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
         release_all(worker)
 
 
-def _places(endpoint_id: UUID, worker: UUID, rows: int) -> int:
-    """Places at an endpoint, held for as long as a preview may last."""
+def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:
+    """Slots at an endpoint, held for as long as a preview may last."""
     began = time.monotonic()
     while True:
-        granted = rebalance(endpoint_id, worker, wanted=min(PLACES, rows), committed=0).places
+        granted = rebalance(endpoint_id, worker, wanted=min(SLOTS, rows), committed=0).slots
         if granted:
             until = database_now() + timedelta(seconds=HOLD_SECONDS)
             EndpointSlot.objects.filter(worker=worker).update(lease_until=until)
             return granted
-        if time.monotonic() - began > PLACES_WAIT_SECONDS:
+        if time.monotonic() - began > SLOTS_WAIT_SECONDS:
             raise LimitError("The judge's endpoint is busy with runs: try again in a while.")
         time.sleep(0.5)
 
@@ -158,10 +158,10 @@ async def _judge_all(
     bench: Bench,
     models: Models,
     addresses: Mapping[str, Any],
-    lanes: Mapping[UUID, Lane],
+    limiters: Mapping[UUID, EndpointLimiter],
     items: Sequence[Item],
 ) -> list[Preview]:
-    models.open(lanes.__getitem__, "preview", lambda: False)
+    models.open(limiters.__getitem__, "preview", lambda: False)
     equip(bench, models, addresses, _in_a_thread)
     try:
         async with asyncio.timeout(SECONDS):
@@ -250,6 +250,6 @@ def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
         find_judges(account.pk, graders)
     except UnknownModel as error:
         names = [*multi.graders] if multi else []
-        part = f"graders.{names[error.place]}." if names and error.place is not None else ""
+        part = f"graders.{names[error.position]}." if names and error.position is not None else ""
         raise Invalid(str(error), path=f"{part}model", code="model_not_found") from error
     return multi or graders[0]

@@ -139,7 +139,7 @@ def test_a_private_address_is_not_called_unless_the_endpoint_may(server: ModelSe
 
 
 def test_more_than_a_process_can_hold_are_sent_away_at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(live._places, "_value", 0)
+    monkeypatch.setattr(live._calls_at_once, "_value", 0)
     answer = Caller().client.post(
         "/v1/chat/completions", json.dumps(asked()), content_type="application/json"
     )
@@ -190,7 +190,7 @@ def test_a_stream_that_breaks_off_ends_in_an_error_and_keeps_nothing(caller: Cal
     events = streamed(caller, asked("a b c d", "breaks-off", stream=True, store=True))
     assert events[-1]["error"]["type"] == "server_error"
     assert not StoredCompletion.objects.exists()
-    assert live._places._value == live.PLACES
+    assert live._calls_at_once._value == live.CALLS_AT_ONCE
 
 
 @pytest.mark.django_db(transaction=True)
@@ -204,7 +204,7 @@ def test_a_caller_who_goes_away_gives_its_place_back(caller: Caller):
         for _, _ in zip(range(read), answer.streaming_content, strict=False):  # type: ignore[arg-type]
             pass
         answer.close()
-        assert live._places._value == live.PLACES
+        assert live._calls_at_once._value == live.CALLS_AT_ONCE
     assert not StoredCompletion.objects.exists()
 
 

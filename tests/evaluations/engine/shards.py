@@ -38,7 +38,7 @@ def poll(coordinator: Coordinator, **state: Any) -> Assignments:
     defaults = {
         "capacity": {},
         "spare": 8_000,
-        "places": {},
+        "slots": {},
         "asks": {},
         "may_claim": True,
         "may_plan": False,

@@ -140,7 +140,7 @@ def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
 
 def test_claims_that_a_poll_lost_on_its_way_are_free_when_their_lease_is_out(run, monkeypatch):
     lost = coordinator()
-    monkeypatch.setattr(lost, "_share_places", lambda *_: 1 / 0)
+    monkeypatch.setattr(lost, "_share_slots", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         poll(lost)
     lost.beat([], [])
@@ -148,21 +148,21 @@ def test_claims_that_a_poll_lost_on_its_way_are_free_when_their_lease_is_out(run
     assert numbers(poll(coordinator())) == [0, 1, 2]
 
 
-def test_places_that_a_poll_lost_on_its_way_go_back(small_shards, monkeypatch):
+def test_slots_that_a_poll_lost_on_its_way_go_back(small_shards, monkeypatch):
     actor = make_actor()
     make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=10)
     plan(make_run(actor, target=ask("m")))
     lost = coordinator()
     found = poll(lost)
     assert list(found.grants.values()) == [6]
-    # The loop never heard of it, and has no lane there.
+    # The loop never heard of it, and has no limiter there.
     lost.beat([], [])
     again = poll(lost, may_claim=False)
     assert again.left == set(found.grants)
     assert not EndpointSlot.objects.exists()
 
 
-def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
+def test_a_beat_prolongs_the_slots_in_use_and_no_others(small_shards):
     actor = make_actor()
     endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
     plan(make_run(actor, target=ask("m")))
@@ -176,7 +176,7 @@ def test_a_beat_prolongs_the_places_in_use_and_no_others(small_shards):
     assert EndpointSlot.objects.get().lease_until > soon
 
 
-def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
+def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
     monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
     monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
     monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
@@ -184,7 +184,7 @@ def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, 
     holder, newcomer = coordinator(), coordinator()
 
     def granted(coordinator, wanted, committed):
-        return poll(coordinator, places={pk: (wanted, committed)}).grants.get(pk)
+        return poll(coordinator, slots={pk: (wanted, committed)}).grants.get(pk)
 
     assert granted(holder, 4, 0) == 4
     assert granted(holder, 4, 4) is None
@@ -205,26 +205,26 @@ def test_places_are_asked_for_only_when_there_may_be_more_to_have(small_shards, 
     # What is not wanted any more goes back at once.
     monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
     assert granted(holder, 0, 2) == 0
-    assert poll(holder, places={pk: (0, 0)}).left == {pk}
+    assert poll(holder, slots={pk: (0, 0)}).left == {pk}
 
 
-def test_places_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
+def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
     monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
     monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
     monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 100)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = coordinator(), coordinator()
-    assert poll(holder, places={pk: (50, 0)}).grants == {pk: 10}
-    assert poll(newcomer, places={pk: (50, 0)}).grants == {pk: 0}
-    assert poll(holder, places={pk: (50, 10)}).grants == {pk: 10}
+    assert poll(holder, slots={pk: (50, 0)}).grants == {pk: 10}
+    assert poll(newcomer, slots={pk: (50, 0)}).grants == {pk: 0}
+    assert poll(holder, slots={pk: (50, 10)}).grants == {pk: 10}
     # What it does not want itself goes at once.
-    assert poll(holder, places={pk: (7, 7)}).grants == {pk: 7}
-    assert poll(newcomer, places={pk: (50, 0)}).grants == {pk: 3}
+    assert poll(holder, slots={pk: (7, 7)}).grants == {pk: 7}
+    assert poll(newcomer, slots={pk: (50, 0)}).grants == {pk: 3}
     monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
-    assert poll(holder, places={pk: (50, 7)}).grants == {pk: 5}
+    assert poll(holder, slots={pk: (50, 7)}).grants == {pk: 5}
 
 
-def test_shards_are_left_to_the_workers_that_have_all_the_places(small_shards):
+def test_shards_are_left_to_the_workers_that_have_all_the_slots(small_shards):
     actor = make_actor()
     make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=2)
     plan(make_run(actor, source=200, target=ask("m")))
@@ -426,7 +426,7 @@ def test_the_item_that_was_noted_makes_its_shard_a_suspect_at_the_next_claim(run
     one.suspect(suspect.shard, 1)
     let_lease_run_out(suspect.shard)
     again = claim(run)
-    assert (again.isolated, again.shard.suspect_place) == (True, 1)
+    assert (again.isolated, again.shard.suspect_position) == (True, 1)
 
 
 def test_progress_clears_attempts_and_suspicion(run):
@@ -436,7 +436,7 @@ def test_progress_clears_attempts_and_suspicion(run):
     one.suspect(suspect.shard, 0)
     store([Batch(hold(suspect), [outcome(suspect, 0, fault=errored("worker_died"))])])
     shard = Shard.objects.get(number=0)
-    assert (shard.attempts, shard.suspect_place) == (0, None)
+    assert (shard.attempts, shard.suspect_position) == (0, None)
 
 
 def test_who_is_stopped_in_good_order_accuses_nobody(run):
@@ -446,7 +446,7 @@ def test_who_is_stopped_in_good_order_accuses_nobody(run):
     one.suspect(suspect.shard, 0)
     one.release([suspect.shard])
     shard = Shard.objects.get(number=0)
-    assert (shard.attempts, shard.suspect_place) == (3, None)
+    assert (shard.attempts, shard.suspect_position) == (3, None)
 
 
 def test_a_late_worker_accuses_nobody(run):
@@ -455,7 +455,7 @@ def test_a_late_worker_accuses_nobody(run):
     let_lease_run_out(shard)
     claim(run)
     late.suspect(shard, 0)
-    assert Shard.objects.get(pk=shard.pk).suspect_place is None
+    assert Shard.objects.get(pk=shard.pk).suspect_position is None
 
 
 def test_a_finished_shard_is_never_claimed(run):

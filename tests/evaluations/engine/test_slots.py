@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from apps.evaluations.engine.coordinator import Coordinator
-from apps.inference.limiters import Lane
+from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
 from apps.inference.slots import NOTHING, drop_expired, fair_share, rebalance, release_all
 from apps.leases import database_now
@@ -44,7 +44,7 @@ def endpoint():
 
 
 def ask(endpoint, worker, wanted, committed=0):
-    return rebalance(endpoint.pk, worker, wanted=wanted, committed=committed).places
+    return rebalance(endpoint.pk, worker, wanted=wanted, committed=committed).slots
 
 
 def granted(endpoint):
@@ -86,7 +86,7 @@ def test_what_is_still_in_use_is_not_given_back(endpoint):
 
 
 @pytest.mark.django_db
-def test_places_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_sweep(endpoint):
+def test_slots_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_sweep(endpoint):
     ask(endpoint, ANNE, 10)
     endpoint.slots.update(lease_until=database_now())
     assert ask(endpoint, BERT, 10) == 10
@@ -95,7 +95,7 @@ def test_places_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_swe
 
 
 @pytest.mark.django_db
-def test_a_beat_that_comes_too_late_does_not_take_places_back(endpoint):
+def test_a_beat_that_comes_too_late_does_not_take_slots_back(endpoint):
     ask(endpoint, ANNE, 10)
     endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
     assert ask(endpoint, BERT, 10) == 10
@@ -105,7 +105,7 @@ def test_a_beat_that_comes_too_late_does_not_take_places_back(endpoint):
 
 
 @pytest.mark.django_db
-def test_an_endpoint_that_is_gone_has_no_places(endpoint):
+def test_an_endpoint_that_is_gone_has_no_slots(endpoint):
     pk = endpoint.pk
     endpoint.delete()
     assert rebalance(pk, ANNE, wanted=1, committed=0) == NOTHING
@@ -115,29 +115,29 @@ def test_an_endpoint_that_is_gone_has_no_places(endpoint):
 @pytest.mark.parametrize("seed", range(5))
 def test_grants_never_pass_the_limit_whatever_three_workers_do(endpoint, seed):
     dice = random.Random(seed)
-    lanes = {worker: Lane(0) for worker in (ANNE, BERT, CLEO)}
+    limiters = {worker: EndpointLimiter(0) for worker in (ANNE, BERT, CLEO)}
     for _ in range(150):
-        worker, lane = dice.choice(list(lanes.items()))
+        worker, limiter = dice.choice(list(limiters.items()))
         # As much as it may, between two looks at the table.
-        lane.in_use = dice.randint(0, lane.committed)
+        limiter.in_use = dice.randint(0, limiter.committed)
         wanted = dice.choice((0, 1, 3, 8, 40))
-        lane.granted = ask(endpoint, worker, wanted, lane.committed)
+        limiter.granted = ask(endpoint, worker, wanted, limiter.committed)
         held = granted(endpoint)
         assert sum(held.values()) <= endpoint.concurrency
-        assert all(lane.committed <= held.get(one, 0) for one, lane in lanes.items())
+        assert all(limiter.committed <= held.get(one, 0) for one, limiter in limiters.items())
         if dice.random() < 0.02:
             release_all(worker)
-            lanes[worker] = Lane(0)
+            limiters[worker] = EndpointLimiter(0)
     assert EndpointSlot.objects.count() <= 3
 
 
 class LaneMachine(RuleBasedStateMachine):
-    """A lane with callers of three runs that come, go, give up while they wait, and are cut."""
+    """A limiter with callers of three runs that come, go, give up while they wait, and are cut."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.lane = Lane(0)
+        self.limiter = EndpointLimiter(0)
         self.tasks: list[tuple[str, asyncio.Task[None]]] = []  # in the order they came
         self.holders: list[str] = []
         # How often others were let in while a run waited.
@@ -152,36 +152,36 @@ class LaneMachine(RuleBasedStateMachine):
     def step(self) -> None:
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.run_until_complete(asyncio.sleep(0))
-        waiting = {turn for turn, task in self.tasks if not task.done()}
-        for turn, task in self.tasks:
+        waiting = {run for run, task in self.tasks if not task.done()}
+        for run, task in self.tasks:
             if task.done() and not task.cancelled():
-                self.holders.append(turn)
-                self.passed_by.pop(turn, None)
-                for other in waiting - {turn}:
-                    self.passed_by.setdefault(other, Counter())[turn] += 1
-        self.tasks = [(turn, task) for turn, task in self.tasks if not task.done()]
-        for turn in self.passed_by.keys() - {turn for turn, _ in self.tasks}:
-            del self.passed_by[turn]
+                self.holders.append(run)
+                self.passed_by.pop(run, None)
+                for other in waiting - {run}:
+                    self.passed_by.setdefault(other, Counter())[run] += 1
+        self.tasks = [(run, task) for run, task in self.tasks if not task.done()]
+        for run in self.passed_by.keys() - {run for run, _ in self.tasks}:
+            del self.passed_by[run]
 
-    @rule(turn=st.sampled_from("abc"))
-    def come(self, turn: str) -> None:
-        self.tasks.append((turn, self.loop.create_task(self.lane.acquire(turn))))
+    @rule(run=st.sampled_from("abc"))
+    def come(self, run: str) -> None:
+        self.tasks.append((run, self.loop.create_task(self.limiter.acquire(run))))
         self.step()
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())
     def go(self, data: st.DataObject) -> None:
         self.holders.remove(data.draw(st.sampled_from(self.holders)))
-        self.lane.release()
+        self.limiter.release()
         self.step()
 
     @rule(granted=st.integers(0, 4))
     def resize(self, granted: int) -> None:
         # One at a time, so that the order in which callers are let in can be seen.
-        while self.lane.granted < granted:
-            self.lane.resize(self.lane.granted + 1)
+        while self.limiter.granted < granted:
+            self.limiter.resize(self.limiter.granted + 1)
             self.step()
-        self.lane.resize(granted)
+        self.limiter.resize(granted)
         self.step()
 
     @precondition(lambda self: self.tasks)
@@ -194,28 +194,28 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks and self.holders)
     @rule(data=st.data())
     def give_up_when_just_let_in(self, data: st.DataObject) -> None:
-        turn, task = data.draw(st.sampled_from(self.tasks))
+        run, task = data.draw(st.sampled_from(self.tasks))
         self.holders.pop()
-        self.lane.release()
+        self.limiter.release()
         task.cancel()
-        self.passed_by.pop(turn, None)  # its turn had come
+        self.passed_by.pop(run, None)  # its turn had come
         self.step()
 
     @rule()
     def dismiss(self) -> None:
-        self.lane.dismiss()
+        self.limiter.dismiss()
         self.step()
         assert not self.tasks
 
     @invariant()
     def every_place_is_accounted_for(self) -> None:
-        assert self.lane.in_use == len(self.holders)
-        assert self.lane.demand == len(self.holders) + len(self.tasks)
-        assert self.lane.committed >= self.lane.in_use
+        assert self.limiter.in_use == len(self.holders)
+        assert self.limiter.demand == len(self.holders) + len(self.tasks)
+        assert self.limiter.committed >= self.limiter.in_use
 
     @invariant()
     def nobody_waits_for_a_place_that_is_free(self) -> None:
-        assert not self.tasks or self.lane.in_use >= self.lane.granted
+        assert not self.tasks or self.limiter.in_use >= self.limiter.granted
 
     @invariant()
     def no_run_is_passed_by_twice_by_the_same(self) -> None:
@@ -228,16 +228,16 @@ test_lane = LaneMachine.TestCase
 
 def test_a_smaller_grant_takes_effect_as_calls_end():
     async def scene() -> None:
-        lane = Lane(2)
-        await lane.acquire("a")
-        await lane.acquire("a")
-        third = asyncio.ensure_future(lane.acquire("a"))
-        lane.resize(1)
-        lane.release()
+        limiter = EndpointLimiter(2)
+        await limiter.acquire("a")
+        await limiter.acquire("a")
+        third = asyncio.ensure_future(limiter.acquire("a"))
+        limiter.resize(1)
+        limiter.release()
         await asyncio.sleep(0)
         assert not third.done()
-        lane.release()
+        limiter.release()
         await third
-        assert lane.in_use == 1
+        assert limiter.in_use == 1
 
     asyncio.run(scene())

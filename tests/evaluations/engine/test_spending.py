@@ -24,7 +24,7 @@ from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluatio
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PLACES = 4
+SLOTS = 4
 JUDGED = NewCriterion(
     "score_model",
     "kind",
@@ -52,7 +52,7 @@ def endpoint(actor, server, monkeypatch):
     monkeypatch.setattr(plan_module, "ASKING_ROWS", 5)
     models = ["m", "slow:0.05", "flaky:2:fail-503"]
     aliases = {"judge": 'answer:{"steps": [], "result": 0.9}'}
-    return make_endpoint(actor, server.base_url, models=models, aliases=aliases, concurrency=PLACES)
+    return make_endpoint(actor, server.base_url, models=models, aliases=aliases, concurrency=SLOTS)
 
 
 def price(actor, name="m", prompt="1000", completion="2000"):
@@ -242,7 +242,7 @@ def test_a_run_stops_at_its_budget_but_for_what_is_in_flight(actor, server):
     work_until_over()
     run.refresh_from_db()
     assert run.state == Run.State.COMPLETED
-    assert 10 <= run.passed_count <= 10 + PLACES
+    assert 10 <= run.passed_count <= 10 + SLOTS
     assert run.passed_count + run.errored_count == 60
     assert cost_of(run).total.amount == Decimal("0.006") * run.passed_count
     assert server.counts()["total"] == run.passed_count
@@ -259,7 +259,7 @@ def test_two_workers_share_one_budget(actor, server):
     work_until_over()
     run.refresh_from_db()
     assert run.state == Run.State.COMPLETED
-    assert 20 <= run.passed_count <= 20 + 2 * PLACES
+    assert 20 <= run.passed_count <= 20 + 2 * SLOTS
     assert run.passed_count + run.errored_count == 60
 
 
@@ -277,7 +277,7 @@ def test_the_months_budget_stops_every_run_of_the_account_and_no_other(actor, ac
     for run in (first, second, theirs):
         run.refresh_from_db()
         assert run.state == Run.State.COMPLETED
-    assert 5 <= first.passed_count <= 5 + PLACES
+    assert 5 <= first.passed_count <= 5 + SLOTS
     assert (second.passed_count, second.errored_count) == (0, 20)
     assert theirs.passed_count == 20
     assert this_month(actor, account).spent == cost_of(first).total.amount

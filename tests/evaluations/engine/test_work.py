@@ -306,7 +306,7 @@ def test_a_canceled_run_calls_no_more_and_its_counts_freeze(
         assert server.counts()["in_flight"] == 0
     assert counts(run) == frozen
     assert Result.objects.count() == results
-    if model != "fail-429-retry-after:6":  # whoever waits that long gives its place to another
+    if model != "fail-429-retry-after:6":  # whoever waits that long gives its slot to another
         assert asked < 40
 
 
@@ -420,7 +420,7 @@ def test_a_worker_that_is_called_off_sends_nothing_more_and_leaves_in_time(
 def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
     actor, endpoint, server, settings, monkeypatch
 ):
-    """Others may take its places, so that what it has in flight would be too much."""
+    """Others may take its slots, so that what it has in flight would be too much."""
     settings.ENGINE_LEASE_SECONDS = 1
     settings.ENGINE_RENEW_SECONDS = 0.2
     make_run(actor, source=8, target=ask("hang"))
@@ -437,8 +437,8 @@ def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
     assert not Result.objects.exists()
 
 
-def test_a_worker_without_a_place_does_not_hold_up_its_end(actor, endpoint, settings, small_shards):
-    """Another worker has all places; this one waits for nothing when its slice is over."""
+def test_a_worker_without_a_slot_does_not_hold_up_its_end(actor, endpoint, settings, small_shards):
+    """Another worker has all slots; this one waits for nothing when its slice is over."""
     settings.ENGINE_SLICE_SECONDS = 0.5
     run = make_run(actor, source=10, target=ask("m"))
     other = EndpointSlot.objects.create(
@@ -479,15 +479,15 @@ def test_a_poll_that_fails_in_the_middle_delays_its_claims_by_a_lease(actor, set
     settings.ENGINE_RENEW_SECONDS = 0.1
     settings.ENGINE_LINGER_SECONDS = 2
     failures = []
-    real = coordinator_module.Coordinator._share_places
+    real = coordinator_module.Coordinator._share_slots
 
-    def share_places(self, state, assignments):
+    def share_slots(self, state, assignments):
         if assignments.claims and not failures:
             failures.append(1)
             raise OperationalError("gone away")
         real(self, state, assignments)
 
-    monkeypatch.setattr(coordinator_module.Coordinator, "_share_places", share_places)
+    monkeypatch.setattr(coordinator_module.Coordinator, "_share_slots", share_slots)
     run = make_run(actor, source=3)
     Worker().run()
     assert failures
