@@ -19,7 +19,7 @@ from apps.evaluations.engine.close import close_run, finish_run
 from apps.evaluations.engine.context import RunContext, open_context
 from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.source import Row, shard_rows
-from apps.evaluations.engine.spending import Allowance, Ask, Purser, give_back_calls
+from apps.evaluations.engine.spending import Allowance, BudgetKeeper, BudgetRequest, give_back_calls
 from apps.evaluations.engine.targets import KeptTarget
 from apps.evaluations.models import MachineBeat, Result, Run, Shard, WorkerBeat
 from apps.evaluations.tally import Tally
@@ -63,15 +63,15 @@ class WorkerState:
     capacity: how many more items each held run may have waiting here, FIRST_CAPACITY for other
     runs. spare: how many more rows may be in memory for runs that ask no endpoint. slots: per
     endpoint how many calls are wanted, and how many may be in flight before the next poll. held:
-    the shards at work here. asks: what each meter asks. may_claim: false while draining.
-    may_plan: nobody plans. is_free: nothing is at work here, nor planned.
+    the shards at work here. budget_requests: by the id of the context. may_claim: false while
+    draining. may_plan: nobody plans. is_free: nothing is at work here, nor planned.
     """
 
     capacity: dict[UUID, int]
     spare: int
     slots: dict[UUID, tuple[int, int]]
     held: Collection[UUID]
-    asks: dict[int, Ask]
+    budget_requests: dict[int, BudgetRequest]
     may_claim: bool
     may_plan: bool
     is_free: bool
@@ -143,7 +143,7 @@ class Coordinator:
         self.worker = worker
         self._contexts: dict[UUID, RunContext] = {}
         self._requests: dict[UUID, SlotRequest] = {}
-        self._purser = Purser()
+        self._budget_keeper = BudgetKeeper()
         # What is wanted of endpoints at which there is no slot for us, and since when others
         # want some of ours.
         self._wishes: dict[UUID, int] = {}
@@ -166,7 +166,7 @@ class Coordinator:
             if state.may_claim and not assignments.isolated and self._isolate_next is None:
                 self._claim(state, assignments, first)
         self._share_slots(state, assignments)
-        assignments.allowances = self._purser.look(state.asks)
+        assignments.allowances = self._budget_keeper.answer(state.budget_requests)
         assignments.is_waiting = bool(self._wishes)
         return assignments
 
@@ -386,10 +386,10 @@ class Coordinator:
                 attempts=Greatest(F("attempts") - 1, 0),
             )
 
-    def leave(self, asks: Iterable[Ask] = ()) -> None:
+    def leave(self, requests: Iterable[BudgetRequest] = ()) -> None:
         """Sign off: nothing is held and nothing in flight."""
-        for ask in asks:
-            give_back_calls(ask.run.pk, ask.surplus)
+        for request in requests:
+            give_back_calls(request.run.pk, request.surplus)
         release_all(self.worker)
         WorkerBeat.objects.filter(worker=self.worker).delete()
 

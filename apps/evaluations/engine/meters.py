@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from apps.clients import BUDGET, CallFailed
 from apps.evaluations.costs import PriceList
-from apps.evaluations.engine.spending import Allowance, Ask
+from apps.evaluations.engine.spending import Allowance, BudgetRequest
 from apps.evaluations.engine.store import Outcome
 from apps.evaluations.models import Run
 
@@ -195,7 +195,7 @@ class Meter:
 
     # --- the coordinator ----------------------------------------------------------------------
 
-    def ask(self, *, is_leaving: bool = False) -> Ask:
+    def budget_request(self, *, is_leaving: bool = False) -> BudgetRequest:
         """What the coordinator should hear now; calls that are given back are gone at once."""
         waiting = [one.count for one in self._waiting if not one.answer.done()]
         ahead = AHEAD * max(1, self._slots()) * self._per_item
@@ -205,7 +205,7 @@ class Meter:
             surplus, self._pool, wanted = self._pool, 0, 0
         self._since_asked = 0
         has_prices = not self._prices.is_free
-        return Ask(self.run, has_prices, wanted, surplus, self._unstored)
+        return BudgetRequest(self.run, has_prices, wanted, surplus, self._unstored)
 
     def allow(self, allowance: Allowance) -> None:
         """Hear the coordinator's answer."""
@@ -216,7 +216,7 @@ class Meter:
         self._no_calls = allowance.no_calls
         if allowance.is_looked_at:
             self._no_money = allowance.no_money
-            picos = allowance.picos
+            picos = allowance.remaining_picos
             # What ended meanwhile was not looked at.
             self._picos = None if picos is None else picos - self._since_asked
         self._admit()

@@ -82,10 +82,10 @@ def give_back_calls(run_id: UUID, count: int) -> None:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a worker's meter of a run asks its coordinator.
+class BudgetRequest:
+    """What a worker's meter of a run asks its coordinator for.
 
-    wanted: calls it has use for now. surplus: calls that it gives back. unstored: picos that its
+    wanted: calls that it can use now. surplus: calls that it gives back. unstored: picos that its
     finished items cost and that may not be in the tables yet.
     """
 
@@ -98,20 +98,22 @@ class Ask:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What the coordinator answers. calls: more of them. picos: what may be spent from when it was
-    asked, None for any amount, or where that was not looked at. is_looked_at: were the sums read?
-    no_calls, no_money: why there will be no more, empty while there may be. is_free: no limit.
+    """The coordinator's answer to a BudgetRequest.
+
+    calls: so many more. remaining_picos: what may be spent from when it was asked, None for any
+    amount, or where that was not looked at. is_looked_at: were the sums read? no_calls, no_money:
+    why there will be no more, empty while there may be. is_free: no limit.
     """
 
     calls: int = 0
-    picos: int | None = None
+    remaining_picos: int | None = None
     is_looked_at: bool = False
     no_calls: str = ""
     no_money: str = ""
     is_free: bool = False
 
 
-class Purser:
+class BudgetKeeper:
     """The coordinator's knowledge of limits; reads sums no more often than results are stored."""
 
     def __init__(self) -> None:
@@ -119,13 +121,13 @@ class Purser:
         self._budgets_at = 0.0
         self._looked_at: dict[UUID, float] = {}
 
-    def look(self, asks: Mapping[int, Ask]) -> dict[int, Allowance]:
-        if not asks:
+    def answer(self, requests: Mapping[int, BudgetRequest]) -> dict[int, Allowance]:
+        if not requests:
             return {}
-        self._read_budgets({ask.run.account_id for ask in asks.values()})
-        going = {ask.run.pk for ask in asks.values()}
+        self._read_budgets({request.run.account_id for request in requests.values()})
+        going = {request.run.pk for request in requests.values()}
         self._looked_at = {pk: at for pk, at in self._looked_at.items() if pk in going}
-        return {key: self._allow(ask) for key, ask in asks.items()}
+        return {key: self._allow(request) for key, request in requests.items()}
 
     def _read_budgets(self, accounts: Set[UUID]) -> None:
         """Budgets may be set while runs go on."""
@@ -139,18 +141,18 @@ class Purser:
         self._budgets = {account: found.get(account) for account in accounts}
         self._budgets_at = now
 
-    def _allow(self, ask: Ask) -> Allowance:
-        run = ask.run
-        monthly = self._budgets[run.account_id] if ask.has_prices else None
-        budget = run.budget if ask.has_prices else None
+    def _allow(self, request: BudgetRequest) -> Allowance:
+        run = request.run
+        monthly = self._budgets[run.account_id] if request.has_prices else None
+        budget = run.budget if request.has_prices else None
         if run.max_calls is None and budget is None and monthly is None:
             return Allowance(is_free=True)
         calls, no_calls = 0, ""
         if run.max_calls is not None:
-            give_back_calls(run.pk, ask.surplus)
-            if ask.wanted:
-                calls = take_calls(run.pk, ask.wanted, run.max_calls)
-                if calls < ask.wanted:
+            give_back_calls(run.pk, request.surplus)
+            if request.wanted:
+                calls = take_calls(run.pk, request.wanted, run.max_calls)
+                if calls < request.wanted:
                     no_calls = f"The run may make {run.max_calls:,} calls, and they are used up."
         if budget is None and monthly is None:
             return Allowance(calls, None, True, no_calls)
@@ -163,7 +165,7 @@ class Purser:
             return Allowance(calls, 0, True, no_calls, reason)
         # Of what is left each worker has its part: none sees what others have not stored yet.
         share = -(-left // _workers_of(run.account_id))
-        return Allowance(calls, share - ask.unstored, True, no_calls)
+        return Allowance(calls, share - request.unstored, True, no_calls)
 
 
 def _money_left(run: Run, budget: Decimal | None, monthly: Decimal | None) -> tuple[int, str]:

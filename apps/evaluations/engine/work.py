@@ -218,8 +218,10 @@ class Worker:
                 for endpoint_id, limiter in self._limiters.items()
             },
             held=held,
-            asks={
-                id(context): context.meter.ask() for context in self._contexts if context.endpoints
+            budget_requests={
+                id(context): context.meter.budget_request()
+                for context in self._contexts
+                if context.endpoints
             },
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
@@ -468,11 +470,11 @@ class Worker:
     async def _leave(self) -> None:
         held = [active.claim.shard for active in self._active.values()]
         self._active.clear()
-        asks = [context.meter.ask(is_leaving=True) for context in self._contexts]
+        requests = [context.meter.ask(is_leaving=True) for context in self._contexts]
         await self._close_unused()
         try:
             await self._in("coordinator", self._coordinator.release, held)
-            await self._in("coordinator", self._coordinator.leave, asks)
+            await self._in("coordinator", self._coordinator.leave, requests)
         except DatabaseError:
             log.exception("Could not sign off; the leases will run out by themselves")
 

@@ -39,7 +39,7 @@ def poll(coordinator: Coordinator, **state: Any) -> Assignments:
         "capacity": {},
         "spare": 8_000,
         "slots": {},
-        "asks": {},
+        "budget_requests": {},
         "may_claim": True,
         "may_plan": False,
         "is_free": not state["held"],
