@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from apps.evaluations.costs import Cost
-from apps.evaluations.models import Run, Score
+from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, read_criteria, read_pages, summary
 from apps.grading.statistics import Mean, mean_from_sums, rate
 
@@ -39,9 +39,7 @@ def rows(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _row(item: Item, titles: dict[Any, str]) -> dict[str, Any]:
-    scores = {
-        score.criterion_id: score for score in item.scores if score.source == Score.Source.MACHINE
-    }
+    verdicts = item.verdicts
     answer = (item.sample or {}).get("output_text")
     row = {
         "row_index": item.result.row_index,
@@ -52,7 +50,7 @@ def _row(item: Item, titles: dict[Any, str]) -> dict[str, Any]:
         "error": _error(item.result),
     }
     for pk, title in titles.items():
-        score = scores.get(pk)
+        score = verdicts.get(pk)
         row[f"{title}.score"] = score.value if score else None
         row[f"{title}.passed"] = score.passed if score else None
         row[f"{title}.error"] = _error(score) if score else None

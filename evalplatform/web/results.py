@@ -6,23 +6,23 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
-from apps.evaluations.models import Criterion, Result, Run, Score
+from apps.evaluations.models import Criterion, Result, Run
 from apps.evaluations.reports import (
+    VERDICTS,
     Item,
     Judgement,
     Summary,
+    Wanted,
     read_criteria,
     read_items,
     summary,
 )
-from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
 from apps.strict_json import parse_json
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items
@@ -40,17 +40,6 @@ from evalplatform.web.paging import (
 
 ORDER = Order(Result, ("row_index", "repeat"))
 STATE, CRITERION, ROW = "state", "criterion", "row"
-TALLIED: dict[str, int] = {
-    Result.State.PASSED: PASSED,
-    Result.State.FAILED: FAILED,
-    Result.State.ERRORED: ERRORED,
-}
-# How the scores behind a word look; a criterion's verdict is that of the machine.
-VERDICTS: dict[str, Q] = {
-    Result.State.PASSED: Q(passed=True),
-    Result.State.FAILED: Q(passed=False),
-    Result.State.ERRORED: Q(value=None),
-}
 
 
 @dataclass(frozen=True)
@@ -106,39 +95,17 @@ class ResultFilter:
     def _find_by_criterion(
         self, place: Place | None, *, backwards: bool, limit: int
     ) -> list[Result]:
-        """Look only into shards whose sums say that there is something to find.
-
-        A rare verdict would otherwise be looked for in the scores of the whole run.
-        """
-        verdict = Score.objects.filter(
-            VERDICTS[self.state],
-            result=OuterRef("pk"),
-            criterion=self.criterion,
-            source=Score.Source.MACHINE,
-        )
-        rows = Result.objects.filter(Exists(verdict), run=self.run)
+        """Look only into the rows that hold such results, as far as sums tell."""
+        assert self.criterion is not None
+        wanted = Wanted(self.run, self.criterion, self.state)
+        rows = wanted.results()
         found: list[Result] = []
-        for start, stop in self._spans(place, backwards):
+        for start, stop in wanted.spans(place[0] if place else None, backwards=backwards):
             find = finder(rows.filter(row_index__gte=start, row_index__lt=stop), ORDER)
             found += find(place, backwards=backwards, limit=limit - len(found))
             if len(found) >= limit:
                 break
         return found
-
-    def _spans(self, place: Place | None, backwards: bool) -> Iterator[tuple[int, int]]:
-        """The rows of each shard beyond a place that holds such verdicts, nearest first."""
-        assert self.criterion is not None
-        shards = self.run.shards.order_by("-first_row" if backwards else "first_row")
-        if place is not None and backwards:
-            shards = shards.filter(first_row__lte=place[0])
-        elif place is not None:
-            shards = shards.filter(first_row__gt=place[0] - F("row_count"))
-        fields = shards.values_list("first_row", "row_count", "tally")
-        # Not read to the end when the page is full before.
-        for first_row, row_count, text in fields.iterator(chunk_size=200):
-            sums = Tally.load(text).criteria.get(self.criterion.pk.hex)
-            if sums and sums[TALLIED[self.state]]:
-                yield first_row, first_row + row_count
 
 
 @dataclass(frozen=True)
@@ -158,7 +125,7 @@ class Verdict:
     criterion: Criterion
     state: str
     value: float | None = None
-    score: Score | Judgement | None = None
+    score: Judgement | None = None
 
     @property
     def label(self) -> str:
@@ -273,22 +240,14 @@ def _lines(
 
 
 def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[Verdict]:
-    machine = {
-        score.criterion_id: score for score in item.scores if score.source == Score.Source.MACHINE
-    }
-    return [_verdict(criterion, machine.get(criterion.pk)) for criterion in criteria]
+    verdicts = item.verdicts
+    return [_verdict(criterion, verdicts.get(criterion.pk)) for criterion in criteria]
 
 
-def _verdict(criterion: Criterion, score: Score | Judgement | None) -> Verdict:
+def _verdict(criterion: Criterion, score: Judgement | None) -> Verdict:
     if score is None:
         return Verdict(criterion, "missing")
-    if score.is_errored:
-        state = Result.State.ERRORED
-    elif score.passed is None:
-        state = Result.State.UNJUDGED
-    else:
-        state = Result.State.PASSED if score.passed else Result.State.FAILED
-    return Verdict(criterion, state.value, score.value, score)
+    return Verdict(criterion, score.state.value, score.value, score)
 
 
 @signed_in

@@ -34,7 +34,6 @@ from evalplatform.web.paging import (
     page_of,
     with_query,
 )
-from evalplatform.web.results import ORDER as BY_ROW
 from evalplatform.web.results import results_context, run_of
 
 GOING = "going"
@@ -214,14 +213,9 @@ def _if_there(run: Run | None) -> Run | None:
 
 
 def _first_error(run: Run) -> FirstError | None:
-    """What the first errored result says of itself, or else the score that made it errored."""
-    result = BY_ROW.apply(Result.objects.filter(run=run, state=Result.State.ERRORED)).first()
-    if result is None:
-        return None
-    if result.error_code:
-        return FirstError(result, result.error_code, result.error_message)
-    score = result.scores.exclude(error_code="").first()
-    return FirstError(result, score.error_code, score.error_message) if score else None
+    result = run.first_errored()
+    reason = result.reason() if result else None
+    return FirstError(result, reason.code, reason.message) if result and reason else None
 
 
 @require_POST

@@ -72,14 +72,12 @@ def close_run(run_id: UUID) -> bool:
 def _first_errored(run: Run) -> Result | None:
     if not run.shards.filter(errored_count__gt=0).exists():
         return None
-    return run.results.filter(state=Result.State.ERRORED).in_order().first()
+    return run.first_errored()
 
 
 def _reason(errored: Result) -> tuple[str, str]:
-    if errored.error_code:
-        return errored.error_code, errored.error_message
-    scores = errored.scores.exclude(error_code="").order_by("criterion__position")
-    score = scores.select_related("criterion").first()
-    if score is None:
+    reason = errored.reason()
+    if reason is None:
         return "errored", "it could not be judged."
-    return score.error_code, f"{score.criterion.name}: {score.error_message}"
+    message = f"{reason.criterion}: {reason.message}" if reason.criterion else reason.message
+    return reason.code, message

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from apps.evaluations.engine.store import ROWS_AT_ONCE
 from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models.verdicts import by_machine
 from apps.evaluations.tally import Tally
 from apps.ids import new_id
 
@@ -77,10 +78,10 @@ def _copy_rows(source: Run, shard: Shard, tally: Tally, first: int, stop: int) -
         results.append(twin)
         counter = f"{result.state}_count"
         setattr(shard, counter, getattr(shard, counter) + 1)
-        for score in result.scores.all():
-            scores.append(_twin(score, result=twin))
-            if score.source == Score.Source.MACHINE:
-                tally.judge(score.criterion_id.hex, score.value, score.passed, score.is_errored)
+        judged = result.scores.all()
+        scores += [_twin(score, result=twin) for score in judged]
+        for score in by_machine(judged):
+            tally.judge(score.criterion_id.hex, score.value, score.passed, score.is_errored)
     shard.done_count += len(results)
     Result.objects.bulk_create(results)
     Score.objects.bulk_create(scores)

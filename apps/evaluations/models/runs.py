@@ -12,6 +12,7 @@ from django.utils import timezone
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
 from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
 from apps.evaluations.models.evaluations import Criterion, Evaluation
+from apps.evaluations.models.verdicts import Reason, ScoreQuerySet, ScoreSource
 from apps.ids import new_id
 from apps.inference.models.endpoints import ModelEndpoint
 from apps.strict_json import parse_json
@@ -145,6 +146,10 @@ class Run(OwnedModel):
 
     def read_target(self) -> dict[str, Any]:
         return parse_json(self.target)
+
+    def first_errored(self) -> "Result | None":
+        """The first errored result in the order of the rows."""
+        return self.results.filter(state=Result.State.ERRORED).in_order().first()
 
 
 class ShardQuerySet(models.QuerySet["Shard"]):
@@ -280,13 +285,17 @@ class Result(OwnedModel):
     def __str__(self) -> str:
         return f"row {self.row_index}"
 
+    def reason(self) -> Reason | None:
+        """Why it is errored: by its own error, or else by that of a criterion that cannot judge."""
+        if self.error_code:
+            return Reason(self.error_code, self.error_message)
+        return self.scores.first_reason()
+
 
 class Score(models.Model):
     """One criterion's verdict on one result, by a machine or by a person. Never overwritten."""
 
-    class Source(models.TextChoices):
-        MACHINE = "machine", "Machine"
-        HUMAN = "human", "Human"
+    Source = ScoreSource
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     # No index of its own: the unique one begins with it.
@@ -302,6 +311,8 @@ class Score(models.Model):
     exchange = models.TextField(null=True, help_text="JSON: the judge's exchange.")
     grader_version = models.CharField(max_length=20, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ScoreQuerySet.as_manager()
 
     class Meta:
         ordering = ("result", "criterion", "source", "author")

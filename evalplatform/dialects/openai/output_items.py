@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import Result, Run
 from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
 from apps.strict_json import parse_json
 from evalplatform.dialects.openai.messages import as_text
@@ -186,10 +186,8 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def _verdicts(item: Item, keys: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
     """One result a criterion, in their order; an answer that never came leaves all of them open."""
-    scores = {
-        score.criterion_id: score for score in item.scores if score.source == Score.Source.MACHINE
-    }
-    return [_verdict(key, scores.get(pk), item.result) for pk, key in keys]
+    verdicts = item.verdicts
+    return [_verdict(key, verdicts.get(pk), item.result) for pk, key in keys]
 
 
 def _verdict(key: str, score: Judgement | None, result: Result) -> dict[str, Any]:

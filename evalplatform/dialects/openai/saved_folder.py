@@ -11,7 +11,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 
 from apps.evaluations.exports import summary_table
-from apps.evaluations.models import Run, Score
+from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, Judgement, read_pages
 from apps.strict_json import parse_json
 from evalplatform.dialects.base import RawJSON
@@ -63,9 +63,7 @@ def _items(run: Run) -> Iterator[dict[str, Any]]:
 def _with_extras(item: Item, shown: dict[str, Any]) -> dict[str, Any]:
     """An output item and, under a key of our own, what the vendor's shape leaves out."""
     result = item.result
-    scores = {
-        score.criterion.key: score for score in item.scores if score.source == Score.Source.MACHINE
-    }
+    scores = {score.criterion.key: score for score in item.verdicts.values()}
     verdicts = [
         {**verdict, EXTRAS: _score_extras(score)}
         if (score := scores.get(verdict["name"]))

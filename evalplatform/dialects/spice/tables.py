@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from apps.evaluations.models import Run, Score
+from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, read_pages, summarize
 from apps.strict_json import dump_json
 from evalplatform.dialects.spice.evals import runtime_row, seconds
@@ -71,9 +71,8 @@ def _scored(run: Run, item: Item) -> Iterator[dict[str, Any]]:
         "actual": _text((item.sample or {}).get("output_text")),
         "expected": _text(item.item.get("ideal")),
     }
-    for score in item.scores:
-        if score.source == Score.Source.MACHINE:
-            yield {**facts, "scorer": score.criterion.name, "value": score.value}
+    for score in item.verdicts.values():
+        yield {**facts, "scorer": score.criterion.name, "value": score.value}
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,52 @@
+"""Find the results of a run to which a criterion gave a certain verdict."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+
+from apps.evaluations.models import Criterion, Result, Run, Score
+from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
+
+# State -> the scores that mean it, and where a tally counts them. No machine's verdict alone
+# leaves a result unjudged, so nobody looks for that by criterion.
+VERDICTS: dict[str, tuple[Q, int]] = {
+    Result.State.PASSED: (Q(passed=True), PASSED),
+    Result.State.FAILED: (Q(passed=False), FAILED),
+    Result.State.ERRORED: (Q(value=None), ERRORED),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The results of a run to which a criterion gave the verdict `state`, a key of VERDICTS."""
+
+    run: Run
+    criterion: Criterion
+    state: str
+
+    def results(self) -> QuerySet[Result]:
+        meaning, _ = VERDICTS[self.state]
+        verdict = Score.objects.by_machine().filter(
+            meaning, result=OuterRef("pk"), criterion=self.criterion
+        )
+        return Result.objects.filter(Exists(verdict), run=self.run)
+
+    def spans(self, row: int | None, *, backwards: bool) -> Iterator[tuple[int, int]]:
+        """The ranges of rows, from row `row` on or back, that hold such results; nearest first.
+
+        Told from the sums of the shards: a rare verdict would otherwise be looked for in the
+        scores of the whole run. A range is (first row, the row after its last).
+        """
+        shards = self.run.shards.order_by("-first_row" if backwards else "first_row")
+        if row is not None and backwards:
+            shards = shards.filter(first_row__lte=row)
+        elif row is not None:
+            shards = shards.filter(first_row__gt=row - F("row_count"))
+        _, counter = VERDICTS[self.state]
+        fields = shards.values_list("first_row", "row_count", "tally")
+        # In small pieces: a caller whose page is full reads no further.
+        for first_row, row_count, text in fields.iterator(chunk_size=200):
+            sums = Tally.load(text).criteria.get(self.criterion.pk.hex)
+            if sums and sums[counter]:
+                yield first_row, first_row + row_count
