@@ -62,7 +62,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class SandboxPool:
     """A runner that opens sandboxes: a subclass says by which command.
 
     folder: where the workers of a machine keep count of what runs. shelf: sandboxes that wait for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apps.sandbox import driver, grading, packages
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import Box, Boxes
+from apps.sandbox.boxes import Box, SandboxPool
 
 # The driver and its neighbour, in a package of their own.
 OWN = {
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Bubblewrap(Boxes):
+class Bubblewrap(SandboxPool):
     """The runner of Linux machines with bubblewrap.
 
     as_root: started by root, its graders become a user of their own, without a user namespace;

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apps.sandbox import Case, Limits, Ran
-from apps.sandbox.boxes import Boxes
+from apps.sandbox.boxes import SandboxPool
 from tests.sandbox.ways import WAYS
 
 LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)
@@ -19,7 +19,7 @@ Run = Callable[..., list[Ran]]
 
 
 @pytest.fixture(scope="session", params=WAYS.values(), ids=WAYS)
-def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Boxes:
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SandboxPool:
     runner = request.param(tmp_path_factory.mktemp("slots"))
     refusal = runner.probe()
     if refusal is not None:
@@ -28,7 +28,7 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def run(runner: Boxes) -> Run:
+def run(runner: SandboxPool) -> Run:
     """Runs a source whose grade() is given these items, under limits that are soon met."""
 
     def run(source: str, items: Sequence[dict[str, Any]], limits: Limits = LIMITS) -> list[Ran]:

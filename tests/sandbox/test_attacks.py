@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from apps.sandbox import Case, Limits, Ran
-from apps.sandbox.boxes import Boxes
+from apps.sandbox.boxes import SandboxPool
 from tests.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
@@ -498,7 +498,7 @@ def test_no_process_is_left_behind(attack):
         time.sleep(0.05)
 
 
-def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: Boxes):
+def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: SandboxPool):
     program = (
         "from apps.sandbox import Case, Limits\n"
         f"from {type(runner).__module__} import {type(runner).__name__}\n"

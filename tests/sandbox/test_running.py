@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from apps import sandbox
 from apps.sandbox import Case, Limits, Ran, boxes, choose
-from apps.sandbox.boxes import Boxes, Shelf, Talk
+from apps.sandbox.boxes import SandboxPool, Shelf, Talk
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.driver import CALLS, seccomp_program
 from apps.sandbox.slots import Slot
@@ -257,18 +257,18 @@ SOURCE = "def grade(sample, item): return 0.5"
 
 
 @pytest.fixture
-def fresh(runner: Boxes) -> Iterator[Boxes]:
+def fresh(runner: SandboxPool) -> Iterator[SandboxPool]:
     """The runner with an empty shelf."""
     one = replace(runner, shelf=Shelf())
     yield one
     one.shelf.clear()
 
 
-def processes(runner: Boxes) -> list[Popen[bytes]]:
+def processes(runner: SandboxPool) -> list[Popen[bytes]]:
     return [box.process for _, _, box in runner.shelf.boxes]
 
 
-def grade_one(runner: Boxes, source: str = SOURCE) -> None:
+def grade_one(runner: SandboxPool, source: str = SOURCE) -> None:
     assert runner.run(source, [Case({}, {})], Limits()) == [Ran("scored", 0.5)]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from apps.sandbox import Case, Limits, Ran
-from apps.sandbox.boxes import Boxes
+from apps.sandbox.boxes import SandboxPool
 from apps.sandbox.webassembly import image
 from apps.sandbox.webassembly.runner import WebAssembly
 from apps.sandbox.webassembly.system import Failure, Tree
@@ -118,7 +118,7 @@ def test_an_exit_ends_its_own_item(attack):
     assert attack("os._exit(7)").text == "The grader ended its process (exit status 7)."
 
 
-def test_the_science_it_names_works(run, runner: Boxes):
+def test_the_science_it_names_works(run, runner: SandboxPool):
     assert {"numpy", "scipy", "pandas", "scikit-learn", "rapidfuzz"} <= set(runner.packages())
     source = """
         import numpy, pandas
@@ -132,7 +132,9 @@ def test_the_science_it_names_works(run, runner: Boxes):
     assert run(source, [{}] * 2) == [Ran("scored", 8.0)] * 2
 
 
-def test_a_runner_that_is_not_warm_says_how_it_is_made_so(runner: Boxes, monkeypatch, tmp_path):
+def test_a_runner_that_is_not_warm_says_how_it_is_made_so(
+    runner: SandboxPool, monkeypatch, tmp_path
+):
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     refusal = runner.probe()
     assert refusal is not None
@@ -142,7 +144,7 @@ def test_a_runner_that_is_not_warm_says_how_it_is_made_so(runner: Boxes, monkeyp
     assert "make sandbox" in ran.text
 
 
-def test_only_the_files_that_are_named_can_be_opened(runner: Boxes, secret_file):
+def test_only_the_files_that_are_named_can_be_opened(runner: SandboxPool, secret_file):
     tree = Tree({"/folder/file": secret_file})
     assert tree.opened("/folder/file").taken(8) == b"a secret"
     assert tree.opened("/folder").content is None

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from apps.sandbox.boxes import Boxes
+from apps.sandbox.boxes import SandboxPool
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.webassembly.runner import WebAssembly
 
 # Root offers the first only; it runs the attacks in the other too, which are about the namespace.
-NATIVE: dict[str, Callable[[Path], Boxes]] = {"user namespace": Bubblewrap}
+NATIVE: dict[str, Callable[[Path], SandboxPool]] = {"user namespace": Bubblewrap}
 if os.geteuid() == 0:
     NATIVE["as root"] = partial(Bubblewrap, as_root=True)
-WASM: dict[str, Callable[[Path], Boxes]] = {"wasm": WebAssembly}
+WASM: dict[str, Callable[[Path], SandboxPool]] = {"wasm": WebAssembly}
 WAYS = NATIVE | WASM
 
 # For what only a Python with an operating system can try, and for what only one without it does.

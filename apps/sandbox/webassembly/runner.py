@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import DRIVER_SECONDS, Box, Boxes, Talk, Unavailable
+from apps.sandbox.boxes import DRIVER_SECONDS, Box, SandboxPool, Talk, Unavailable
 from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +38,7 @@ class Host(Box):
 
 
 @dataclass(frozen=True)
-class WebAssembly(Boxes):
+class WebAssembly(SandboxPool):
     """Python in WebAssembly: it reads a library and asks for the time, and that is all it can do.
 
     Every sandbox is a process that has a new machine for every case.
