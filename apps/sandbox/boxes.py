@@ -77,7 +77,7 @@ class SandboxPool:
     def packages(self) -> dict[str, str]:
         raise NotImplementedError
 
-    def open(self, source: str, limits: Limits) -> "Box":
+    def open(self, source: str, limits: Limits) -> "SandboxProcess":
         """A sandbox that is ready for cases of this source. Raises Unavailable."""
         raise NotImplementedError
 
@@ -103,15 +103,15 @@ class SandboxPool:
     def _work(self, batch: "Batch", source: str, limits: Limits, wait: bool) -> None:
         """Take cases until there are none; a sandbox that one has broken or used is replaced."""
         key = (source, limits)
-        box: Box | None = None
+        sandbox: SandboxProcess | None = None
         with Slot(self.folder) as slot, contextlib.ExitStack() as closing:
             while slot.take(wait) and (taken := batch.next()) is not None:
                 index, case = taken
                 try:
-                    if box is None:
-                        box = self.shelf.take(key) or self.open(source, limits)
-                        closing.callback(box.close)
-                    batch.ran[index] = box.grade(case, limits)
+                    if sandbox is None:
+                        sandbox = self.shelf.take(key) or self.open(source, limits)
+                        closing.callback(sandbox.close)
+                    batch.ran[index] = sandbox.grade(case, limits)
                 except Died:
                     text = "The sandbox ended while it ran this grader."
                     batch.ran[index] = Ran("lost", text=text)
@@ -119,16 +119,16 @@ class SandboxPool:
                     # The rest would wait as long to learn the same.
                     batch.ran[index] = Ran("unavailable", text=str(error))
                     batch.abandon(batch.ran[index])
-                if box is not None and not box.clean:
+                if sandbox is not None and not sandbox.clean:
                     closing.close()
-                    box = None
+                    sandbox = None
                 slot.give_way()
             closing.pop_all()
-        if box is not None:
-            self.shelf.put(key, box)
+        if sandbox is not None:
+            self.shelf.put(key, sandbox)
 
 
-class Box:
+class SandboxProcess:
     """One running sandbox, ready for cases.
 
     clean: nothing of the cases before is left in it, and it answers. Raises Unavailable.
@@ -212,45 +212,45 @@ class Box:
 class Shelf:
     """Sandboxes that nobody uses, each closed when its source has had no case for a while.
 
-    boxes: since when, for which source and limits, and the sandbox; who came first is first.
+    kept: since when, for which source and limits, and the sandbox; who came first is first.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.boxes: list[tuple[float, Key, Box]] = []
+        self.kept: list[tuple[float, Key, SandboxProcess]] = []
         self._sweep: threading.Timer | None = None
 
-    def take(self, key: Key) -> Box | None:
+    def take(self, key: Key) -> SandboxProcess | None:
         """One for this source that can go on, the last used first."""
         with self._lock:
-            for place in reversed(range(len(self.boxes))):
-                _, held, box = self.boxes[place]
-                if held == key and box.is_alive():
-                    del self.boxes[place]
-                    return box
+            for place in reversed(range(len(self.kept))):
+                _, held, sandbox = self.kept[place]
+                if held == key and sandbox.is_alive():
+                    del self.kept[place]
+                    return sandbox
         return None
 
-    def put(self, key: Key, box: Box) -> None:
+    def put(self, key: Key, sandbox: SandboxProcess) -> None:
         with self._lock:
-            self.boxes.append((time.monotonic(), key, box))
-            surplus = self.boxes[: -(os.cpu_count() or 1)]
-            del self.boxes[: len(surplus)]
+            self.kept.append((time.monotonic(), key, sandbox))
+            surplus = self.kept[: -(os.cpu_count() or 1)]
+            del self.kept[: len(surplus)]
             self._look_again()
-        for _, _, box in surplus:
-            box.close()
+        for _, _, sandbox in surplus:
+            sandbox.close()
 
     def clear(self, since: float = math.inf) -> None:
         """Close those that came before this moment."""
         with self._lock:
-            old = [box for came, _, box in self.boxes if came < since]
-            self.boxes = [kept for kept in self.boxes if kept[0] >= since]
+            old = [sandbox for came, _, sandbox in self.kept if came < since]
+            self.kept = [kept for kept in self.kept if kept[0] >= since]
             self._sweep = None
             self._look_again()
-        for box in old:
-            box.close()
+        for sandbox in old:
+            sandbox.close()
 
     def _look_again(self) -> None:
-        if self.boxes and self._sweep is None:
+        if self.kept and self._sweep is None:
             self._sweep = threading.Timer(IDLE_SECONDS, self._clear_idle)
             self._sweep.daemon = True
             self._sweep.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apps.sandbox import driver, grading, packages
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import Box, SandboxPool
+from apps.sandbox.boxes import SandboxPool, SandboxProcess
 
 # The driver and its neighbour, in a package of their own.
 OWN = {
@@ -79,9 +79,9 @@ class Bubblewrap(SandboxPool):
         words += ["--chdir", driver.SCRATCH, "--remount-ro", "/", "--"]
         return [*words, _interpreter(), "-I", "-S", "-B", "-X", "utf8", "-c", START]
 
-    def open(self, source: str, limits: Limits) -> Box:
+    def open(self, source: str, limits: Limits) -> SandboxProcess:
         user = FIRST_USER + random.randrange(USER_COUNT) if self.as_root else None  # noqa: S311  no secret
-        return Box(self.command(limits), self.setup(source, limits, user=user))
+        return SandboxProcess(self.command(limits), self.setup(source, limits, user=user))
 
 
 @cache

@@ -265,7 +265,7 @@ def fresh(runner: SandboxPool) -> Iterator[SandboxPool]:
 
 
 def processes(runner: SandboxPool) -> list[Popen[bytes]]:
-    return [box.process for _, _, box in runner.shelf.boxes]
+    return [one.process for _, _, one in runner.shelf.kept]
 
 
 def grade_one(runner: SandboxPool, source: str = SOURCE) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import DRIVER_SECONDS, Box, SandboxPool, Talk, Unavailable
+from apps.sandbox.boxes import DRIVER_SECONDS, SandboxPool, SandboxProcess, Talk, Unavailable
 from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ main()
 """
 
 
-class Host(Box):
+class Host(SandboxProcess):
     """A process that runs case after case, each in a new machine, and is killed with a late one."""
 
     def end_case(self, talk: Talk, limits: Limits) -> int:
@@ -56,7 +56,7 @@ class WebAssembly(SandboxPool):
     def packages(self) -> dict[str, str]:
         return image.versions()
 
-    def open(self, source: str, limits: Limits) -> Box:
+    def open(self, source: str, limits: Limits) -> SandboxProcess:
         # Nothing of this process's environment, which it would only have to hide.
         environment = {"LANG": "C.UTF-8", "PATH": os.defpath}
         command = [sys.executable, "-I", "-B", "-X", "utf8", "-c", START]
