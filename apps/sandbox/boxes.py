@@ -65,12 +65,14 @@ class Batch:
 class SandboxPool:
     """A runner that opens sandboxes: a subclass says by which command.
 
-    folder: where the workers of a machine keep count of what runs. shelf: sandboxes that wait for
+    folder: where the workers of a machine keep count of what runs. idle: sandboxes that wait for
     more cases of their source, since a run's come batch by batch.
     """
 
     folder: Path
-    shelf: "Shelf" = field(default_factory=lambda: Shelf(), compare=False, repr=False)
+    idle: "IdleSandboxes" = field(
+        default_factory=lambda: IdleSandboxes(), compare=False, repr=False
+    )
 
     name = ""
 
@@ -109,7 +111,7 @@ class SandboxPool:
                 index, case = taken
                 try:
                     if sandbox is None:
-                        sandbox = self.shelf.take(key) or self.open(source, limits)
+                        sandbox = self.idle.take(key) or self.open(source, limits)
                         closing.callback(sandbox.close)
                     batch.ran[index] = sandbox.grade(case, limits)
                 except Died:
@@ -125,7 +127,7 @@ class SandboxPool:
                 slot.give_way()
             closing.pop_all()
         if sandbox is not None:
-            self.shelf.put(key, sandbox)
+            self.idle.put(key, sandbox)
 
 
 class SandboxProcess:
@@ -209,7 +211,7 @@ class SandboxProcess:
         return words.decode(errors="replace").strip()[-TRACEBACK_LENGTH:]
 
 
-class Shelf:
+class IdleSandboxes:
     """Sandboxes that nobody uses, each closed when its source has had no case for a while.
 
     kept: since when, for which source and limits, and the sandbox; who came first is first.

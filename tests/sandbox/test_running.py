@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from apps import sandbox
 from apps.sandbox import Case, Limits, Ran, boxes, choose
-from apps.sandbox.boxes import SandboxPool, Shelf, Talk
+from apps.sandbox.boxes import IdleSandboxes, SandboxPool, Talk
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.driver import CALLS, seccomp_program
 from apps.sandbox.slots import Slot
@@ -258,14 +258,14 @@ SOURCE = "def grade(sample, item): return 0.5"
 
 @pytest.fixture
 def fresh(runner: SandboxPool) -> Iterator[SandboxPool]:
-    """The runner with an empty shelf."""
-    one = replace(runner, shelf=Shelf())
+    """The runner with an empty idle."""
+    one = replace(runner, idle=IdleSandboxes())
     yield one
-    one.shelf.clear()
+    one.idle.clear()
 
 
 def processes(runner: SandboxPool) -> list[Popen[bytes]]:
-    return [one.process for _, _, one in runner.shelf.kept]
+    return [one.process for _, _, one in runner.idle.kept]
 
 
 def grade_one(runner: SandboxPool, source: str = SOURCE) -> None:
