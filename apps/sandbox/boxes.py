@@ -176,21 +176,21 @@ class SandboxProcess:
         nonce = secrets.token_hex(driver.NONCE_BYTES // 2).encode()
         body = json.dumps({"sample": case.sample, "item": case.item}).encode()
         try:
-            talk = self._start_case(_framed(body) + nonce, limits)
-            exit_code = self.end_case(talk, limits)
+            exchange = self._start_case(_framed(body) + nonce, limits)
+            exit_code = self.end_case(exchange, limits)
         except (OSError, struct.error) as error:
             self.clean = False
             raise Died from error
-        return talk.judge(nonce, exit_code, limits)
+        return exchange.judge(nonce, exit_code, limits)
 
-    def end_case(self, talk: "Talk", limits: Limits) -> int:
+    def end_case(self, exchange: "CaseExchange", limits: Limits) -> int:
         """The exit code of the case's process, once its driver has killed what is left of it."""
         self._control.sendall(b"-")
         report = self._control.recv(driver.REPORT.size)
         status, self.clean = driver.REPORT.unpack(report)
         return os.waitstatus_to_exitcode(status)
 
-    def _start_case(self, message: bytes, limits: Limits) -> "Talk":
+    def _start_case(self, message: bytes, limits: Limits) -> "CaseExchange":
         case_from, case_to = os.pipe()
         result_from, result_to = os.pipe()
         try:
@@ -199,7 +199,7 @@ class SandboxProcess:
             finally:
                 os.close(case_from)
                 os.close(result_to)
-            return Talk.hold(case_to, result_from, message, limits)
+            return CaseExchange.hold(case_to, result_from, message, limits)
         finally:
             os.close(case_to)
             os.close(result_from)
@@ -262,7 +262,7 @@ class IdleSandboxes:
 
 
 @dataclass(frozen=True)
-class Talk:
+class CaseExchange:
     """What a case's process said on its channel, and how it came to an end."""
 
     said: bytes

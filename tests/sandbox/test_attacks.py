@@ -420,14 +420,14 @@ def test_a_closed_channel_is_no_score(attack):
 def test_a_thread_left_running_does_not_speak_for_grade(attack):
     body = """
         import threading
-        def talk():
+        def exchange():
             while True:
                 for descriptor in range(3, 64):
                     try:
                         os.write(descriptor, b"1.0")
                     except OSError:
                         pass
-        threading.Thread(target=talk).start()
+        threading.Thread(target=exchange).start()
         time.sleep(0.05)
         return 1.0
     """

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from apps import sandbox
 from apps.sandbox import Case, Limits, Ran, boxes, choose
-from apps.sandbox.boxes import IdleSandboxes, SandboxPool, Talk
+from apps.sandbox.boxes import CaseExchange, IdleSandboxes, SandboxPool
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.driver import CALLS, seccomp_program
 from apps.sandbox.slots import Slot
@@ -233,7 +233,7 @@ def test_who_does_not_wait_gets_no_place_that_is_held(tmp_path: Path):
 @given(st.binary(max_size=80))
 def test_no_bytes_without_the_nonce_are_a_score(said: bytes):
     nonce = b"5f" * 16
-    ran = Talk(said, late=False).judge(nonce, 0, Limits())
+    ran = CaseExchange(said, late=False).judge(nonce, 0, Limits())
     assert ran.end == "lost" or said.startswith(nonce)
 
 

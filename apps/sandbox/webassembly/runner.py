@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import DRIVER_SECONDS, SandboxPool, SandboxProcess, Talk, Unavailable
+from apps.sandbox.boxes import (
+    DRIVER_SECONDS,
+    CaseExchange,
+    SandboxPool,
+    SandboxProcess,
+    Unavailable,
+)
 from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[3]
@@ -26,11 +32,11 @@ main()
 class Host(SandboxProcess):
     """A process that runs case after case, each in a new machine, and is killed with a late one."""
 
-    def end_case(self, talk: Talk, limits: Limits) -> int:
-        if talk.is_whole(limits):
+    def end_case(self, exchange: CaseExchange, limits: Limits) -> int:
+        if exchange.is_whole(limits):
             return 0
         self.clean = False
-        if not talk.said and not talk.late:  # it ends by itself, and how tells why
+        if not exchange.said and not exchange.late:  # it ends by itself, and how tells why
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(DRIVER_SECONDS)
         self.process.kill()
