@@ -1,12 +1,12 @@
 """Run untrusted Python on data that it must not leave with."""
 
-from apps.sandbox.base import Case, Limits, Ran, Refusal, Runner
+from apps.sandbox.base import CallResult, Case, Limits, Refusal, Runner
 from apps.sandbox.choose import configure, find_runner, limits, why_none
 
 __all__ = [
     "Case",
     "Limits",
-    "Ran",
+    "CallResult",
     "Refusal",
     "Runner",
     "configure",

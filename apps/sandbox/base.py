@@ -46,7 +46,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class CallResult:
     """How one call of grade() ended.
 
     scored: value is what it returned, finite. raised: text is its traceback, or what is wrong with
@@ -83,7 +83,7 @@ class Runner(Protocol):
     def packages(self) -> dict[str, str]:
         """The distributions that graders may import here, with their versions."""
 
-    def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[Ran]:
+    def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[CallResult]:
         """Call this source's grade() once for each case; no call knows of another case."""
 
 
@@ -148,7 +148,7 @@ def probe(runner: Runner) -> Refusal | None:
             "port": server.getsockname()[1],
         }
         case = Case({"expected": PROBE_SCORE}, json.loads(json.dumps(item)))
-        [ran] = runner.run(PROBE, [case], Limits())
-    if ran == Ran.scored(PROBE_SCORE):
+        [result] = runner.run(PROBE, [case], Limits())
+    if result == CallResult.scored(PROBE_SCORE):
         return None
-    return Refusal(ran.text.strip() or f"the probe ended as {ran.end} with {ran.value}")
+    return Refusal(result.text.strip() or f"the probe ended as {result.end} with {result.value}")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from apps.sandbox import driver, grading
-from apps.sandbox.base import TRACEBACK_LENGTH, Case, Limits, Ran
+from apps.sandbox.base import TRACEBACK_LENGTH, CallResult, Case, Limits
 from apps.sandbox.slots import Slot
 
 START_SECONDS = 60
@@ -44,10 +44,10 @@ class Died(Exception):
 
 
 class Batch:
-    """The cases that several threads share: each is taken once. ran: by the case's index."""
+    """The cases that several threads share: each is taken once. results: by the case's index."""
 
     def __init__(self, cases: Sequence[Case]) -> None:
-        self.ran: dict[int, Ran] = {}
+        self.results: dict[int, CallResult] = {}
         self._left = iter(enumerate(cases))
         self._lock = threading.Lock()
 
@@ -55,10 +55,10 @@ class Batch:
         with self._lock:
             return next(self._left, None)
 
-    def abandon(self, ran: Ran) -> None:
+    def abandon(self, result: CallResult) -> None:
         """Let all cases that nobody has taken end like this."""
         while (taken := self.next()) is not None:
-            self.ran[taken[0]] = ran
+            self.results[taken[0]] = result
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class SandboxPool:
         told = {"source": source, "traceback_length": TRACEBACK_LENGTH, "offers": offers}
         return told | asdict(limits) | more
 
-    def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[Ran]:
+    def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[CallResult]:
         """Call grade() case by case, in further sandboxes too while cores are free."""
         batch = Batch(cases)
         work = partial(self._work, batch, source, limits)
@@ -100,7 +100,7 @@ class SandboxPool:
             work(wait=True)
             for future in done:
                 future.result()
-        return [batch.ran[index] for index in range(len(cases))]
+        return [batch.results[index] for index in range(len(cases))]
 
     def _work(self, batch: "Batch", source: str, limits: Limits, wait: bool) -> None:
         """Take cases until there are none; a sandbox that one has broken or used is replaced."""
@@ -113,14 +113,14 @@ class SandboxPool:
                     if sandbox is None:
                         sandbox = self.idle.take(key) or self.open(source, limits)
                         closing.callback(sandbox.close)
-                    batch.ran[index] = sandbox.grade(case, limits)
+                    batch.results[index] = sandbox.grade(case, limits)
                 except Died:
                     text = "The sandbox ended while it ran this grader."
-                    batch.ran[index] = Ran("lost", text=text)
+                    batch.results[index] = CallResult("lost", text=text)
                 except Unavailable as error:
                     # The rest would wait as long to learn the same.
-                    batch.ran[index] = Ran("unavailable", text=str(error))
-                    batch.abandon(batch.ran[index])
+                    batch.results[index] = CallResult("unavailable", text=str(error))
+                    batch.abandon(batch.results[index])
                 if sandbox is not None and not sandbox.clean:
                     closing.close()
                     sandbox = None
@@ -171,7 +171,7 @@ class SandboxProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
 
-    def grade(self, case: Case, limits: Limits) -> Ran:
+    def grade(self, case: Case, limits: Limits) -> CallResult:
         """Call grade() with this case. Raises Died."""
         nonce = secrets.token_hex(driver.NONCE_BYTES // 2).encode()
         body = json.dumps({"sample": case.sample, "item": case.item}).encode()
@@ -298,28 +298,36 @@ class CaseExchange:
         """Whether the process said something, in time and not too much."""
         return bool(self.said) and not self.late and len(self.said) <= limits.result_bytes
 
-    def judge(self, nonce: bytes, exit_code: int, limits: Limits) -> Ran:
+    def judge(self, nonce: bytes, exit_code: int, limits: Limits) -> CallResult:
         """A score or a traceback only when the process said that, said it once, and ended well."""
         if self.late:
-            return Ran("lost", text=f"Time limit: grade() had {limits.seconds:g} seconds.")
+            return CallResult("lost", text=f"Time limit: grade() had {limits.seconds:g} seconds.")
         if len(self.said) > limits.result_bytes:
-            return Ran("lost", text=f"Output limit: more than {limits.result_bytes:,} bytes.")
+            return CallResult(
+                "lost", text=f"Output limit: more than {limits.result_bytes:,} bytes."
+            )
         if exit_code < 0:
             ended_by = signal.Signals(-exit_code).name
-            return Ran("lost", text=f"The grader's process was ended by {ended_by}.")
+            return CallResult("lost", text=f"The grader's process was ended by {ended_by}.")
         if exit_code or not self.said:
-            return Ran("lost", text=f"The grader ended its process (exit status {exit_code}).")
+            return CallResult(
+                "lost", text=f"The grader ended its process (exit status {exit_code})."
+            )
         kind, content = self.said[len(nonce) :][:1], self.said[len(nonce) + 1 :]
         if self.said.startswith(nonce):
             if kind == grading.SCORED and len(content) == grading.SCORE.size:
-                return Ran.scored(*grading.SCORE.unpack(content))
+                return CallResult.scored(*grading.SCORE.unpack(content))
             if kind == grading.RAISED:
-                return Ran("raised", text=content.decode(errors="replace")[:TRACEBACK_LENGTH])
+                return CallResult(
+                    "raised", text=content.decode(errors="replace")[:TRACEBACK_LENGTH]
+                )
             if kind == grading.NO_MEMORY and not content:
-                return Ran("lost", text=f"Memory limit: {limits.memory_bytes >> 20:,} MiB.")
+                return CallResult("lost", text=f"Memory limit: {limits.memory_bytes >> 20:,} MiB.")
             if kind == grading.BROKEN:
-                return Ran("lost", text=content.decode(errors="replace")[:TRACEBACK_LENGTH])
-        return Ran("lost", text="Something else than grade() wrote to the channel of its result.")
+                return CallResult("lost", text=content.decode(errors="replace")[:TRACEBACK_LENGTH])
+        return CallResult(
+            "lost", text="Something else than grade() wrote to the channel of its result."
+        )
 
 
 def _start(

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from apps.sandbox import Case, Limits, Ran
+from apps.sandbox import CallResult, Case, Limits
 from apps.sandbox.boxes import SandboxPool
 from tests.sandbox.ways import WAYS
 
 LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)
 ATTACK_LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
-RIGHT = Ran("scored", 0.5)
-Run = Callable[..., list[Ran]]
+RIGHT = CallResult("scored", 0.5)
+Run = Callable[..., list[CallResult]]
 
 
 @pytest.fixture(scope="session", params=WAYS.values(), ids=WAYS)
@@ -31,17 +31,19 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def run(runner: SandboxPool) -> Run:
     """Runs a source whose grade() is given these items, under limits that are soon met."""
 
-    def run(source: str, items: Sequence[dict[str, Any]], limits: Limits = LIMITS) -> list[Ran]:
+    def run(
+        source: str, items: Sequence[dict[str, Any]], limits: Limits = LIMITS
+    ) -> list[CallResult]:
         return runner.run(textwrap.dedent(source), [Case({}, item) for item in items], limits)
 
     return run
 
 
 @pytest.fixture
-def attack(run: Callable[..., list[Ran]]) -> Callable[..., Ran]:
+def attack(run: Callable[..., list[CallResult]]) -> Callable[..., CallResult]:
     """Runs the attack between two harmless cases, which must not notice; how the attack ended."""
 
-    def attack(body: str, seconds: float = 30, **item: object) -> Ran:
+    def attack(body: str, seconds: float = 30, **item: object) -> CallResult:
         source = "import os, sys, time\ndef attack(sample, item):\n"
         source += textwrap.indent(textwrap.dedent(body), "    ")
         source += (
@@ -49,9 +51,9 @@ def attack(run: Callable[..., list[Ran]]) -> Callable[..., Ran]:
             "    return attack(sample, item) if item['attacks'] else 0.5\n"
         )
         items = [{"attacks": False}, {"attacks": True} | item, {"attacks": False}]
-        before, ran, after = run(source, items, replace(ATTACK_LIMITS, seconds=seconds))
+        before, result, after = run(source, items, replace(ATTACK_LIMITS, seconds=seconds))
         assert (before, after) == (RIGHT, RIGHT)
-        return ran
+        return result
 
     return attack
 

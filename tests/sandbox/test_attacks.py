@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from apps.sandbox import Case, Limits, Ran
+from apps.sandbox import CallResult, Case, Limits
 from apps.sandbox.boxes import SandboxPool
 from tests.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
-RIGHT = Ran("scored", 0.5)
+RIGHT = CallResult("scored", 0.5)
 
 
 # --- what may not be read ---------------------------------------------------------------------
@@ -47,9 +47,9 @@ HOST_PATHS = [
 def test_no_file_of_the_host_is_read(run):
     source = "def grade(sample, item): return len(open(item['path'], 'rb').read(1))"
     items = [{"path": path} for path in HOST_PATHS]
-    for path, ran in zip(HOST_PATHS, run(source, items), strict=True):
-        assert ran.end == "raised", path
-        assert "FileNotFoundError" in ran.text, path
+    for path, result in zip(HOST_PATHS, run(source, items), strict=True):
+        assert result.end == "raised", path
+        assert "FileNotFoundError" in result.text, path
 
 
 def test_a_file_that_everyone_may_read_is_not_there(attack, secret_file):
@@ -69,15 +69,15 @@ def test_the_file_system_holds_an_interpreter_and_nothing_of_ours(attack):
         return 0.25
     """
     names = ["django", "evalplatform", "manage.py", "db.sqlite3", "shadow", "environ", "home"]
-    assert attack(body, names=names) == Ran("scored", 0.25)
+    assert attack(body, names=names) == CallResult("scored", 0.25)
 
 
 def test_nothing_of_the_environment_is_seen(attack, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "a secret of the host")
-    ran = attack("raise ValueError(sorted(os.environ))")
+    result = attack("raise ValueError(sorted(os.environ))")
     for name in set(os.environ) - {"HOME", "LANG", "PATH", "PWD", "TMPDIR"}:
-        assert f"'{name}'" not in ran.text
-    assert attack("return 'secret of' in str(os.environ)") == Ran("scored", 0.0)
+        assert f"'{name}'" not in result.text
+    assert attack("return 'secret of' in str(os.environ)") == CallResult("scored", 0.0)
 
 
 @natively
@@ -95,7 +95,7 @@ def test_another_item_of_the_batch_is_not_in_reach(run):
             return len(seen - {item["word"]})
     """
     items = [{"word": f"word-{number}"} for number in range(6)]
-    assert run(source, items) == [Ran("scored", 0.0)] * 6
+    assert run(source, items) == [CallResult("scored", 0.0)] * 6
 
 
 @natively
@@ -110,7 +110,7 @@ def test_a_mark_left_on_the_scratch_folder_is_gone_for_the_next(run):
                 pass
             return before
     """
-    assert run(source, [{}] * 3) == [Ran("scored", 0.0)] * 3
+    assert run(source, [{}] * 3) == [CallResult("scored", 0.0)] * 3
 
 
 @natively
@@ -123,7 +123,7 @@ def test_the_memory_of_the_driver_is_closed(attack):
                  libc.process_vm_readv(1, parts, 1, parts, 1, 0)]
         return max(found)
     """
-    assert attack(body) == Ran("scored", -1.0)
+    assert attack(body) == CallResult("scored", -1.0)
 
 
 # --- what may not be reached ------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_no_namespace_is_left_for_another(attack):
         libc = ctypes.CDLL(None)
         return max(libc.unshare(0x10000000), libc.setns(0, 0), libc.chroot(b"/tmp"))
     """
-    assert attack(body) == Ran("scored", -1.0)
+    assert attack(body) == CallResult("scored", -1.0)
 
 
 @natively
@@ -171,21 +171,21 @@ def test_no_privilege_is_regained(attack):
             return 1
         return 0
     """
-    assert attack(body) == Ran("scored", 0.0)
+    assert attack(body) == CallResult("scored", 0.0)
 
 
 # --- what may not be used up ------------------------------------------------------------------
 
 
 def test_an_endless_loop_ends_at_the_time_limit(attack):
-    ran = attack("while True: pass", seconds=2)
-    assert ran == Ran("lost", text="Time limit: grade() had 2 seconds.")
+    result = attack("while True: pass", seconds=2)
+    assert result == CallResult("lost", text="Time limit: grade() had 2 seconds.")
 
 
 def test_a_regular_expression_that_runs_wild_ends_at_the_time_limit(attack):
-    ran = attack("import re\nreturn bool(re.match(r'(a+)+$', 'a' * 64 + '!'))", seconds=2)
-    assert ran.end == "lost"
-    assert "Time limit" in ran.text
+    result = attack("import re\nreturn bool(re.match(r'(a+)+$', 'a' * 64 + '!'))", seconds=2)
+    assert result.end == "lost"
+    assert "Time limit" in result.text
 
 
 def test_who_ignores_every_signal_ends_at_the_time_limit(attack):
@@ -213,9 +213,9 @@ def test_who_ignores_every_signal_ends_at_the_time_limit(attack):
     ],
 )
 def test_a_memory_bomb_ends_at_the_memory_limit(attack, body):
-    ran = attack(body)
-    assert ran.end in {"lost", "raised"}
-    assert "Memory limit: 512 MiB." in ran.text or "Cannot allocate memory" in ran.text
+    result = attack(body)
+    assert result.end in {"lost", "raised"}
+    assert "Memory limit: 512 MiB." in result.text or "Cannot allocate memory" in result.text
 
 
 @natively
@@ -249,17 +249,17 @@ def test_a_thread_bomb_meets_its_limit(attack, runner):
             pass
         return count
     """
-    ran = attack(body)
-    assert ran.end == "scored"
+    result = attack(body)
+    assert result.end == "scored"
     # Root's processes are counted against no limit, save that of their memory.
     is_counted = runner.as_root or os.geteuid() != 0
-    assert ran.value < (100 if is_counted else 5001)
+    assert result.value < (100 if is_counted else 5001)
 
 
 @pytest.mark.parametrize("descriptor", [1, 2])
 def test_a_flood_of_output_goes_nowhere(attack, descriptor):
     body = "for _ in range(1000): os.write(item['to'], b'x' * 65536)\nreturn 0.75"
-    assert attack(body, to=descriptor) == Ran("scored", 0.75)
+    assert attack(body, to=descriptor) == CallResult("scored", 0.75)
 
 
 @natively
@@ -272,9 +272,9 @@ def test_a_flood_on_every_descriptor_is_no_score(attack):
                 except OSError:
                     pass
     """
-    ran = attack(body)
-    assert ran.end == "lost"
-    assert "Output limit" in ran.text
+    result = attack(body)
+    assert result.end == "lost"
+    assert "Output limit" in result.text
 
 
 def test_no_file_grows_over_its_limit(attack):
@@ -284,9 +284,9 @@ def test_no_file_grows_over_its_limit(attack):
                 file.write(bytes(1 << 20))
         return 1
     """
-    ran = attack(body)
-    assert ran.end == "raised"
-    assert "OSError" in ran.text
+    result = attack(body)
+    assert result.end == "raised"
+    assert "OSError" in result.text
 
 
 @natively
@@ -321,7 +321,7 @@ def test_nothing_is_written_outside_the_scratch_folder(attack):
             raise AssertionError(written)
         return 0.25
     """
-    assert attack(body) == Ran("scored", 0.25)
+    assert attack(body) == CallResult("scored", 0.25)
 
 
 @natively
@@ -341,7 +341,7 @@ def test_no_node_of_the_host_is_changed(attack, runner):
             raise AssertionError(changed)
         return 0.25
     """
-    assert attack(body) == Ran("scored", 0.25)
+    assert attack(body) == CallResult("scored", 0.25)
     assert Path("/dev/null").stat().st_mode & 0o777 == 0o666
 
 
@@ -350,20 +350,22 @@ def test_no_node_of_the_host_is_changed(attack, runner):
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_an_early_exit_is_no_score(attack, status):
-    ran = attack("os._exit(item['status'])", status=status)
-    assert ran == Ran("lost", text=f"The grader ended its process (exit status {status}).")
+    result = attack("os._exit(item['status'])", status=status)
+    assert result == CallResult(
+        "lost", text=f"The grader ended its process (exit status {status})."
+    )
 
 
 def test_sys_exit_is_an_exception_like_others(attack):
-    ran = attack("sys.exit(0)")
-    assert ran.end == "raised"
-    assert "SystemExit: 0" in ran.text
+    result = attack("sys.exit(0)")
+    assert result.end == "raised"
+    assert "SystemExit: 0" in result.text
 
 
 @natively
 def test_a_crash_is_no_score(attack):
-    ran = attack("import ctypes\nctypes.string_at(0)")
-    assert ran == Ran("lost", text="The grader's process was ended by SIGSEGV.")
+    result = attack("import ctypes\nctypes.string_at(0)")
+    assert result == CallResult("lost", text="The grader's process was ended by SIGSEGV.")
 
 
 @natively
@@ -378,7 +380,7 @@ def test_killing_the_driver_and_all_others_changes_nothing(attack):
                     pass
         return 0.75
     """
-    assert attack(body) == Ran("scored", 0.75)
+    assert attack(body) == CallResult("scored", 0.75)
 
 
 @natively
@@ -407,8 +409,8 @@ def test_a_forged_result_on_any_descriptor_is_no_score(run, ending):
     source = textwrap.dedent(source) + textwrap.indent(ending, "    ")
     guesses = ["1.0", '{"value": 1.0}', '{"score": 1.0}\n', "V" + "\0" * 6 + "ð?", "0" * 32 + "V1"]
     items = [{"forged": text} for guess in guesses for text in (guess, "")]
-    ran = run(source, items, replace(LIMITS, seconds=1))
-    assert [one.end for one in ran] == ["lost", "scored"] * len(guesses)
+    results = run(source, items, replace(LIMITS, seconds=1))
+    assert [one.end for one in results] == ["lost", "scored"] * len(guesses)
 
 
 @natively
@@ -441,7 +443,7 @@ def test_a_silent_thread_ends_with_its_process(attack):
         threading.Thread(target=time.sleep, args=(60,)).start()
         return 0.75
     """
-    assert attack(body) == Ran("scored", 0.75)
+    assert attack(body) == CallResult("scored", 0.75)
 
 
 @natively
@@ -468,7 +470,7 @@ def test_no_exit_handler_or_finaliser_changes_the_score(attack):
         sys.late = Late()
         return 0.75
     """
-    assert attack(body) == Ran("scored", 0.75)
+    assert attack(body) == CallResult("scored", 0.75)
 
 
 # --- what may not stay ------------------------------------------------------------------------

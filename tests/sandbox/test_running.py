@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps import sandbox
-from apps.sandbox import Case, Limits, Ran, boxes, choose
+from apps.sandbox import CallResult, Case, Limits, boxes, choose
 from apps.sandbox.boxes import CaseExchange, IdleSandboxes, SandboxPool
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.driver import CALLS, seccomp_program
@@ -24,7 +24,9 @@ from apps.sandbox.slots import Slot
 def test_each_case_is_given_its_own_arguments_in_their_order(runner):
     source = "def grade(sample, item):\n    return sample['number'] - item['number']\n"
     cases = [Case({"number": 2 * number}, {"number": number}) for number in range(100)]
-    assert runner.run(source, cases, Limits()) == [Ran("scored", float(n)) for n in range(100)]
+    assert runner.run(source, cases, Limits()) == [
+        CallResult("scored", float(n)) for n in range(100)
+    ]
 
 
 def test_what_one_call_changes_no_other_sees(run):
@@ -35,7 +37,7 @@ def test_what_one_call_changes_no_other_sees(run):
             item["word"] = sample["word"] = "changed"
             return len(seen)
     """
-    assert run(source, [{"word": "kept"}] * 3) == [Ran("scored", 1.0)] * 3
+    assert run(source, [{"word": "kept"}] * 3) == [CallResult("scored", 1.0)] * 3
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_what_one_call_changes_no_other_sees(run):
     ],
 )
 def test_a_number_is_a_score_whatever_its_type(run, returned, value):
-    assert run(f"def grade(sample, item): return {returned}", [{}]) == [Ran("scored", value)]
+    assert run(f"def grade(sample, item): return {returned}", [{}]) == [CallResult("scored", value)]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,9 @@ def test_a_number_is_a_score_whatever_its_type(run, returned, value):
     ],
 )  # fmt: skip
 def test_what_is_no_finite_number_is_told_as_an_error(run, returned):
-    [ran] = run(f"def grade(sample, item): return {returned}", [{}])
-    assert ran.end == "raised"
-    assert ran.text.rstrip().splitlines()[-1].split(":")[0] in {
+    [result] = run(f"def grade(sample, item): return {returned}", [{}])
+    assert result.end == "raised"
+    assert result.text.rstrip().splitlines()[-1].split(":")[0] in {
         "TypeError",
         "ValueError",
         "OverflowError",
@@ -80,28 +82,28 @@ def test_a_traceback_shows_the_grader_and_not_the_driver(run):
         def grade(sample, item):
             return helper(item)
     """
-    [ran] = run(source, [{}])
-    assert 'File "grader.py", line 6, in grade' in ran.text
-    assert 'return item["missing"]' in ran.text
-    assert "KeyError: 'missing'" in ran.text
-    assert "driver" not in ran.text
+    [result] = run(source, [{}])
+    assert 'File "grader.py", line 6, in grade' in result.text
+    assert 'return item["missing"]' in result.text
+    assert "KeyError: 'missing'" in result.text
+    assert "driver" not in result.text
 
 
 def test_a_long_traceback_keeps_its_end(run):
-    [ran] = run("def grade(sample, item): raise ValueError('é' * 100_000 + 'the end')", [{}])
-    assert len(ran.text) <= 4000
-    assert ran.text.endswith("the end\n")
+    [result] = run("def grade(sample, item): raise ValueError('é' * 100_000 + 'the end')", [{}])
+    assert len(result.text) <= 4000
+    assert result.text.endswith("the end\n")
 
 
 def test_a_source_that_raises_when_it_is_loaded_fails_every_case(run):
-    ran = run("raise ValueError('not today')\ndef grade(sample, item): return 1", [{}] * 2)
-    assert [one.end for one in ran] == ["raised"] * 2
-    assert "not today" in ran[0].text
+    results = run("raise ValueError('not today')\ndef grade(sample, item): return 1", [{}] * 2)
+    assert [one.end for one in results] == ["raised"] * 2
+    assert "not today" in results[0].text
 
 
 def test_a_source_without_grade_says_so(run):
-    [ran] = run("x = 1", [{}])
-    assert "no function grade" in ran.text
+    [result] = run("x = 1", [{}])
+    assert "no function grade" in result.text
 
 
 def test_the_packages_it_names_can_be_imported(run, runner):
@@ -116,20 +118,20 @@ def test_the_packages_it_names_can_be_imported(run, runner):
             fuzz.ratio("a", "b")
             return spearmanr(numpy.arange(5), numpy.arange(5)).statistic
     """
-    [ran] = run(source, [{}])
-    assert ran.end == "scored"
-    assert math.isclose(ran.value, 1.0)
+    [result] = run(source, [{}])
+    assert result.end == "scored"
+    assert math.isclose(result.value, 1.0)
 
 
 def test_a_package_that_is_not_offered_is_told_what_there_is(run, runner):
-    [ran] = run("import django\ndef grade(sample, item): return 1", [{}])
-    assert "ModuleNotFoundError" in ran.text
-    assert f"The {runner.name} sandbox has Python's standard library and numpy" in ran.text
+    [result] = run("import django\ndef grade(sample, item): return 1", [{}])
+    assert "ModuleNotFoundError" in result.text
+    assert f"The {runner.name} sandbox has Python's standard library and numpy" in result.text
 
 
 def test_an_item_larger_than_a_pipe_arrives_whole(run):
     source = "def grade(sample, item): return len(item['text'])"
-    assert run(source, [{"text": "é" * 3_000_000}]) == [Ran("scored", 3_000_000.0)]
+    assert run(source, [{"text": "é" * 3_000_000}]) == [CallResult("scored", 3_000_000.0)]
 
 
 def test_who_does_not_read_a_large_item_to_its_end_is_alone(run):
@@ -143,10 +145,10 @@ def test_a_sandbox_that_does_not_start_leaves_every_case_unjudged(tmp_path, monk
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     runner = Bubblewrap(tmp_path / "slots", as_root=True)
-    ran = runner.run("def grade(sample, item): return 1", [Case({}, {})] * 200, Limits())
-    assert {one.end for one in ran} == {"unavailable"}
-    assert len(ran) == 200
-    assert "it cannot be" in ran[0].text
+    results = runner.run("def grade(sample, item): return 1", [Case({}, {})] * 200, Limits())
+    assert {one.end for one in results} == {"unavailable"}
+    assert len(results) == 200
+    assert "it cannot be" in results[0].text
     refusal = runner.probe()
     assert refusal is not None
     assert "it cannot be" in refusal.message
@@ -233,14 +235,14 @@ def test_who_does_not_wait_gets_no_place_that_is_held(tmp_path: Path):
 @given(st.binary(max_size=80))
 def test_no_bytes_without_the_nonce_are_a_score(said: bytes):
     nonce = b"5f" * 16
-    ran = CaseExchange(said, late=False).judge(nonce, 0, Limits())
-    assert ran.end == "lost" or said.startswith(nonce)
+    result = CaseExchange(said, late=False).judge(nonce, 0, Limits())
+    assert result.end == "lost" or said.startswith(nonce)
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_only_finite_values_are_scores(value: float):
-    ran = Ran.scored(value)
-    assert (ran.end == "scored") == math.isfinite(value)
+    result = CallResult.scored(value)
+    assert (result.end == "scored") == math.isfinite(value)
 
 
 @pytest.mark.parametrize("machine", CALLS)
@@ -269,7 +271,7 @@ def processes(runner: SandboxPool) -> list[Popen[bytes]]:
 
 
 def grade_one(runner: SandboxPool, source: str = SOURCE) -> None:
-    assert runner.run(source, [Case({}, {})], Limits()) == [Ran("scored", 0.5)]
+    assert runner.run(source, [Case({}, {})], Limits()) == [CallResult("scored", 0.5)]
 
 
 def test_the_next_batch_of_a_source_finds_its_sandbox_waiting(fresh):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apps.sandbox import Case, Limits, Ran
+from apps.sandbox import CallResult, Case, Limits
 from apps.sandbox.boxes import SandboxPool
 from apps.sandbox.webassembly import image
 from apps.sandbox.webassembly.runner import WebAssembly
@@ -24,7 +24,7 @@ def test_another_item_of_the_batch_is_not_in_its_memory(run):
             return len(seen - {item["word"]})
     """
     items = [{"word": f"word-{number}"} for number in range(6)]
-    assert run(source, items) == [Ran("scored", 0.0)] * 6
+    assert run(source, items) == [CallResult("scored", 0.0)] * 6
 
 
 def test_what_is_patched_is_whole_again_for_the_next(attack):
@@ -41,9 +41,9 @@ def test_what_is_patched_is_whole_again_for_the_next(attack):
 
 @pytest.mark.parametrize("asked", ["b'N'", "b'S'", "b''", "b'X' * 100", "'R'", "None"])
 def test_the_way_out_gives_no_second_case_and_nothing_else(attack, asked):
-    ran = attack(f"import _host\nraise ValueError(_host.call({asked}))")
-    assert ran.end == "raised"
-    assert "ValueError: b" not in ran.text
+    result = attack(f"import _host\nraise ValueError(_host.call({asked}))")
+    assert result.end == "raised"
+    assert "ValueError: b" not in result.text
 
 
 @pytest.mark.parametrize("said", ["b'R'", "b'R1.0'", "b'RV'", "b'RV1'", "b'R' + b'E' * 999_999"])
@@ -61,9 +61,9 @@ def test_a_result_that_is_none_is_no_score(attack, said):
     ],
 )
 def test_a_memory_bomb_ends_at_the_memory_limit(attack, body):
-    ran = attack(body)
-    assert ran.end in {"lost", "raised"}
-    assert "Memory limit: 512 MiB." in ran.text or "MemoryError" in ran.text
+    result = attack(body)
+    assert result.end in {"lost", "raised"}
+    assert "Memory limit: 512 MiB." in result.text or "MemoryError" in result.text
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_who_nests_too_deeply_is_alone(attack, body):
     ],
 )
 def test_there_is_no_such_call(attack, body):
-    ran = attack(body)
-    assert ran.end == "raised"
-    assert "Traceback" in ran.text
+    result = attack(body)
+    assert result.end == "raised"
+    assert "Traceback" in result.text
 
 
 def test_a_flood_of_open_files_meets_its_limit(attack):
@@ -129,7 +129,7 @@ def test_the_science_it_names_works(run, runner: SandboxPool):
             frame = pandas.DataFrame({"x": numpy.arange(4)})
             return frame.x.sum() + f1_score([1, 0], [1, 0]) + fuzz.ratio("same", "same") / 100
     """
-    assert run(source, [{}] * 2) == [Ran("scored", 8.0)] * 2
+    assert run(source, [{}] * 2) == [CallResult("scored", 8.0)] * 2
 
 
 def test_a_runner_that_is_not_warm_says_how_it_is_made_so(
@@ -139,9 +139,9 @@ def test_a_runner_that_is_not_warm_says_how_it_is_made_so(
     refusal = runner.probe()
     assert refusal is not None
     assert "make sandbox" in refusal.message
-    [ran] = WebAssembly(tmp_path).run("def grade(s, i): return 1", [Case({}, {})], Limits())
-    assert ran.end == "unavailable"
-    assert "make sandbox" in ran.text
+    [result] = WebAssembly(tmp_path).run("def grade(s, i): return 1", [Case({}, {})], Limits())
+    assert result.end == "unavailable"
+    assert "make sandbox" in result.text
 
 
 def test_only_the_files_that_are_named_can_be_opened(runner: SandboxPool, secret_file):

@@ -71,18 +71,18 @@ class PythonCode(BatchGrader):
         if runner is None:
             return [Mark.errored_by(UNAVAILABLE, sandbox.why_none())] * len(samples)
         cases = [sandbox.Case(sample.sample or {}, sample.item) for sample in samples]
-        return [self._mark(ran) for ran in runner.run(self.source, cases, sandbox.limits())]
+        return [self._mark(result) for result in runner.run(self.source, cases, sandbox.limits())]
 
-    def _mark(self, ran: sandbox.Ran) -> Mark:
-        if ran.end == "unavailable":
-            return Mark.errored_by(UNAVAILABLE, ran.text)
-        if ran.end == "raised":
-            return Mark(0.0, False, error=Fault(RAISED, ran.text))
-        if ran.end == "lost":
-            return Mark(0.0, False, error=Fault(LOST, ran.text))
+    def _mark(self, result: sandbox.CallResult) -> Mark:
+        if result.end == "unavailable":
+            return Mark.errored_by(UNAVAILABLE, result.text)
+        if result.end == "raised":
+            return Mark(0.0, False, error=Fault(RAISED, result.text))
+        if result.end == "lost":
+            return Mark(0.0, False, error=Fault(LOST, result.text))
         threshold = self.pass_threshold
-        passed = ran.value > 0 if threshold is None else ran.value >= threshold
-        return Mark(ran.value, passed)
+        passed = result.value > 0 if threshold is None else result.value >= threshold
+        return Mark(result.value, passed)
 
 
 def _parsed(source: str) -> ast.Module:

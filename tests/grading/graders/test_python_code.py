@@ -83,8 +83,8 @@ def test_the_image_tag_and_a_null_threshold_are_ignored(build):
 
 
 def test_without_a_threshold_what_is_above_zero_passes(build):
-    ran = marks(build(source=SOURCE), 0.1, 0, -1, 7)
-    assert [(mark.value, mark.passed) for mark in ran] == [
+    found = marks(build(source=SOURCE), 0.1, 0, -1, 7)
+    assert [(mark.value, mark.passed) for mark in found] == [
         (0.1, True),
         (0.0, False),
         (-1.0, False),
@@ -93,8 +93,8 @@ def test_without_a_threshold_what_is_above_zero_passes(build):
 
 
 def test_the_threshold_itself_passes(build):
-    ran = marks(build(source=SOURCE, pass_threshold=-1), -1, -1.01)
-    assert [mark.passed for mark in ran] == [True, False]
+    found = marks(build(source=SOURCE, pass_threshold=-1), -1, -1.01)
+    assert [mark.passed for mark in found] == [True, False]
 
 
 def test_an_exception_fails_its_item_with_the_traceback(build):
@@ -133,6 +133,6 @@ def test_without_a_sandbox_it_is_refused_with_a_way_to_have_one(tmp_path):
 
 def test_a_sandbox_that_is_gone_errs_every_item(tmp_path):
     sandbox.configure(tmp_path, wanted="none")
-    ran = marks(PythonCode(SOURCE), 1, 2)
-    assert [mark.errored for mark in ran] == [True, True]
-    assert {mark.error.code for mark in ran} == {"sandbox_unavailable"}
+    found = marks(PythonCode(SOURCE), 1, 2)
+    assert [mark.errored for mark in found] == [True, True]
+    assert {mark.error.code for mark in found} == {"sandbox_unavailable"}
