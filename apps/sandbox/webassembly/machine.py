@@ -42,7 +42,7 @@ LIBC.mmap.restype = ctypes.c_void_p
 LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_longlong]
 
 
-class Door:
+class HostCall:
     """The machines' one call to their host: for the setup, for a case, with the result.
 
     Each is expected once and in this order, whoever calls.
@@ -141,7 +141,7 @@ class Machines:
         tree = Tree({name: Path(path) for name, path in setup["files"].items()})
         environment = {"PYTHONTZPATH": "", "LANG": "C.UTF-8"}
         self._system = System(tree, ["python"], environment, setup["open_files"])
-        self._door = Door(setup)
+        self._host_call = HostCall(setup)
         self._most_bytes: int = setup["memory_bytes"]
         self._traceback_length: int = setup["traceback_length"]
         self._instance = self._linked(module)
@@ -155,7 +155,7 @@ class Machines:
     def grade(self, case: bytes) -> bytes:
         """What came of the case, in the words of the channel."""
         self._system.reopen(self._opened)
-        self._door.expect(case)
+        self._host_call.expect(case)
         with self._machine() as machine:
             self._snapshot.lay_over(machine.memory)
             ended = "The grader ended its machine."
@@ -165,14 +165,14 @@ class Machines:
                 ended = f"The grader ended its process (exit status {exited.status})."
             except Exception as error:  # noqa: BLE001  whatever it is, it ends this case alone
                 ended = f"The grader's machine broke: {error}"
-        if self._door.result is not None:
-            return self._door.result
+        if self._host_call.result is not None:
+            return self._host_call.result
         return grading.BROKEN + ended.encode(errors="replace")[: self._traceback_length]
 
     def _machine(self) -> Machine:
         machine = Machine(self._engine, self._instance, self._most_bytes)
-        self._system.memory = self._door.memory = machine.memory
-        self._door.allocate = machine.allocate
+        self._system.memory = self._host_call.memory = machine.memory
+        self._host_call.allocate = machine.allocate
         return machine
 
     def _linked(self, module: wasmtime.Module) -> wasmtime.InstancePre:
@@ -183,8 +183,10 @@ class Machines:
             masks = [
                 MASK if one == wasmtime.ValType.i32() else WIDE_MASK for one in wanted.type.params
             ]
-            is_door = wanted.module == "host"
-            call = self._door.call if is_door else self._system.answering(wanted.name, masks)
+            is_host_call = wanted.module == "host"
+            call = (
+                self._host_call.call if is_host_call else self._system.answering(wanted.name, masks)
+            )
             answer = call if wanted.type.results else _silently(call)
             linker.define_func(wanted.module, wanted.name, wanted.type, answer)
         return linker.instantiate_pre(module)
