@@ -12,7 +12,8 @@ from pathlib import Path
 
 from apps.sandbox import driver, grading, packages
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import SandboxPool, SandboxProcess
+from apps.sandbox.pool import SandboxPool
+from apps.sandbox.process import SandboxProcess
 
 # The driver and its neighbour, in a package of their own.
 OWN = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apps.sandbox import CallResult, Case, Limits
-from apps.sandbox.boxes import SandboxPool
+from apps.sandbox.pool import SandboxPool
 from tests.sandbox.ways import WAYS
 
 LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from apps.sandbox import CallResult, Case, Limits
-from apps.sandbox.boxes import SandboxPool
+from apps.sandbox.pool import SandboxPool
 from tests.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps import sandbox
-from apps.sandbox import CallResult, Case, Limits, boxes, choose
-from apps.sandbox.boxes import CaseExchange, IdleSandboxes, SandboxPool
+from apps.sandbox import CallResult, Case, Limits, choose, pool
 from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.driver import CALLS, seccomp_program
+from apps.sandbox.pool import IdleSandboxes, SandboxPool
+from apps.sandbox.process import CaseExchange
 from apps.sandbox.slots import Slot
 
 
@@ -296,7 +297,7 @@ def test_a_sandbox_outlives_the_thread_that_asked_for_it(fresh):
 
 
 def test_a_sandbox_that_waits_in_vain_is_closed(fresh, monkeypatch):
-    monkeypatch.setattr(boxes, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.1)
     grade_one(fresh)
     [waits] = processes(fresh)
     assert waits.wait(10) is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from apps.sandbox import CallResult, Case, Limits
-from apps.sandbox.boxes import SandboxPool
+from apps.sandbox.pool import SandboxPool
 from apps.sandbox.webassembly import image
 from apps.sandbox.webassembly.runner import WebAssembly
 from apps.sandbox.webassembly.system import Failure, Tree

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.sandbox.boxes import SandboxPool
 from apps.sandbox.bubblewrap import Bubblewrap
+from apps.sandbox.pool import SandboxPool
 from apps.sandbox.webassembly.runner import WebAssembly
 
 # Root offers the first only; it runs the attacks in the other too, which are about the namespace.

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.sandbox.base import Limits, Refusal, probe
-from apps.sandbox.boxes import (
-    DRIVER_SECONDS,
-    CaseExchange,
-    SandboxPool,
-    SandboxProcess,
-    Unavailable,
-)
+from apps.sandbox.pool import SandboxPool
+from apps.sandbox.process import DRIVER_SECONDS, CaseExchange, SandboxProcess, Unavailable
 from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[3]
