@@ -29,7 +29,7 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 
 @dataclass
 class Asker:
-    """What one grader asked about one sample: the `Ask` it is given, and the record of it.
+    """What one grader asked about one sample: the `ModelCaller` it is given, and the record of it.
 
     judges: by the name that graders use, chat and embedding models alike. ways is shared by all
     askers of a run.

@@ -118,7 +118,7 @@ class BatchGrader(Grader):
         """Mark every sample, in their order; one that cannot be judged is errored alone."""
 
 
-class Ask(Protocol):
+class ModelCaller(Protocol):
     """How a grader reaches models.
 
     ways: by model, what was learned of its server while asking; see `judging`.
@@ -150,15 +150,15 @@ class JudgeGrader(Grader):
 
     model: str
 
-    async def judge(self, sample: Sample, ask: Ask) -> Mark:
+    async def judge(self, sample: Sample, models: ModelCaller) -> Mark:
         """Mark the sample; a template that cannot be filled from it makes an errored mark."""
         try:
-            return await self.mark(sample, ask)
+            return await self.mark(sample, models)
         except (MissingVariable, RenderedTooLong) as error:
             return unfilled(error)
 
     @abstractmethod
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         """Mark the sample; a model that fails makes an errored mark, Stopped passes through."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark
+from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.samples import Sample
 from apps.text import quoted
 
@@ -39,12 +39,12 @@ class CosineSimilarity(JudgeGrader):
     def templates(self) -> tuple[str, ...]:
         return (self.input, self.reference)
 
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         text, reference = sample.render(self.input), sample.render(self.reference)
         if not text or not reference:
             return self._mark(0.0)
         try:
-            first, second = await ask.embed(self.model, [text, reference])
+            first, second = await models.embed(self.model, [text, reference])
         except CallFailed as failure:
             return Mark(None, None, error=Fault("embedding_failed", str(failure)))
         return self._mark(min(max(cosine(first, second), 0.0), 1.0))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark
+from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.graders.sides import Compared, first_content
 from apps.grading.samples import Sample
 
@@ -32,10 +32,10 @@ class EmbeddingDistance(Compared, JudgeGrader):
         if not self.model:
             raise InvalidSetting("model", "model must name an embedding model.")
 
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         texts = [first_content(side) for side in self.sides(sample)]
         try:
-            reply, ideal = await ask.embed(self.model, texts)
+            reply, ideal = await models.embed(self.model, texts)
         except CallFailed as failure:
             return Mark.errored_by("embedding_failed", str(failure))
         if not reply or len(reply) != len(ideal):

@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.clients.base import CallFailed
 from apps.clients.messages import for_chat
-from apps.grading.graders.base import Ask, Fault, InvalidSetting
+from apps.grading.graders.base import Fault, InvalidSetting, ModelCaller
 from apps.strict_json import BadJSON, parse_json
 from apps.text import quoted
 
@@ -79,7 +79,7 @@ class Verdict:
     reasons: str
 
 
-async def ask_judge(ask: Ask, question: Question) -> Verdict | Fault:
+async def ask_judge(models: ModelCaller, question: Question) -> Verdict | Fault:
     """The verdict, or why there is none. An unreadable reply is asked for once more.
 
     A server that refuses structured outputs is asked for a JSON object, and one that refuses
@@ -88,7 +88,7 @@ async def ask_judge(ask: Ask, question: Question) -> Verdict | Fault:
     fault: Fault | None = None
     for _ in range(2):
         try:
-            body, way = await _ask_as_it_can(ask, question)
+            body, way = await _ask_as_it_can(models, question)
         except CallFailed as failure:
             return Fault("model_grader_server_error", str(failure))
         verdict = _read(body, bare=way == PLAIN, takes_text=question.takes_text)
@@ -101,16 +101,16 @@ async def ask_judge(ask: Ask, question: Question) -> Verdict | Fault:
     return fault
 
 
-async def _ask_as_it_can(ask: Ask, question: Question) -> tuple[dict[str, Any], int]:
-    way = ask.ways.get(question.model, STRUCTURED)
+async def _ask_as_it_can(models: ModelCaller, question: Question) -> tuple[dict[str, Any], int]:
+    way = models.ways.get(question.model, STRUCTURED)
     while True:
         try:
-            return await ask.chat(question.request(way)), way
+            return await models.chat(question.request(way)), way
         except CallFailed as failure:
             if failure.code != "model_rejected" or way == PLAIN:
                 raise
         way += 1
-        ask.ways[question.model] = max(way, ask.ways.get(question.model, STRUCTURED))
+        models.ways[question.model] = max(way, models.ways.get(question.model, STRUCTURED))
 
 
 def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> Verdict | Fault:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark
+from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.graders.judging import (
     Question,
     ask_judge,
@@ -56,7 +56,7 @@ class LabelModel(JudgeGrader):
     def templates(self) -> tuple[str, ...]:
         return message_templates(self.input)
 
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         named = ", ".join(quoted(label) for label in self.labels)
         question = Question(
             model=self.model,
@@ -66,7 +66,7 @@ class LabelModel(JudgeGrader):
             takes_text=True,
             params=self.params,
         )
-        verdict = await ask_judge(ask, question)
+        verdict = await ask_judge(models, question)
         if isinstance(verdict, Fault):
             return Mark(None, None, error=verdict)
         label = verdict.result if isinstance(verdict.result, str) else quoted(verdict.result)

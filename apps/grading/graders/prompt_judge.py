@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.clients.base import CallFailed
-from apps.grading.graders.base import Ask, InvalidSetting, JudgeGrader, Mark
+from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.graders.judging import EVIDENCE_CHARS
 from apps.grading.graders.same_json import read_json
 from apps.grading.graders.sides import (
@@ -64,7 +64,7 @@ class PromptJudge(JudgeGrader):
     def templates(self) -> tuple[str, ...]:
         return tuple(self._used().values())
 
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         try:
             prompt = self._filled(sample)
         except PromptFailed as error:
@@ -75,7 +75,7 @@ class PromptJudge(JudgeGrader):
         reply = ""
         for _ in range(2):
             try:
-                body = await ask.chat(request, prompted=bool(self.prompt))
+                body = await models.chat(request, prompted=bool(self.prompt))
             except CallFailed as failure:
                 return Mark.errored_by("model_grader_server_error", str(failure))
             reply = first_content(body["choices"])

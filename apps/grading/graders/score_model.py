@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from apps.grading.graders.base import Ask, Fault, InvalidSetting, JudgeGrader, Mark
+from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.graders.judging import (
     Question,
     ask_judge,
@@ -60,7 +60,7 @@ class ScoreModel(JudgeGrader):
     def templates(self) -> tuple[str, ...]:
         return message_templates(self.input)
 
-    async def mark(self, sample: Sample, ask: Ask) -> Mark:
+    async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
         question = Question(
             model=self.model,
             messages=render_messages(self.input, sample.scope),
@@ -69,7 +69,7 @@ class ScoreModel(JudgeGrader):
             takes_text=False,
             params=self.params,
         )
-        verdict = await ask_judge(ask, question)
+        verdict = await ask_judge(models, question)
         if isinstance(verdict, Fault):
             return Mark(None, None, error=verdict)
         notes = [verdict.reasons] if verdict.reasons else []
