@@ -89,7 +89,7 @@ def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
         if not isinstance(grader, JudgeGrader):
             continue
         try:
-            find = find_model if grader.asks == "chat" else find_embedder
+            find = find_model if grader.model_kind == "chat" else find_embedder
             judges[grader.model] = find(account_id, grader.model).address
         except UnknownModel as error:
             error.position = position

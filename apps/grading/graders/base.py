@@ -12,7 +12,7 @@ from apps.grading.templating import MissingVariable, RenderedTooLong
 from apps.text import quoted
 
 Shape = Literal["grade", "grade_batch", "judge"]
-Asked = Literal["chat", "embedding"]
+ModelKind = Literal["chat", "embedding"]
 
 TYPE_NAMES = {
     str: "a string",
@@ -140,13 +140,13 @@ class ModelCaller(Protocol):
 
 
 class JudgeGrader(Grader):
-    """A grader that asks a model; `asks` is the kind of it.
+    """A grader that asks a model; `model_kind` is the kind of it.
 
     model: its name; "" is the account's own embedding model.
     """
 
     needs = "judge"
-    asks: ClassVar[Asked] = "chat"
+    model_kind: ClassVar[ModelKind] = "chat"
 
     model: str
 

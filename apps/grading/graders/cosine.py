@@ -21,7 +21,7 @@ class CosineSimilarity(JudgeGrader):
 
     kind = "text_similarity"
     metric: ClassVar[str] = "cosine"
-    asks = "embedding"
+    model_kind = "embedding"
     model = ""
 
     input: str

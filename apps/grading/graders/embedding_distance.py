@@ -22,7 +22,7 @@ class EmbeddingDistance(Compared, JudgeGrader):
     """
 
     kind = "embedding_distance"
-    asks = "embedding"
+    model_kind = "embedding"
 
     _: KW_ONLY
     model: str
