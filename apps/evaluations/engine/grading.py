@@ -31,12 +31,12 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 class Asker:
     """What one grader asked about one sample: the `ModelCaller` it is given, and the record of it.
 
-    judges: by the name that graders use, chat and embedding models alike. ways is shared by all
+    judges: by the name that graders use, chat and embedding models alike. reply_formats is shared by all
     askers of a run.
     """
 
     judges: dict[str, Judge]
-    ways: dict[str, int]
+    reply_formats: dict[str, int]
     spent: list[Spent] = field(default_factory=list)
     exchange: dict[str, Any] | None = None
     refused: Fault | None = None  # why a call was not made that the run had no budget for
@@ -139,7 +139,7 @@ class Bench:
     criteria: Sequence[tuple[UUID, Grader]]
     judges: dict[str, Judge] = field(default_factory=dict)
     batchers: dict[UUID, Batcher] = field(default_factory=dict)
-    ways: dict[str, int] = field(default_factory=dict)
+    reply_formats: dict[str, int] = field(default_factory=dict)
 
     @property
     def waits(self) -> bool:
@@ -169,7 +169,7 @@ class Bench:
         self, pk: UUID, grader: Grader, sample: Sample, spent: list[Spent]
     ) -> Judged:
         if isinstance(grader, JudgeGrader):
-            asker = Asker(self.judges, self.ways)
+            asker = Asker(self.judges, self.reply_formats)
             try:
                 mark = _sane(await grader.judge(sample, asker))
             except Stopped:

@@ -121,10 +121,10 @@ class BatchGrader(Grader):
 class ModelCaller(Protocol):
     """How a grader reaches models.
 
-    ways: by model, what was learned of its server while asking; see `judging`.
+    reply_formats: by model, what was learned of its server while asking; see `judging`.
     """
 
-    ways: dict[str, int]
+    reply_formats: dict[str, int]
 
     async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
         """The chat.completion that answers a request. Raises CallFailed, or Stopped.

@@ -16,7 +16,7 @@ REPLY_QUOTED = 300
 ROLES = ("user", "assistant", "system", "developer")
 PARAMS = ("seed", "top_p", "temperature", "reasoning_effort")
 
-# The ways to ask for JSON, the strictest first; what a server refuses is not tried on it again.
+# The reply formats to ask for, the strictest first; what a server refuses is not tried on it again.
 STRUCTURED, JSON_OBJECT, PLAIN = range(3)
 
 
@@ -35,14 +35,14 @@ class Question:
     takes_text: bool
     params: Mapping[str, Any]
 
-    def request(self, way: int) -> dict[str, Any]:
+    def request(self, reply_format: int) -> dict[str, Any]:
         request = {"model": self.model, "messages": self.messages, **self.params}
-        if way == STRUCTURED:
+        if reply_format == STRUCTURED:
             request["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "verdict", "strict": True, "schema": self._schema()},
             }
-        elif way == JSON_OBJECT:
+        elif reply_format == JSON_OBJECT:
             request["response_format"] = {"type": "json_object"}
             request["messages"] = self._instructed(
                 f"Reply with one JSON object that fits this JSON Schema, and nothing else: "
@@ -73,7 +73,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's `result` as it came, and the conclusions it gave on the way."""
+    """A judge's `result` as it came, and the conclusions it gave on the reply_format."""
 
     result: Any
     reasons: str
@@ -88,10 +88,10 @@ async def ask_judge(models: ModelCaller, question: Question) -> Verdict | Fault:
     fault: Fault | None = None
     for _ in range(2):
         try:
-            body, way = await _ask_as_it_can(models, question)
+            body, reply_format = await _ask_in_accepted_format(models, question)
         except CallFailed as failure:
             return Fault("model_grader_server_error", str(failure))
-        verdict = _read(body, bare=way == PLAIN, takes_text=question.takes_text)
+        verdict = _read(body, bare=reply_format == PLAIN, takes_text=question.takes_text)
         if isinstance(verdict, Verdict):
             return verdict
         fault = verdict
@@ -101,16 +101,20 @@ async def ask_judge(models: ModelCaller, question: Question) -> Verdict | Fault:
     return fault
 
 
-async def _ask_as_it_can(models: ModelCaller, question: Question) -> tuple[dict[str, Any], int]:
-    way = models.ways.get(question.model, STRUCTURED)
+async def _ask_in_accepted_format(
+    models: ModelCaller, question: Question
+) -> tuple[dict[str, Any], int]:
+    reply_format = models.reply_formats.get(question.model, STRUCTURED)
     while True:
         try:
-            return await models.chat(question.request(way)), way
+            return await models.chat(question.request(reply_format)), reply_format
         except CallFailed as failure:
-            if failure.code != "model_rejected" or way == PLAIN:
+            if failure.code != "model_rejected" or reply_format == PLAIN:
                 raise
-        way += 1
-        models.ways[question.model] = max(way, models.ways.get(question.model, STRUCTURED))
+        reply_format += 1
+        models.reply_formats[question.model] = max(
+            reply_format, models.reply_formats.get(question.model, STRUCTURED)
+        )
 
 
 def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> Verdict | Fault:

@@ -22,7 +22,7 @@ class Asking:
     """Asks the server and remembers the requests."""
 
     def __init__(self, server: ModelServer) -> None:
-        self.ways: dict[str, int] = {}
+        self.reply_formats: dict[str, int] = {}
         self.requests: list[dict[str, Any]] = []
         self.client = ChatClient(
             server.base_url, None, Unlimited(), allow_private=True, patience=HASTE
@@ -166,7 +166,7 @@ def test_a_server_without_structured_outputs_is_asked_in_ever_plainer_ways(
     assert mark.error is not None
     formats = [request.get("response_format", {}).get("type") for request in asking.requests]
     assert formats == ["json_schema", "json_object", None]
-    assert asking.ways["status-400"] == 2
+    assert asking.reply_formats["status-400"] == 2
     assert '"good", "bad"' in asking.requests[-1]["messages"][-1]["content"]
 
 
