@@ -31,8 +31,8 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 class Asker:
     """What one grader asked about one sample: the `ModelCaller` it is given, and the record of it.
 
-    judges: by the name that graders use, chat and embedding models alike. reply_formats is shared by all
-    askers of a run.
+    judges: by the name that graders use, chat and embedding models alike. reply_formats is
+    shared by all askers of a run.
     """
 
     judges: dict[str, Judge]

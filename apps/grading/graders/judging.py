@@ -1,4 +1,4 @@
-"""Ask a model for a verdict in JSON, and read what it says strictly."""
+"""Ask a model for a judgement in JSON, and read what it says strictly."""
 
 import json
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ STRUCTURED, JSON_OBJECT, PLAIN = range(3)
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge is asked: messages, and the JSON Schema of the verdict called `result`.
+    """What a judge is asked: messages, and the JSON Schema of the `result` it is to give.
 
-    plain: how to ask for the bare verdict where a server knows no JSON mode. takes_text: whether
-    a bare text can be a verdict then, or only JSON.
+    plain: how to ask for the bare result where a server knows no JSON mode. takes_text: whether
+    a bare text can be a result then, or only JSON.
     """
 
     model: str
@@ -72,18 +72,18 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A judge's `result` as it came, and the conclusions it gave on the reply_format."""
+class JudgeReply:
+    """A judge's `result` as it came, and the conclusions it gave on the way."""
 
     result: Any
     reasons: str
 
 
-async def ask_judge(models: ModelCaller, question: Question) -> Verdict | Fault:
-    """The verdict, or why there is none. An unreadable reply is asked for once more.
+async def ask_judge(models: ModelCaller, question: Question) -> JudgeReply | Fault:
+    """The judge's reply, or why there is none. An unreadable reply is asked for once more.
 
     A server that refuses structured outputs is asked for a JSON object, and one that refuses
-    that too for the bare verdict. Source: contracts/openai.md, sections 13.4 and 13.5.
+    that too for the bare result. Source: contracts/openai.md, sections 13.4 and 13.5.
     """
     fault: Fault | None = None
     for _ in range(2):
@@ -91,10 +91,10 @@ async def ask_judge(models: ModelCaller, question: Question) -> Verdict | Fault:
             body, reply_format = await _ask_in_accepted_format(models, question)
         except CallFailed as failure:
             return Fault("model_grader_server_error", str(failure))
-        verdict = _read(body, bare=reply_format == PLAIN, takes_text=question.takes_text)
-        if isinstance(verdict, Verdict):
-            return verdict
-        fault = verdict
+        reply = _read(body, bare=reply_format == PLAIN, takes_text=question.takes_text)
+        if isinstance(reply, JudgeReply):
+            return reply
+        fault = reply
         if fault.code == "model_grader_refusal_error":
             break
     assert fault is not None
@@ -117,7 +117,7 @@ async def _ask_in_accepted_format(
         )
 
 
-def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> Verdict | Fault:
+def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> JudgeReply | Fault:
     message = body["choices"][0]["message"]
     if refusal := message.get("refusal"):
         return Fault("model_grader_refusal_error", f"The judge refused: {_cut(str(refusal))}")
@@ -129,16 +129,16 @@ def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> Verdict |
         value = parse_json(text)
     except BadJSON:
         if bare and takes_text:
-            return Verdict(text, "")
+            return JudgeReply(text, "")
         return Fault("model_grader_parse_error", f"The judge's reply is no JSON: {_cut(content)}")
     if isinstance(value, dict):
         if "result" not in value:
             return Fault(
                 "model_grader_parse_error", f"The judge's reply has no result: {_cut(content)}"
             )
-        return Verdict(value["result"], _reasons(value.get("steps")))
+        return JudgeReply(value["result"], _reasons(value.get("steps")))
     if bare:
-        return Verdict(value, "")
+        return JudgeReply(value, "")
     return Fault("model_grader_parse_error", f"The judge's reply is no object: {_cut(content)}")
 
 

@@ -66,15 +66,15 @@ class LabelModel(JudgeGrader):
             takes_text=True,
             params=self.params,
         )
-        verdict = await ask_judge(models, question)
-        if isinstance(verdict, Fault):
-            return Mark(None, None, error=verdict)
-        label = verdict.result if isinstance(verdict.result, str) else quoted(verdict.result)
+        reply = await ask_judge(models, question)
+        if isinstance(reply, Fault):
+            return Mark(None, None, error=reply)
+        label = reply.result if isinstance(reply.result, str) else quoted(reply.result)
         if label not in self.labels:
             return Mark.errored_by(
                 "model_grader_parse_error",
                 f"The judge chose {quoted(label)}, which is not among the labels {named}.",
             )
         passed = label in self.passing_labels
-        evidence = f"{label}: {verdict.reasons}" if verdict.reasons else label
+        evidence = f"{label}: {reply.reasons}" if reply.reasons else label
         return Mark(float(passed), passed, evidence)

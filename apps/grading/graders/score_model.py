@@ -69,15 +69,15 @@ class ScoreModel(JudgeGrader):
             takes_text=False,
             params=self.params,
         )
-        verdict = await ask_judge(models, question)
-        if isinstance(verdict, Fault):
-            return Mark(None, None, error=verdict)
-        notes = [verdict.reasons] if verdict.reasons else []
+        reply = await ask_judge(models, question)
+        if isinstance(reply, Fault):
+            return Mark(None, None, error=reply)
+        notes = [reply.reasons] if reply.reasons else []
         given = 0.0
-        if _is_number(verdict.result):
-            given = float(verdict.result)
+        if _is_number(reply.result):
+            given = float(reply.result)
         else:
-            notes.insert(0, f"the result {quoted(verdict.result)} is no number and counts as 0;")
+            notes.insert(0, f"the result {quoted(reply.result)} is no number and counts as 0;")
         value = min(max(given, self.low), self.high)
         if value != given:
             notes.insert(0, f"{given:g} was clamped to {value:g};")
