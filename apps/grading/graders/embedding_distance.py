@@ -6,12 +6,12 @@ from dataclasses import KW_ONLY, dataclass
 
 from apps.clients.base import CallFailed
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark, ModelCaller
-from apps.grading.graders.sides import Compared, first_content
+from apps.grading.graders.sides import ReferenceGrader, first_content
 from apps.grading.samples import Sample
 
 
 @dataclass(frozen=True)
-class EmbeddingDistance(Compared, JudgeGrader):
+class EmbeddingDistance(ReferenceGrader, JudgeGrader):
     """1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, far apart nears 0.
 
     model: an embedding model of the account, which is asked once for both: the reply's text, then

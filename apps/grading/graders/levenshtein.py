@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rapidfuzz.distance import Levenshtein as Edits
 
 from apps.grading.graders.base import Mark, PlainGrader
-from apps.grading.graders.sides import Compared, first_content
+from apps.grading.graders.sides import ReferenceGrader, first_content
 from apps.grading.graders.text_similarity import LARGEST_TABLE, too_long
 from apps.grading.samples import Sample
 
@@ -20,7 +20,7 @@ def levenshtein(text: str, ideal: str) -> float:
 
 
 @dataclass(frozen=True)
-class Levenshtein(Compared, PlainGrader):
+class Levenshtein(ReferenceGrader, PlainGrader):
     """How alike `input` and `reference` are by Levenshtein's distance: 1 is equal, 0 is disjoint.
 
     See `levenshtein`. pass_threshold: pass at this score or above; without one the score has no

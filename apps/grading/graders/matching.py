@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from apps.grading.graders.base import Mark, PlainGrader
 from apps.grading.graders.same_json import read_json, same
-from apps.grading.graders.sides import Compared, Side, contents, describe, first_content
+from apps.grading.graders.sides import ReferenceGrader, Side, contents, describe, first_content
 from apps.grading.samples import Sample
 from apps.strict_json import BadJSON
 
@@ -40,7 +40,7 @@ def json_match(actual: Side, ideal: Side) -> bool:
 
 
 @dataclass(frozen=True)
-class Matching(Compared, PlainGrader):
+class Matching(ReferenceGrader, PlainGrader):
     """A grader that asks whether something holds of reply and ideal; 1.0 or 0.0.
 
     is_slow: texts of more than LARGEST_TEXTS characters together are errored.

@@ -15,7 +15,7 @@ Side = str | Choices
 
 
 @dataclass(frozen=True)
-class Compared(Grader):
+class ReferenceGrader(Grader):
     """The settings of a grader that compares a reply with an ideal.
 
     input, reference: templates of the reply and of the ideal. choices: may they be chat choices?

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from apps.datasets.models import NAME_LENGTH
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.evaluations import NewCriterion
-from apps.grading.graders.sides import Compared
+from apps.grading.graders.sides import ReferenceGrader
 from apps.grading.graders.string_check import HOLDS
 from apps.grading.graders.text_similarity import METRICS
 from apps.grading.templating import MAX_TEMPLATE_CHARS
@@ -212,7 +212,7 @@ def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         prompt = {"role": "system", "content": settings.get("prompt", "")}
         judge = {"model": settings["model"], "input": echoed([prompt]), "range": None}
         return {**shown, **judge, "pass_threshold": above}
-    sides = {"input": Compared.input, "reference": Compared.reference}
+    sides = {"input": ReferenceGrader.input, "reference": ReferenceGrader.reference}
     shown |= {side: settings.get(side, default) for side, default in sides.items()}
     return shown if shown["type"] == "string_check" else {**shown, "pass_threshold": above}
 
