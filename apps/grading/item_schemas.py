@@ -39,10 +39,10 @@ class ItemSchema:
             error = next(self._validator.iter_errors(item))
         except ValueError as refused:
             return str(refused)[:MESSAGE_CHARS]
-        place = "".join(
+        path = "".join(
             f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path
         )
-        return f"item{place}: {error.message}"[:MESSAGE_CHARS]
+        return f"item{path}: {error.message}"[:MESSAGE_CHARS]
 
 
 @lru_cache(maxsize=64)

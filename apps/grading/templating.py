@@ -230,8 +230,8 @@ def _field(namespace: str, key: str) -> Finder:
 def _descent(variable: Variable) -> Finder:
     namespace, path = variable.namespace, variable.path
     steps = [
-        (step, place > 1 and path[place - 2] in _CALLS and path[place - 1] == "arguments")
-        for place, step in enumerate(path)
+        (step, index > 1 and path[index - 2] in _CALLS and path[index - 1] == "arguments")
+        for index, step in enumerate(path)
     ]
 
     def find(scope: Scope) -> Any:

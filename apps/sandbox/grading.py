@@ -58,13 +58,13 @@ def as_score(returned: object) -> float:
     return value
 
 
-def told(error: BaseException, setup: dict[str, Any]) -> bytes:
+def traceback_text(error: BaseException, setup: dict[str, Any]) -> bytes:
     """The traceback as the grader's author would see it: without this file, its end if long."""
     length = setup["traceback_length"]
-    place = error.__traceback__
-    while place is not None and place.tb_frame.f_code.co_filename == __file__:
-        place = place.tb_next
-    text = "".join(traceback.format_exception(type(error), error, place))
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frame))
     if isinstance(error, ModuleNotFoundError):
         text += f"{setup['offers']}\n"
     text = text if len(text) <= length else f"…{text[1 - length :]}"
@@ -86,4 +86,4 @@ def call(code: types.CodeType, case: dict[str, Any], setup: dict[str, Any]) -> b
     except MemoryError:
         return NO_MEMORY
     except BaseException as error:  # noqa: BLE001  SystemExit is no score either
-        return RAISED + told(error, setup)
+        return RAISED + traceback_text(error, setup)

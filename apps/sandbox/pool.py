@@ -65,8 +65,8 @@ class SandboxPool:
         """What every driver is told before the first case."""
         there = ", ".join(f"{name} {version}" for name, version in self.packages().items())
         offers = f"The {self.name} sandbox has Python's standard library and {there}."
-        told = {"source": source, "traceback_length": TRACEBACK_LENGTH, "offers": offers}
-        return told | asdict(limits) | more
+        settings = {"source": source, "traceback_length": TRACEBACK_LENGTH, "offers": offers}
+        return settings | asdict(limits) | more
 
     def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[CallResult]:
         """Call grade() case by case, in further sandboxes too while cores are free."""
@@ -122,10 +122,10 @@ class IdleSandboxes:
     def take(self, key: Key) -> SandboxProcess | None:
         """One for this source that can go on, the last used first."""
         with self._lock:
-            for place in reversed(range(len(self.kept))):
-                _, held, sandbox = self.kept[place]
+            for index in reversed(range(len(self.kept))):
+                _, held, sandbox = self.kept[index]
                 if held == key and sandbox.is_alive():
-                    del self.kept[place]
+                    del self.kept[index]
                     return sandbox
         return None
 

@@ -14,9 +14,9 @@ HELD_SECONDS = 0.25
 
 
 class Slot:
-    """A place among those who may run now, taken with `take` and passed on with `give_way`.
+    """A slot among those of this machine, taken with `take` and passed on with `give_way`.
 
-    The places are locks on files of a folder: a process that dies gives its own back.
+    The slots are locks on files of a folder: a process that dies gives its own back.
     """
 
     def __init__(self, folder: Path, count: int | None = None) -> None:
@@ -33,22 +33,22 @@ class Slot:
         self.release()
 
     def take(self, wait: bool = True) -> bool:
-        """Hold a place, after waiting for it or, not waiting, if one is free and nobody waits."""
+        """Hold a slot, after waiting for it or, not waiting, if one is free and nobody waits."""
         if self._held is not None:
             return True
         # Waiting happens in a queue, so that who has just released does not come first again.
         with self._locked("queue", wait) as queue:
             if queue is None:
                 return False
-            self._held = self._free_place()
+            self._held = self._free_slot()
             while wait and self._held is None:
                 time.sleep(POLL_SECONDS)
-                self._held = self._free_place()
+                self._held = self._free_slot()
         self._since = time.monotonic()
         return self._held is not None
 
     def give_way(self) -> None:
-        """Release the place once it was held for long enough that others should have a turn."""
+        """Release the slot once it was held for long enough that others should have a turn."""
         if time.monotonic() - self._since > HELD_SECONDS:
             self.release()
 
@@ -57,10 +57,10 @@ class Slot:
             os.close(self._held)
             self._held = None
 
-    def _free_place(self) -> int | None:
+    def _free_slot(self) -> int | None:
         for number in random.sample(range(self.count), self.count):
-            if (place := self._lock(f"slot-{number}", wait=False)) is not None:
-                return place
+            if (slot := self._lock(f"slot-{number}", wait=False)) is not None:
+                return slot
         return None
 
     @contextmanager

@@ -32,7 +32,7 @@ def test_what_is_patched_is_whole_again_for_the_next(attack):
         import builtins, json, math, _host
         grading = sys.modules["sandbox.grading"]
         grading.as_score = lambda returned: 1.0
-        grading.call = grading.told = json.loads = math.isfinite = _host.call = None
+        grading.call = grading.traceback_text = json.loads = math.isfinite = _host.call = None
         builtins.float = lambda value: 1.0
         return 0.0
     """

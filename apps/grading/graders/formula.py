@@ -70,21 +70,21 @@ class _Parser:
     @staticmethod
     def _split(text: str) -> list[tuple[str, str, int]]:
         tokens = []
-        place, end = 0, len(text.rstrip())
-        while place < end:
-            found = _TOKEN.match(text, place)
+        position, end = 0, len(text.rstrip())
+        while position < end:
+            found = _TOKEN.match(text, position)
             if found is None:
-                raise BadFormula(f"Unexpected {text[place]!r} at character {place + 1}.")
+                raise BadFormula(f"Unexpected {text[position]!r} at character {position + 1}.")
             kind = ("number", "name", "sign")[(found.lastindex or 1) - 1]
             tokens.append((kind, found.group(found.lastindex or 1), found.start() + 1))
-            place = found.end()
+            position = found.end()
         return [*tokens, ("end", "", end + 1)]
 
     def parse(self) -> Formula:
         node = self._sum()
-        kind, token, place = self._tokens[self._next]
+        kind, token, position = self._tokens[self._next]
         if kind != "end":
-            raise BadFormula(f"Unexpected {token!r} at character {place}.")
+            raise BadFormula(f"Unexpected {token!r} at character {position}.")
         return Formula(self.text, frozenset(self.names), node)
 
     def _take(self, *signs: str) -> str:
@@ -96,8 +96,10 @@ class _Parser:
 
     def _expect(self, sign: str) -> None:
         if not self._take(sign):
-            _, token, place = self._tokens[self._next]
-            raise BadFormula(f"Expected {sign!r} at character {place}, not {token or 'the end'!r}.")
+            _, token, position = self._tokens[self._next]
+            raise BadFormula(
+                f"Expected {sign!r} at character {position}, not {token or 'the end'!r}."
+            )
 
     def _sum(self) -> Node:
         self._depth += 1
@@ -134,7 +136,7 @@ class _Parser:
         return _combined("^", base, exponent)
 
     def _atom(self) -> Node:
-        kind, token, place = self._tokens[self._next]
+        kind, token, position = self._tokens[self._next]
         if kind == "number":
             self._next += 1
             number = float(token)
@@ -142,26 +144,28 @@ class _Parser:
         if kind == "name":
             self._next += 1
             if self._take("("):
-                return self._function(token, place)
+                return self._function(token, position)
             self.names.add(token)
             return lambda numbers: numbers[token]
         if self._take("("):
             node = self._sum()
             self._expect(")")
             return node
-        raise BadFormula(f"Unexpected {token or 'end'!r} at character {place}.")
+        raise BadFormula(f"Unexpected {token or 'end'!r} at character {position}.")
 
-    def _function(self, name: str, place: int) -> Node:
+    def _function(self, name: str, position: int) -> Node:
         if name not in FUNCTIONS:
             known = ", ".join(FUNCTIONS)
-            raise BadFormula(f"Unknown function {name!r} at character {place}: known are {known}.")
+            raise BadFormula(
+                f"Unknown function {name!r} at character {position}: known are {known}."
+            )
         fewest, most, compute = FUNCTIONS[name]
         arguments = [self._sum()]
         while self._take(","):
             arguments.append(self._sum())
         self._expect(")")
         if len(arguments) < fewest or (most is not None and len(arguments) > most):
-            raise BadFormula(f"{name} at character {place} takes {fewest} argument.")
+            raise BadFormula(f"{name} at character {position} takes {fewest} argument.")
         return lambda numbers: compute(*(argument(numbers) for argument in arguments))
 
 

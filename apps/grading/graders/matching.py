@@ -139,7 +139,8 @@ def _dropped(article: re.Match[str]) -> str:
     """
     text, beside = article.string, (article.start() - 1, article.end())
     marked = any(
-        0 <= place < len(text) and unicodedata.category(text[place])[0] == "M" for place in beside
+        0 <= position < len(text) and unicodedata.category(text[position])[0] == "M"
+        for position in beside
     )
     return article[0] if marked else " "
 

@@ -60,8 +60,8 @@ def _named(graders: Any) -> dict[str, Any]:
         return {} if isinstance(graders.get("type"), str) else graders
     if isinstance(graders, list):
         return {
-            str(one.get("name") or f"grader_{place}"): one
-            for place, one in enumerate(graders)
+            str(one.get("name") or f"grader_{index}"): one
+            for index, one in enumerate(graders)
             if isinstance(one, dict)
         }
     return {}

@@ -29,7 +29,7 @@ from apps.sandbox.webassembly.system import (
 
 SETUP, NEXT, RESULT = b"S", b"N", b"R"
 THANKS = b"."  # a result's answer, which nobody reads
-TOLD = ("source", "packages", "offers", "traceback_length")
+GUEST_SETTINGS = ("source", "packages", "offers", "traceback_length")
 OK, FAULT = 0, -2
 START = "import sys; sys.path.append('/'); from sandbox import guest; sys.path.pop(); guest.start()"
 GRADE = "guest.grade()"
@@ -54,7 +54,7 @@ class HostCall:
     def __init__(self, setup: dict[str, Any]) -> None:
         self._most_bytes: int = setup["result_bytes"]
         self._expected = SETUP
-        self._answer = json.dumps({name: setup[name] for name in TOLD}).encode()
+        self._answer = json.dumps({name: setup[name] for name in GUEST_SETTINGS}).encode()
         self.result: bytes | None = None
 
     def expect(self, case: bytes) -> None:
@@ -69,11 +69,11 @@ class HostCall:
         if self._expected == RESULT:
             self.result, answer = self.memory.read(at + 1, length - 1), THANKS
         self._expected = RESULT if self._expected == NEXT else b""
-        place = self.allocate(len(answer)) & MASK
-        if not place:
+        address = self.allocate(len(answer)) & MASK
+        if not address:
             return FAULT
-        self.memory.write(place, answer)
-        self.memory.write_number(answer_at & MASK, place)
+        self.memory.write(address, answer)
+        self.memory.write_number(answer_at & MASK, address)
         self.memory.write_number(answer_length_at & MASK, len(answer))
         return OK
 
@@ -123,10 +123,10 @@ class Machine:
     def turn(self, text: str) -> bool:
         """Run this Python; whether it came to its end. Raises Exited and wasmtime's errors."""
         code = text.encode()
-        place = self.allocate(len(code)) & MASK
-        if place:  # else it says itself that it has no memory left
-            self.memory.write(place, code)
-        return self._exports["turn"](self._store, place, len(code)) == 0
+        address = self.allocate(len(code)) & MASK
+        if address:  # else it says itself that it has no memory left
+            self.memory.write(address, code)
+        return self._exports["turn"](self._store, address, len(code)) == 0
 
 
 class Machines:

@@ -317,8 +317,8 @@ class System:
     def fd_readdir(self, number: int, at: int, room: int, cookie: int, used_at: int) -> None:
         entries = self._tree.entries(self._opened(number).path)
         found = b"".join(
-            ENTRY.pack(place, inode, len(name), kind) + name
-            for place, (inode, kind, name) in enumerate(entries[cookie:], cookie + 1)
+            ENTRY.pack(index, inode, len(name), kind) + name
+            for index, (inode, kind, name) in enumerate(entries[cookie:], cookie + 1)
         )
         self.memory.write(at, found[:room])
         self.memory.write_number(used_at, min(len(found), room))
@@ -391,8 +391,8 @@ class System:
         self.memory.write_number(size_at, sum(map(len, texts)))
 
     def _write_texts(self, texts: Sequence[bytes], list_at: int, text_at: int) -> None:
-        for place, text in enumerate(texts):
-            self.memory.write_number(list_at + 4 * place, text_at)
+        for index, text in enumerate(texts):
+            self.memory.write_number(list_at + 4 * index, text_at)
             self.memory.write(text_at, text)
             text_at += len(text)
 
