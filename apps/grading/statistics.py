@@ -89,7 +89,7 @@ class Comparison:
     wilcoxon_p: float | None = None
 
 
-class Verdict(StrEnum):
+class Conclusion(StrEnum):
     """What a comparison comes to, in a word."""
 
     IMPROVED = "improved"
@@ -100,11 +100,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A comparison's verdict; adjusted_p is Holm's, None where too few samples were compared."""
+    """A comparison's conclusion; adjusted_p is Holm's, None where too few samples were compared."""
 
     comparison: Comparison
     adjusted_p: float | None
-    verdict: Verdict
+    conclusion: Conclusion
 
 
 def rate(passed: int, total: int, confidence: float = CONFIDENCE) -> Rate:
@@ -218,7 +218,7 @@ def compare_rates(
     The interval is the score interval of Tango 1998: it holds when few or no pairs differ, and
     does not depend on how those that agree are divided. p_value is McNemar's exact conditional
     test, which is the more cautious of the two, so that near the border an interval may leave out
-    0 while p is above 0.05; a verdict follows p. effect is g, the share of one direction among
+    0 while p is above 0.05; a conclusion follows p. effect is g, the share of one direction among
     the pairs that differ minus a half: -0.5 to 0.5, None when none differ.
     Sources: Tango 1998, Statistics in Medicine 17:891; McNemar 1947; Cohen 1988, chapter 5.
     """
@@ -313,12 +313,12 @@ def findings(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Fi
     return found
 
 
-def _word(comparison: Comparison, adjusted_p: float | None, alpha: float) -> Verdict:
+def _word(comparison: Comparison, adjusted_p: float | None, alpha: float) -> Conclusion:
     if adjusted_p is None or comparison.difference is None:
-        return Verdict.TOO_FEW_SAMPLES
+        return Conclusion.TOO_FEW_SAMPLES
     if adjusted_p > alpha or comparison.difference == 0:
-        return Verdict.INCONCLUSIVE
-    return Verdict.IMPROVED if comparison.difference > 0 else Verdict.DEGRADED
+        return Conclusion.INCONCLUSIVE
+    return Conclusion.IMPROVED if comparison.difference > 0 else Conclusion.DEGRADED
 
 
 def _no_pairs(test: str) -> Comparison:

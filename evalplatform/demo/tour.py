@@ -152,5 +152,5 @@ def sentence(first: Outcome, second: Outcome) -> str:
         f"{second.model} against {first.model}, ticket by ticket:\n"
         f"{found.difference * 100:+.1f} points "
         f"(95 % interval {found.low * 100:+.1f} to {found.high * 100:+.1f}), "
-        f"{found.test} {p_text}, {found.pairs} pairs: {finding.verdict}."
+        f"{found.test} {p_text}, {found.pairs} pairs: {finding.conclusion}."
     )

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from apps.grading.statistics import (
     MIN_UNITS,
     Comparison,
-    Verdict,
+    Conclusion,
     clustered_mean,
     compare_rates,
     compare_values,
@@ -413,7 +413,7 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
 
 
 def words(*comparisons: Comparison) -> list[str]:
-    return [finding.verdict.value for finding in findings(comparisons)]
+    return [finding.conclusion.value for finding in findings(comparisons)]
 
 
 def test_each_verdict_has_its_word():
@@ -445,8 +445,8 @@ def test_one_of_many_criteria_must_be_surer_to_count():
 def test_what_was_not_tested_does_not_make_the_others_pay():
     borderline, tiny = compare_rates(50, 6, 18, 20), compare_rates(1, 0, 1, 0)
     first, second = findings([tiny, borderline])
-    assert (first.adjusted_p, first.verdict) == (None, Verdict.TOO_FEW_SAMPLES)
-    assert (second.adjusted_p, second.verdict) == (borderline.p_value, Verdict.IMPROVED)
+    assert (first.adjusted_p, first.conclusion) == (None, Conclusion.TOO_FEW_SAMPLES)
+    assert (second.adjusted_p, second.conclusion) == (borderline.p_value, Conclusion.IMPROVED)
 
 
 def test_neither_the_import_nor_a_rate_loads_scipy():
