@@ -4,9 +4,9 @@ from apps.sandbox.base import CallResult, Case, Limits, Refusal, Runner
 from apps.sandbox.choose import configure, find_runner, limits, why_none
 
 __all__ = [
+    "CallResult",
     "Case",
     "Limits",
-    "CallResult",
     "Refusal",
     "Runner",
     "configure",

@@ -25,15 +25,17 @@ OURS = ("model", "messages", "stream")  # of a request, which params cannot set
 
 @dataclass(frozen=True)
 class PromptJudge(JudgeGrader):
-    """The number that a model gives as `score` of a JSON object, as it is: any range, no clamping.
+    """Score by the number that a model gives as `score` of a JSON object: any range, not clamped.
 
     The request is the prompt as system message, left out where it is empty, and a user message
-    without content; params are further fields of it. is_template: the prompt is a Jinja template,
-    see prompts.compile_prompt, with the variables input, actual and ideal, which the templates of
-    those names fill; choices: they may be lists of messages or choices, see
-    sides.ReferenceGrader. Else the prompt is sent as it is. pass_threshold: pass at this score or above; without one the
-    score has no verdict. Other members of the reply are ignored. A model that fails makes an
-    errored mark at once; for a reply without a number it is asked once more.
+    without content; params are further fields of it. is_template: the prompt is a Jinja template
+    (see prompts.compile_prompt) with the variables input, actual and ideal, which the templates of
+    those names fill; else the prompt is sent as it is. choices: these may be lists of messages or
+    choices, see sides.ReferenceGrader. pass_threshold: pass at this score or above; without one
+    the score neither passes nor fails. Other members of the reply are ignored.
+
+    A model that fails makes an errored mark at once. A reply without a number is asked for once
+    more, and then errored.
     Source: contracts/spice.md, section 11.7.
     """
 
