@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from apps.accounts.models import Actor
@@ -20,6 +19,7 @@ from apps.datasets.tabular import write_jsonl
 from apps.grading.samples import complete_sample
 from apps.ids import new_id
 from apps.inference.models import CompletionTag, StoredCompletion
+from apps.keyset import pages_of
 from apps.strict_json import dump_json
 
 SNAPSHOT_PURPOSE = "snapshot"
@@ -147,7 +147,7 @@ def take_snapshot(actor: Actor, selection: Selection, *, with_answers: bool) -> 
 
 
 def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
-    """In pages, not by one cursor: rows are written meanwhile, on the same connection."""
+    """Yield what is selected, the oldest first."""
     account = actor.require(Action.READ)
     before = min(filter(None, (selection.created_before, timezone.now())))
     found = (
@@ -156,7 +156,6 @@ def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
         )
         .present()
         .with_metadata(selection.metadata)
-        .order_by("created_at", "id")
     )
     if selection.model is not None:
         found = found.filter(model=selection.model)
@@ -164,18 +163,11 @@ def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
         found = found.filter(created_at__gte=selection.created_after)
     if selection.instructions:
         found = found.filter(instructions__icontains=selection.instructions)
-    page = list(found[:ROWS_AT_ONCE])
-    while page:
+    # The rows of the snapshot are written meanwhile.
+    for page in pages_of(found, ("created_at", "id"), ROWS_AT_ONCE):
         for kept in page:
             if selection.fits is None or selection.fits(kept.read_params()):
                 yield kept
-        last = page[-1]
-        beyond = Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, id__gt=last.pk)
-        page = list(
-            found.filter(beyond, created_at__gte=last.created_at)[:ROWS_AT_ONCE]
-            if len(page) == ROWS_AT_ONCE
-            else ()
-        )
 
 
 def _row(kept: StoredCompletion, with_answer: bool) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
+from apps.keyset import beyond
+
 M = TypeVar("M", bound=models.Model)
 Place = tuple[Any, ...]
 
@@ -46,17 +48,8 @@ class Order:
         return rows.order_by(*(f"{sign}{field}" for field in self.fields))
 
     def beyond(self, place: Place, *, backwards: bool = False) -> Q:
-        """The rows after a place, or those before it.
-
-        The bound on the first field alone says nothing new, but lets the index find the place.
-        """
-        word = "lt" if self.descending != backwards else "gt"
-        condition = Q(**{f"{self.fields[-1]}__{word}": place[-1]})
-        for field, value in reversed(list(zip(self.fields[:-1], place, strict=False))):
-            condition = Q(**{f"{field}__{word}": value}) | Q(**{field: value}) & condition
-        if len(self.fields) > 1:
-            condition &= Q(**{f"{self.fields[0]}__{word}e": place[0]})
-        return condition
+        """The rows after a place, or those before it."""
+        return beyond(self.fields, place, descending=self.descending != backwards)
 
     def place_of(self, row: models.Model) -> Place:
         return tuple(getattr(row, field) for field in self.fields)

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q
 
 from apps.evaluations.engine.source import Row, rows_at
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.models.verdicts import by_machine
+from apps.keyset import pages_of
 from apps.leases import uuid_writer
 from apps.strict_json import parse_json
 
@@ -127,16 +127,8 @@ def _place(score: Judgement) -> int:
 
 def read_pages(run: Run) -> Iterator[list[Item]]:
     """All of a run's results in the order of the rows, never more than a page in memory."""
-    place = (-1, 0)
-    while True:
-        row, repeat = place
-        beyond = Q(row_index__gt=row) | Q(row_index=row, repeat__gt=repeat)
-        page = list(Result.objects.filter(beyond, run=run).in_order()[:PAGE])
-        if page:
-            yield read_items(run, page)
-        if len(page) < PAGE:
-            return
-        place = (page[-1].row_index, page[-1].repeat)
+    for page in pages_of(Result.objects.filter(run=run), ("row_index", "repeat"), PAGE):
+        yield read_items(run, page)
 
 
 def _item(result: Result, row: Row, scores: list[Judgement]) -> Item:

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, read_pages, summarize
+from apps.keyset import pages_of
 from apps.strict_json import dump_json
 from evalplatform.dialects.spice.evals import runtime_row, seconds
 
@@ -56,11 +57,9 @@ def results_table(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
 
 
 def _pages(runs: QuerySet[Run]) -> Iterator[list[Run]]:
-    found = runs.select_related("evaluation", "source_version__dataset").order_by("pk")
-    page = list(found[:RUNS_AT_ONCE])
-    while page:
-        yield page
-        page = list(found.filter(pk__gt=page[-1].pk)[:RUNS_AT_ONCE])
+    return pages_of(
+        runs.select_related("evaluation", "source_version__dataset"), ("pk",), RUNS_AT_ONCE
+    )
 
 
 def _scored(run: Run, item: Item) -> Iterator[dict[str, Any]]:
