@@ -213,6 +213,13 @@ def test_repeats_are_summed_over_items_that_have_enough_attempts():
     assert result.mean.standard_error == pytest.approx(clustered.standard_error)
 
 
+def test_items_without_an_attempt_are_no_evidence_for_the_pass_rate():
+    tried = {(2, 2): 4, (2, 1): 3, (2, 0): 1}
+    found = repeats(tried | {(0, 0): 9}, k=2)
+    assert (found.mean.units, found.left_out) == (8, 9)
+    assert found.mean == repeats(tried, k=2).mean
+
+
 def test_repeats_of_nothing():
     result = repeats({}, k=3)
     assert result.mean.value is result.at_least_once.value is result.every_time.value is None
@@ -416,7 +423,7 @@ def words(*comparisons: Comparison) -> list[str]:
     return [finding.conclusion.value for finding in findings(comparisons)]
 
 
-def test_each_verdict_has_its_word():
+def test_each_conclusion_has_its_word():
     assert words(compare_rates(50, 5, 25, 20)) == ["improved"]
     assert words(compare_rates(50, 25, 5, 20)) == ["degraded"]
     assert words(compare_rates(50, 10, 12, 20)) == ["inconclusive"]
@@ -440,6 +447,14 @@ def test_one_of_many_criteria_must_be_surer_to_count():
     assert borderline.p_value == pytest.approx(0.0227, abs=1e-4)
     assert words(borderline) == ["improved"]
     assert words(borderline, noise, noise) == ["inconclusive"] * 3
+
+
+def test_a_p_value_of_exactly_alpha_counts():
+    compared = compare_rates(both=20, first_only=1, second_only=9, neither=20)
+    assert compared.p_value is not None
+    [at_alpha] = findings([compared], alpha=compared.p_value)
+    [below] = findings([compared], alpha=math.nextafter(compared.p_value, 0))
+    assert (at_alpha.conclusion, below.conclusion) == ("improved", "inconclusive")
 
 
 def test_what_was_not_tested_does_not_make_the_others_pay():
