@@ -24,7 +24,7 @@ def messages_of(value: Any) -> list[dict[str, Any]]:
     """The messages that a text stands for: a JSON array of messages as such, another as a user's.
 
     None is an empty text. Raises ValueError for what is no text.
-    Source: contracts/spice.md, section 10.2.
+    Source: docs/contracts/spice.md, section 10.2.
     """
     text = "" if value is None else value
     if not isinstance(text, str):

@@ -51,7 +51,7 @@ def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict
     """A sample with `output_text` and `output_tools` taken from its first choice where missing.
 
     output_json is added when JSON was asked for and the text is an object.
-    Source: contracts/openai.md, section 10.
+    Source: docs/contracts/openai.md, section 10.
     """
     if "output_text" in sample and not wants_json:
         return sample

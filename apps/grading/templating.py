@@ -98,7 +98,7 @@ def compile_template(text: str) -> Template:
 
     Braces that hold no path, or are not closed, are literal text. Braces that hold words which
     are no path make a variable of an unknown namespace, for validation to refuse.
-    Source: contracts/openai.md, section 9.
+    Source: docs/contracts/openai.md, section 9.
     """
     literals, variables = [], []
     literal_from = 0
@@ -125,7 +125,7 @@ def render_content(content: Any, scope: Scope) -> Any:
 
     Templates stand in a part's `text`, its `image_url` or that one's `url`, and its
     `input_audio.data`.
-    Source: contracts/openai.md, sections 6 and 9.
+    Source: docs/contracts/openai.md, sections 6 and 9.
     """
     return _map_texts(content, lambda text: compile_template(text).render(scope))
 
@@ -159,7 +159,7 @@ def unknown_variables(
     Those are: of a namespace that is neither item nor sample; of sample unless `allow_sample`;
     of item, where the schema declares properties, closes them with additionalProperties false and
     the name is not among them, at any depth. None is the open schema.
-    Source: contracts/openai.md, section 9.
+    Source: docs/contracts/openai.md, section 9.
     """
     unknown = {
         str(variable): None

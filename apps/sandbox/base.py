@@ -20,7 +20,7 @@ class Limits:
 
     disk_bytes: all that it may write, in /tmp, where the runner has one. result_bytes: what it may
     write to the channel of its result, forged results included.
-    Source: contracts/openai.md, section 13.3.
+    Source: docs/contracts/openai.md, section 13.3.
     """
 
     seconds: float = 10

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-# What the hosted graders have (contracts/openai.md, section 13.3), as far as it is installed.
+# contract: openai section 13.3: the hosted graders have these; here, those that are installed
 OFFERED = (
     "numpy",
     "scipy",

@@ -22,7 +22,10 @@ OPENAI_ID = "eval_"
 
 
 def is_spices(request: HttpRequest, name: str = "") -> bool:
-    """Whether a request for a shared route is Spice's. Source: contracts/spice.md, section 3."""
+    """Tell whether a request for a shared route is meant for Spice.
+
+    Source: docs/contracts/spice.md, section 3.
+    """
     if "HTTP_X_API_KEY" in request.META and "HTTP_AUTHORIZATION" not in request.META:
         return True
     return request.method == "POST" and name != "" and not name.startswith(OPENAI_ID)

@@ -1,4 +1,4 @@
-"""The two routes that OpenAI's and Spice's dialects share: contracts/spice.md, section 3."""
+"""The two routes that OpenAI's and Spice's dialects share: docs/contracts/spice.md, section 3."""
 
 from typing import Any
 

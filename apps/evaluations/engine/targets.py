@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 class Answer:
     """What graders see of an answer, and what it took to get it.
 
-    sample: the `sample` of contract openai section 10, None where the row brings no answer.
-    exchange: JSON for the result's row, None for a recorded answer. kept: the sample as JSON,
-    where another run has stored it.
+    sample: None where the row brings no answer. exchange: JSON for the result's row, None for a
+    recorded answer. kept: the sample as JSON, where another run has stored it.
+    Source: docs/contracts/openai.md, section 10.
     """
 
     sample: dict[str, Any] | None

@@ -49,7 +49,7 @@ _CHOICES = {
     },
 }
 _TEXT = {"type": ["string", "null"]}
-# Source: contracts/spice.md, sections 10.2 and 10.3.
+# Source: docs/contracts/spice.md, sections 10.2 and 10.3.
 ITEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["input", "ideal"],

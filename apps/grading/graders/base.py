@@ -33,11 +33,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A grader's verdict on one sample.
+    """A grader's judgement of one sample.
 
-    A mark without a value is errored by its fault. A fault beside a value says why that is 0, where
-    a contract calls failed what could not be judged (openai, section 13.3).
-    passed is None where the grader has no notion of passing, or no value.
+    value: None when the sample could not be judged; `error` then says why. passed: None when the
+    grader has no threshold to pass, or no value. evidence: what explains the value to a reader.
+    error: beside a value it says why that is 0, where what could not be judged counts as failed.
+    Source: docs/contracts/openai.md, section 13.3.
     """
 
     value: float | None

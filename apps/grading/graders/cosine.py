@@ -16,7 +16,7 @@ class CosineSimilarity(JudgeGrader):
     """The cosine of the angle between the embeddings of `input` and `reference`, clamped to 0..1.
 
     The account's embedding model is asked; an empty text on either side scores 0 without asking.
-    pass_threshold: as in text_similarity. Source: contracts/openai.md, section 13.2.
+    pass_threshold: as in text_similarity. Source: docs/contracts/openai.md, section 13.2.
     """
 
     kind = "text_similarity"

@@ -18,7 +18,7 @@ class EmbeddingDistance(ReferenceGrader, JudgeGrader):
     the ideal's, unchanged. Vectors of length one score 1/3 and up. pass_threshold: pass at this
     score or above; without one the score has no verdict. Of choices the first one's content is
     embedded. A missing vector, or two of unequal lengths, makes an errored mark.
-    Source: contracts/spice.md, section 11.6.
+    Source: docs/contracts/spice.md, section 11.6.
     """
 
     kind = "embedding_distance"

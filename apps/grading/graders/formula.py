@@ -52,7 +52,7 @@ def parse_formula(text: str) -> Formula:
     """Parse `+ - * / ^`, parentheses, numbers, names and FUNCTIONS; `^` binds first, rightmost
     first, and is power.
 
-    Raises BadFormula with the position. Source: contracts/openai.md, section 13.6.
+    Raises BadFormula with the position. Source: docs/contracts/openai.md, section 13.6.
     """
     if len(text) > MAX_FORMULA_CHARS:
         raise BadFormula(f"A formula has at most {MAX_FORMULA_CHARS:,} characters.")

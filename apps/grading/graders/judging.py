@@ -83,7 +83,7 @@ async def ask_judge(models: ModelCaller, question: Question) -> JudgeReply | Fau
     """The judge's reply, or why there is none. An unreadable reply is asked for once more.
 
     A server that refuses structured outputs is asked for a JSON object, and one that refuses
-    that too for the bare result. Source: contracts/openai.md, sections 13.4 and 13.5.
+    that too for the bare result. Source: docs/contracts/openai.md, sections 13.4 and 13.5.
     """
     fault: Fault | None = None
     for _ in range(2):

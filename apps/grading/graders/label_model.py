@@ -24,7 +24,7 @@ class LabelModel(JudgeGrader):
 
     input: messages whose texts are templates. labels: all that the judge may answer. A refusal,
     an unreadable reply and a label that is not among `labels` are errored, never a score.
-    Source: contracts/openai.md, section 13.4.
+    Source: docs/contracts/openai.md, section 13.4.
     """
 
     kind = "label_model"

@@ -26,7 +26,7 @@ class Levenshtein(ReferenceGrader, PlainGrader):
     See `levenshtein`. pass_threshold: pass at this score or above; without one the score has no
     verdict. Of choices the first one's content is compared, of no choices the empty text. Texts
     whose lengths multiply to more than LARGEST_TABLE are errored, as in text_similarity.
-    Source: contracts/spice.md, section 11.5.
+    Source: docs/contracts/spice.md, section 11.5.
     """
 
     kind = "levenshtein"

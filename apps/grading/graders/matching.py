@@ -70,7 +70,7 @@ class Match(Matching):
 
     Choices against choices: equal as JSON, where a member that is null counts as absent. A text
     against choices: against the first one's content.
-    Source: contracts/spice.md, section 11.1.
+    Source: docs/contracts/spice.md, section 11.1.
     """
 
     kind = "match"
@@ -82,7 +82,7 @@ class Includes(Matching):
     """Pass when `reference` lies in `input`, letter by letter; 1.0 or 0.0.
 
     The empty text lies in every text. Of choices every pair of contents must pass; lists of
-    unequal length score 0. Source: contracts/spice.md, section 11.2.
+    unequal length score 0. Source: docs/contracts/spice.md, section 11.2.
     """
 
     kind = "includes"
@@ -95,7 +95,7 @@ class FuzzyMatch(Matching):
 
     Normalised: see `normalised`; what is empty then passes beside what is empty too, and beside
     nothing else. Of choices every pair of contents must pass; lists of unequal length score 0.
-    Source: contracts/spice.md, section 11.3.
+    Source: docs/contracts/spice.md, section 11.3.
     """
 
     kind = "fuzzy_match"
@@ -110,7 +110,7 @@ class JsonMatch(Matching):
     See `same_json.same`. What is no JSON matches nothing, itself included, and so does what is
     nested deeper than MAX_LEVELS; the last of repeated keys counts. Of choices every pair of
     contents must pass; lists of unequal length score 0.
-    Source: contracts/spice.md, section 11.4.
+    Source: docs/contracts/spice.md, section 11.4.
     """
 
     kind = "json_match"
@@ -121,7 +121,7 @@ class JsonMatch(Matching):
 def normalised(text: str) -> str:
     """Lower case, no ASCII punctuation, no words a, an and the, single blanks, trimmed.
 
-    Source: contracts/spice.md, section 11.3.
+    Source: docs/contracts/spice.md, section 11.3.
     """
     words: list[str] = []
     for word in text.lower().translate(_PUNCTUATION).split():

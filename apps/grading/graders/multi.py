@@ -19,7 +19,7 @@ Build = Callable[[str, Mapping[str, Any]], Grader]
 class Multi:
     """Named graders and the formula over their scores. Not itself a criterion of an evaluation.
 
-    Source: contracts/openai.md, section 13.6.
+    Source: docs/contracts/openai.md, section 13.6.
     """
 
     graders: Mapping[str, Grader]

@@ -36,7 +36,7 @@ class PromptJudge(JudgeGrader):
 
     A model that fails makes an errored mark at once. A reply without a number is asked for once
     more, and then errored.
-    Source: contracts/spice.md, section 11.7.
+    Source: docs/contracts/spice.md, section 11.7.
     """
 
     kind = "prompt_judge"

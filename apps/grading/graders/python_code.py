@@ -46,7 +46,7 @@ class PythonCode(BatchGrader):
     installed beside the server, nltk, rouge-score, deepdiff and sqlparse. No threads, and nothing
     can be written, /tmp included.
     An import that fails says which runner it was and what there is.
-    Source: contracts/openai.md, section 13.3.
+    Source: docs/contracts/openai.md, section 13.3.
     """
 
     kind = "python"

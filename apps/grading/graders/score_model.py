@@ -26,7 +26,7 @@ class ScoreModel(JudgeGrader):
 
     pass_threshold: in units of the range; without one its middle. A reply whose result is not a
     number counts as 0, clamped too, and the evidence says so; a refusal or an unreadable reply
-    is errored. Source: contracts/openai.md, section 13.5.
+    is errored. Source: docs/contracts/openai.md, section 13.5.
     """
 
     kind = "score_model"

@@ -22,7 +22,7 @@ class ReferenceGrader(Grader):
     Then a template that is one placeholder and nothing else gives its value: of `input` a list is
     the reply's choices; of `reference` a list of choices, or a text that is a JSON array of them,
     is the ideal's choices; null is the empty text, and all else is text.
-    Source: contracts/spice.md, sections 10.3 and 11.
+    Source: docs/contracts/spice.md, sections 10.3 and 11.
     """
 
     input: str = "{{ sample.output_text }}"
@@ -44,12 +44,18 @@ def read_reply(value: Any) -> Side:
 
 
 def read_ideal(value: Any) -> Side:
-    """A list of choices, given or written as JSON; else text. Source: contracts/spice.md, 10.3."""
+    """Read a list of choices, given as such or written as JSON; all else is text.
+
+    Source: docs/contracts/spice.md, section 10.3.
+    """
     return _listed(value, is_choice)
 
 
 def read_prompt(value: Any) -> Side:
-    """A list of messages, given or written as JSON; else text. Source: contracts/spice.md, 10.2."""
+    """Read a list of messages, given as such or written as JSON; all else is text.
+
+    Source: docs/contracts/spice.md, section 10.2.
+    """
     return _listed(value, is_message)
 
 

@@ -45,7 +45,7 @@ def compile_prompt(text: str) -> Prompt:
     length; the filters in FILTERS and the tests in TESTS. Calls, macros, blocks, imports, the
     other operators, filters and tests are refused. An unknown name is nothing, and so is any
     member of it; a text is filled in as it is, any other value as JSON, and nothing is escaped.
-    Source: contracts/spice.md, section 11.7.
+    Source: docs/contracts/spice.md, section 11.7.
     """
     if len(text) > MAX_TEMPLATE_CHARS:
         raise BadPrompt(f"a template has at most {MAX_TEMPLATE_CHARS:,} characters")

@@ -151,7 +151,7 @@ def _place() -> Iterator[None]:
 
 
 def _read_model(request: Request) -> str:
-    """The body's `model`. Raises Refused; source: contracts/spice.md, section 7."""
+    """Read the body's `model`. Raises Refused. Source: docs/contracts/spice.md, section 7."""
     kind = request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if re.fullmatch(r"application/(json|\S+\+json)", kind) is None:
         raise Refused(415, f"expected the content type application/json, not '{kind}'")
@@ -189,7 +189,7 @@ def seconds(moment: datetime) -> str:
 def record_of(told: Summary) -> dict[str, Any]:
     """A run's eight fields; of one that is going, what is known so far.
 
-    Source: contracts/spice.md, section 6.1.
+    Source: docs/contracts/spice.md, section 6.1.
     """
     run = told.run
     completed = run.state == Run.State.COMPLETED
@@ -217,7 +217,7 @@ def _reason(run: Run) -> str:
 
 
 def runtime_row(told: Summary) -> dict[str, Any]:
-    """A run as the vendor's program showed it. Source: contracts/spice.md, section 6.5."""
+    """A run as the vendor's program showed it. Source: docs/contracts/spice.md, section 6.5."""
     run, record = told.run, record_of(told)
     completed_at = run.finished_at if run.state == Run.State.COMPLETED else None
     row = {

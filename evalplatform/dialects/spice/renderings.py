@@ -24,7 +24,7 @@ def negotiate(accept: str | None) -> str:
     """The type to answer with: never a refusal, JSON where nothing that we make is accepted.
 
     The highest q wins, then a type that is named over one that a wildcard covers, then the first
-    that is named. Source: contracts/spice.md, section 5.
+    that is named. Source: docs/contracts/spice.md, section 5.
     """
     ranges = [_read_range(part) for part in (accept or "*/*").split(",")]
     best, best_rank = JSON, (0.0, False, 0)

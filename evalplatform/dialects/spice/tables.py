@@ -1,6 +1,6 @@
 """The vendor's two tables of what evals gave: a row a run, and a row a result and scorer.
 
-Source: contracts/spice.md, section 12.
+Source: docs/contracts/spice.md, section 12.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The contract's tables, row by row, through the API: what every grader makes of what it is given.
 
-contract.json holds the rows; contracts/openai.md has them in sections 8, 9, 13, 14 and 24.
+contract.json holds the rows; docs/contracts/openai.md has them in sections 8, 9, 13, 14 and 24.
 """
 
 import json

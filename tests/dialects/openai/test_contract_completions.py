@@ -1,4 +1,4 @@
-"""Section 16 of contracts/openai.md, row by row: completions that are asked for, kept and found."""
+"""Section 16 of docs/contracts/openai.md, row by row: completions asked for, kept and found."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Section 4 of contracts/openai.md, row by row: what an eval takes, shows, changes and leaves."""
+"""Section 4 of docs/contracts/openai.md, row by row: what an eval takes, shows and changes."""
 
 import re
 import time

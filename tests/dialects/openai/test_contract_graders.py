@@ -1,4 +1,4 @@
-"""Sections 13 and 14 of contracts/openai.md: the grader endpoints, row by row."""
+"""Sections 13 and 14 of docs/contracts/openai.md: the grader endpoints, row by row."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Section 11 of contracts/openai.md, row by row: what an output item says of its row."""
+"""Section 11 of docs/contracts/openai.md, row by row: what an output item says of its row."""
 
 import json
 import re

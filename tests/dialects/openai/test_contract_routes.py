@@ -1,4 +1,4 @@
-"""The route table of contracts/openai.md, section 1: what each route answers, and to which methods.
+"""Section 1 of docs/contracts/openai.md: what each route answers, and to which methods.
 
 tests/vendors/routes.json holds the rows, which the vendor's clients go through as well.
 """

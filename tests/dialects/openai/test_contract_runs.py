@@ -1,4 +1,4 @@
-"""Section 7 of contracts/openai.md, row by row: what a run shows, and how it ends."""
+"""Section 7 of docs/contracts/openai.md, row by row: what a run shows, and how it ends."""
 
 import re
 import threading

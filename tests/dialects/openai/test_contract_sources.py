@@ -1,4 +1,4 @@
-"""Section 8 of contracts/openai.md, row by row: what runs are made over, and what becomes of it."""
+"""Section 8 of docs/contracts/openai.md, row by row: what runs are made over."""
 
 import json
 from typing import Any
