@@ -9,7 +9,7 @@ from apps.clients import (
     Preset,
 )
 from apps.evaluations.costs import PriceList
-from apps.evaluations.engine.grading import Batcher, Bench
+from apps.evaluations.engine.grading import Batcher, JudgingSession
 from apps.evaluations.engine.meters import Meter
 from apps.evaluations.engine.spending import has_limits
 from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
@@ -38,7 +38,7 @@ class RunContext:
     is_stopped: bool = False
 
     def __post_init__(self) -> None:
-        self.bench = Bench(self.criteria)
+        self.session = JudgingSession(self.criteria)
 
     @property
     def endpoints(self) -> Iterable[UUID]:
@@ -47,7 +47,7 @@ class RunContext:
     @property
     def asks(self) -> bool:
         """Is each item a wait of its own, or can rows be graded in one go?"""
-        return self.addresses["kind"] != RecordedTarget.kind or self.bench.waits
+        return self.addresses["kind"] != RecordedTarget.kind or self.session.waits
 
     def connect(
         self,
@@ -67,7 +67,7 @@ class RunContext:
 
         self.meter.connect(slots, wake)
         self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.pay)
-        equip(self.bench, self.models, self.addresses, run_batch)
+        equip(self.session, self.models, self.addresses, run_batch)
         data = self.addresses
         if data["kind"] == ChatTarget.kind:
             self.target = ChatTarget(
@@ -86,13 +86,16 @@ class RunContext:
 
 
 def equip(
-    bench: Bench, models: Models, addresses: Mapping[str, Any], run_batch: Callable[..., Any]
+    session: JudgingSession,
+    models: Models,
+    addresses: Mapping[str, Any],
+    run_batch: Callable[..., Any],
 ) -> None:
-    """Give a bench the opened models that its judges name, and batchers for its batch graders."""
-    bench.judges = {name: models.judge(one) for name, one in addresses.get("judges", {}).items()}
-    bench.batchers = {
+    """Give a session the opened models that its judges name, and batchers for its batch graders."""
+    session.judges = {name: models.judge(one) for name, one in addresses.get("judges", {}).items()}
+    session.batchers = {
         pk: Batcher(grader, run_batch)
-        for pk, grader in bench.criteria
+        for pk, grader in session.criteria
         if isinstance(grader, BatchGrader)
     }
 

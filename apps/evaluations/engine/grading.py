@@ -133,7 +133,7 @@ class Batcher:
 
 
 @dataclass
-class Bench:
+class JudgingSession:
     """All that a run's criteria need to judge: models for judges, batchers for batch graders."""
 
     criteria: Sequence[tuple[UUID, Grader]]

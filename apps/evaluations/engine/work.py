@@ -332,7 +332,7 @@ class Worker:
             target = active.claim.answers or context.target
             answer = await answer_safely(target, row, repeat)
             begun = _is_answered.set(True)
-            outcome = await context.bench.judge(row, repeat, answer)
+            outcome = await context.session.judge(row, repeat, answer)
             _is_answered.reset(begun)
             self._keep_outcome(active, outcome)
         except Stopped:
@@ -346,13 +346,13 @@ class Worker:
 
     async def _grade_all(self, active: Active) -> None:
         context = active.claim.context
-        bench, target = context.bench, active.claim.answers or context.target
+        session, target = context.session, active.claim.answers or context.target
         assert isinstance(target, RecordedTarget)
         turn_ends = time.monotonic() + YIELD_SECONDS
         for row, repeat in active.claim.todo:
             if self._is_draining:
                 return
-            self._keep_outcome(active, bench.grade(row, repeat, target.recorded(row, repeat)))
+            self._keep_outcome(active, session.grade(row, repeat, target.recorded(row, repeat)))
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 await self._has_room.wait()
@@ -368,7 +368,7 @@ class Worker:
             if position == shard.suspect_position:
                 fault = Fault("worker_died", "Every worker that took this item died of it.")
                 self._keep_outcome(
-                    active, context.bench.grade(row, repeat, Answer(None, fault=fault))
+                    active, context.session.grade(row, repeat, Answer(None, fault=fault))
                 )
             else:
                 await self._in("coordinator", self._coordinator.suspect, shard, position)

@@ -13,7 +13,7 @@ from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError
 from apps.evaluations.engine.context import equip, judging_addresses
-from apps.evaluations.engine.grading import Bench
+from apps.evaluations.engine.grading import JudgingSession
 from apps.evaluations.engine.source import Row, row_fault, rows_at
 from apps.evaluations.engine.store import Outcome, Spent
 from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTarget
@@ -129,11 +129,11 @@ def judge_items(
     """Judge by graders that are built already. Raises UnknownModel and LimitError."""
     addresses = find_judges(account_id, graders)
     models = Models(judging_addresses(addresses))
-    bench = Bench([(new_id(), grader) for grader in graders])
+    session = JudgingSession([(new_id(), grader) for grader in graders])
     worker = new_id()
     try:
         limiters = {pk: EndpointLimiter(_slots(pk, worker, len(items))) for pk in models.endpoints}
-        return asyncio.run(_judge_all(bench, models, addresses, limiters, items))
+        return asyncio.run(_judge_all(session, models, addresses, limiters, items))
     except TimeoutError:
         raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
@@ -155,17 +155,17 @@ def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:
 
 
 async def _judge_all(
-    bench: Bench,
+    session: JudgingSession,
     models: Models,
     addresses: Mapping[str, Any],
     limiters: Mapping[UUID, EndpointLimiter],
     items: Sequence[Item],
 ) -> list[Preview]:
     models.open(limiters.__getitem__, "preview", lambda: False)
-    equip(bench, models, addresses, _in_a_thread)
+    equip(session, models, addresses, _in_a_thread)
     try:
         async with asyncio.timeout(SECONDS):
-            return list(await asyncio.gather(*(_judge(bench, *item) for item in items)))
+            return list(await asyncio.gather(*(_judge(session, *item) for item in items)))
     finally:
         await models.close()
 
@@ -174,8 +174,8 @@ async def _in_a_thread(call: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(call, *arguments)
 
 
-async def _judge(bench: Bench, row: Row, answer: Answer) -> Preview:
-    return Preview(row, answer, await bench.judge(row, 0, answer))
+async def _judge(session: JudgingSession, row: Row, answer: Answer) -> Preview:
+    return Preview(row, answer, await session.judge(row, 0, answer))
 
 
 @dataclass(frozen=True)
