@@ -14,7 +14,7 @@ from apps.clients.base import (
 from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest
 from apps.clients.chat import ChatClient, unpaid
 from apps.clients.presets import Preset
-from apps.clients.retries import Patience
+from apps.clients.retries import RetryPolicy
 
 __all__ = [
     "BUDGET",
@@ -26,7 +26,7 @@ __all__ = [
     "Limiter",
     "Majority",
     "Nearest",
-    "Patience",
+    "RetryPolicy",
     "Preset",
     "Reply",
     "Stopped",

@@ -14,11 +14,11 @@ import orjson
 from apps.clients.addresses import AddressRefused, check_url, open_connector
 from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
 from apps.clients.retries import (
-    DEFAULT_PATIENCE,
-    Course,
+    DEFAULT_POLICY,
     Kind,
-    Patience,
-    Setback,
+    RetryableError,
+    RetryPolicy,
+    RetryState,
     asked_pause,
 )
 from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
@@ -58,7 +58,7 @@ class ChatClient:
         limiter: Limiter,
         *,
         allow_private: bool = False,
-        patience: Patience = DEFAULT_PATIENCE,
+        policy: RetryPolicy = DEFAULT_POLICY,
         stopped: Callable[[], bool] = _never,
         pay: Callable[[int], Awaitable[None]] = unpaid,
     ) -> None:
@@ -73,7 +73,7 @@ class ChatClient:
             raise ValueError("An API key consists of printable ASCII characters without spaces.")
         self._limiter = limiter
         self._allow_private = allow_private
-        self._patience = patience
+        self._policy = policy
         self._stopped = stopped
         self._pay = pay
         self._session: aiohttp.ClientSession | None = None
@@ -92,24 +92,24 @@ class ChatClient:
         await self._limiter.acquire()
         has_slot = True
         try:
-            course = Course(self._patience, time.monotonic())
+            state = RetryState(self._policy, time.monotonic())
             while True:
                 self._go_on()
-                await self._pay(course.calls)
+                await self._pay(state.calls)
                 self._go_on()
-                course.calls += 1
+                state.calls += 1
                 try:
-                    return await self._ask(service, body, course.calls)
-                except Setback as setback:
-                    pause = course.pause(setback, time.monotonic())
+                    return await self._ask(service, body, state.calls)
+                except RetryableError as failure:
+                    pause = state.pause(failure, time.monotonic())
                     if pause is None:
                         raise CallFailed(
-                            setback.code,
-                            setback.message,
-                            status=setback.status,
-                            calls=course.calls,
+                            failure.code,
+                            failure.message,
+                            status=failure.status,
+                            calls=state.calls,
                         ) from None
-                if pause <= self._patience.slot_seconds:
+                if pause <= self._policy.slot_seconds:
                     await self._wait(pause)
                     continue
                 self._limiter.release()
@@ -134,17 +134,17 @@ class ChatClient:
                     content = await _read(response, ERROR_BYTES)
                     self._refused(response.status, response.headers, content, 1)
                 if response.content_type != EVENT_STREAM:
-                    content = await _read(response, self._patience.reply_bytes)
+                    content = await _read(response, self._policy.reply_bytes)
                     for chunk in chunks_of(self._reply(CHAT, response.status, content, 1).body):
                         yield chunk
                     return
                 pieces = response.content.iter_any()
-                async for data in read_events(pieces, self._patience.reply_bytes):
+                async for data in read_events(pieces, self._policy.reply_bytes):
                     if data == END:
                         return
                     yield self._chunk(data)
-        except Setback as setback:
-            self._fail(setback.code, setback.message, status=setback.status, calls=1)
+        except RetryableError as failure:
+            self._fail(failure.code, failure.message, status=failure.status, calls=1)
         except EventTooLong:
             self._fail("model_reply_too_large", "The reply is one event without end.", calls=1)
         except (aiohttp.ClientError, OSError) as error:
@@ -175,8 +175,8 @@ class ChatClient:
             if isinstance(error, aiohttp.ClientConnectorError):
                 self._unconnected(error, 1)
             self._unanswered(error, 1)
-        except Setback as setback:
-            self._fail(setback.code, setback.message, status=setback.status, calls=1)
+        except RetryableError as failure:
+            self._fail(failure.code, failure.message, status=failure.status, calls=1)
 
     async def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""
@@ -208,7 +208,7 @@ class ChatClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
             timeout=aiohttp.ClientTimeout(
-                total=self._patience.call_seconds, connect=self._patience.connect_seconds
+                total=self._policy.call_seconds, connect=self._policy.connect_seconds
             ),
             auto_decompress=False,
             trust_env=False,
@@ -226,7 +226,7 @@ class ChatClient:
             async with self._post(service, body) as response:
                 status, headers = response.status, response.headers
                 answered = 200 <= status < 300
-                limit = self._patience.reply_bytes if answered else ERROR_BYTES
+                limit = self._policy.reply_bytes if answered else ERROR_BYTES
                 # As many as are in flight would take that much memory at once.
                 is_too_large = answered and (response.content_length or 0) > limit
                 content = b"" if is_too_large else await _read(response, limit)
@@ -255,7 +255,7 @@ class ChatClient:
                 return Reply(body=body, usage=Usage.of(body), calls=calls)
             fault = _error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
-        raise self._setback(Kind.INVALID, "model_reply_invalid", fault, status=status)
+        raise self._retryable(Kind.INVALID, "model_reply_invalid", fault, status=status)
 
     def _refused(
         self, status: int, headers: Mapping[str, str], content: bytes, calls: int
@@ -263,7 +263,7 @@ class ChatClient:
         message = _upstream_message(content) or "no reason given"
         message = f"The model server answered {status}: {message}"
         if status in REPEATABLE_STATUSES or status >= 500:
-            raise self._setback(
+            raise self._retryable(
                 Kind.REFUSED,
                 REPEATABLE_STATUSES.get(status, "model_server_error"),
                 message,
@@ -276,12 +276,12 @@ class ChatClient:
         if isinstance(error, aiohttp.ServerTimeoutError):
             self._lost("no connection in time")
         if isinstance(error, TimeoutError):
-            seconds = self._patience.call_seconds
+            seconds = self._policy.call_seconds
             self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
         if isinstance(error, aiohttp.InvalidURL):  # an address like 127.1 or 017700000001
             self._fail_address("does not spell its address as usual", calls)
         if isinstance(error, aiohttp.ClientResponseError):
-            raise self._setback(
+            raise self._retryable(
                 Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {error.message}"
             ) from None
         if isinstance(error, aiohttp.ClientPayloadError):
@@ -308,11 +308,11 @@ class ChatClient:
         self._fail("model_address_refused", f"{self._server} {reason}.", calls=calls - 1)
 
     def _lost(self, reason: str) -> Never:
-        raise self._setback(
+        raise self._retryable(
             Kind.LOST, "model_unreachable", f"{self._server} could not be reached: {reason}."
         ) from None
 
-    def _setback(
+    def _retryable(
         self,
         kind: Kind,
         code: str,
@@ -320,8 +320,8 @@ class ChatClient:
         *,
         status: int | None = None,
         asked_seconds: float | None = None,
-    ) -> Setback:
-        return Setback(
+    ) -> RetryableError:
+        return RetryableError(
             kind, code, self._presentable(message), status=status, asked_seconds=asked_seconds
         )
 

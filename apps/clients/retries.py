@@ -10,7 +10,7 @@ from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """The bounds of one item's calls, in seconds and tries."""
 
     connecting_seconds: float = 60.0  # no try begins later than this after the first
@@ -23,7 +23,7 @@ class Patience:
     reply_bytes: int = 8 * 1024 * 1024
 
 
-DEFAULT_PATIENCE = Patience()
+DEFAULT_POLICY = RetryPolicy()
 
 
 class Kind(Enum):
@@ -34,7 +34,7 @@ class Kind(Enum):
     INVALID = (0.25, 0.25)  # answered, but with no chat completion
 
 
-class Setback(Exception):
+class RetryableError(Exception):
     """A try that came to nothing and may be repeated; `code` and the rest if it may not."""
 
     def __init__(
@@ -54,33 +54,33 @@ class Setback(Exception):
         self.asked_seconds = asked_seconds
 
 
-class Course:
+class RetryState:
     """One item's tries so far."""
 
-    def __init__(self, patience: Patience, now: float) -> None:
+    def __init__(self, policy: RetryPolicy, now: float) -> None:
         self.calls = 0
-        self._patience = patience
-        self._last_start = now + patience.connecting_seconds
-        self._setbacks = dict.fromkeys(Kind, 0)
+        self._policy = policy
+        self._last_start = now + policy.connecting_seconds
+        self._failures = dict.fromkeys(Kind, 0)
         self._answered_until = math.inf
 
-    def pause(self, setback: Setback, now: float) -> float | None:
+    def pause(self, failure: RetryableError, now: float) -> float | None:
         """Seconds to wait before the next try, or None when there shall be none.
 
         A server that asks for more time than is left gets no further try: coming back earlier
         than it asked would be refused again.
         """
-        kind, patience = setback.kind, self._patience
-        self._setbacks[kind] += 1
+        kind, policy = failure.kind, self._policy
+        self._failures[kind] += 1
         until = self._last_start
         if kind is not Kind.LOST:
-            tries = patience.invalid_tries if kind is Kind.INVALID else patience.answered_tries
-            if self._setbacks[kind] >= tries or self._answers() >= patience.answered_tries:
+            tries = policy.invalid_tries if kind is Kind.INVALID else policy.answered_tries
+            if self._failures[kind] >= tries or self._answers() >= policy.answered_tries:
                 return None
-            self._answered_until = min(self._answered_until, now + patience.answered_seconds)
+            self._answered_until = min(self._answered_until, now + policy.answered_seconds)
             until = min(until, self._answered_until)
-        asked = setback.asked_seconds
-        pause = asked if asked else _backoff(kind, self._setbacks[kind])
+        asked = failure.asked_seconds
+        pause = asked if asked else _backoff(kind, self._failures[kind])
         if now + pause > until:
             return None
         if asked:
@@ -89,12 +89,12 @@ class Course:
         return pause
 
     def _answers(self) -> int:
-        return self._setbacks[Kind.REFUSED] + self._setbacks[Kind.INVALID]
+        return self._failures[Kind.REFUSED] + self._failures[Kind.INVALID]
 
 
-def _backoff(kind: Kind, setbacks: int) -> float:
+def _backoff(kind: Kind, failures: int) -> float:
     first, longest = kind.value
-    return min(longest, first * 2.0 ** min(setbacks - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    return min(longest, first * 2.0 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def asked_pause(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -13,8 +13,8 @@ from apps.clients import (
     ChatClient,
     Client,
     Majority,
-    Patience,
     Preset,
+    RetryPolicy,
     Unlimited,
     unpaid,
 )
@@ -66,14 +66,14 @@ class Models:
         stopped: Callable[[], bool],
         pay: Callable[[int], Awaitable[None]] = unpaid,
     ) -> None:
-        patience = Patience(call_seconds=settings.ENGINE_CALL_SECONDS)
+        policy = RetryPolicy(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
             self._clients[pk] = ChatClient(
                 endpoint.base_url,
                 endpoint.api_key,
                 RunLimiter(limiter_of(pk), run),
                 allow_private=endpoint.allow_private,
-                patience=patience,
+                policy=policy,
                 stopped=stopped,
                 pay=pay,
             )

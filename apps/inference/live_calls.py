@@ -14,8 +14,8 @@ from apps.clients import (
     CallFailed,
     ChatClient,
     Client,
-    Patience,
     Preset,
+    RetryPolicy,
     Unlimited,
 )
 from apps.clients.streams import Assembly
@@ -28,7 +28,7 @@ T = TypeVar("T")
 Chunk = dict[str, Any]
 
 # Who waits retries by themselves, and sooner than we could tell them why to wait.
-ONE_TRY = Patience(
+ONE_TRY = RetryPolicy(
     connecting_seconds=0, answered_tries=1, invalid_tries=1, call_seconds=600, connect_seconds=10
 )
 # Of one web process, which has three times as many threads: pages are answered as well.
@@ -146,5 +146,5 @@ def _connect(found: FoundModel) -> Client:
         found.endpoint.api_key,
         Unlimited(),
         allow_private=found.endpoint.allow_private,
-        patience=ONE_TRY,
+        policy=ONE_TRY,
     )

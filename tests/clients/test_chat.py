@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from apps.clients import CallFailed, ChatClient, Patience, Stopped, Unlimited, Usage
+from apps.clients import CallFailed, ChatClient, RetryPolicy, Stopped, Unlimited, Usage
 from tests.model_server import running, start
 
 KEY = "sk-very-secret-0123456789"
-QUICK = Patience(
+QUICK = RetryPolicy(
     connecting_seconds=1.5,
     answered_seconds=6,
     call_seconds=0.5,
@@ -52,7 +52,7 @@ def request(model="echo", prompt="hello"):
 
 @contextlib.asynccontextmanager
 async def client_of(base_url, key=KEY, limiter=None, **options):
-    options = {"allow_private": True, "patience": QUICK} | options
+    options = {"allow_private": True, "policy": QUICK} | options
     client = ChatClient(base_url, key, limiter or Unlimited(), **options)
     try:
         yield client
@@ -206,8 +206,8 @@ def test_a_key_that_cannot_be_a_header_is_refused_without_being_shown(key):
     ],
 )
 def test_a_server_that_keeps_refusing_is_asked_no_more_than_five_times(server, model, code):
-    patience = Patience(answered_tries=5)
-    failed = failure(server.base_url, f"{model}-retry-after-ms:10", patience=patience)
+    policy = RetryPolicy(answered_tries=5)
+    failed = failure(server.base_url, f"{model}-retry-after-ms:10", policy=policy)
 
     assert (failed.code, failed.calls) == (code, 5)
     assert failed.status == int(model[-3:])
@@ -215,9 +215,9 @@ def test_a_server_that_keeps_refusing_is_asked_no_more_than_five_times(server, m
 
 
 def test_refusals_end_when_their_time_is_over(server):
-    patience = Patience(answered_tries=1000, answered_seconds=0.5)
+    policy = RetryPolicy(answered_tries=1000, answered_seconds=0.5)
     began = time.monotonic()
-    failed = failure(server.base_url, "status-500-retry-after-ms:100", patience=patience)
+    failed = failure(server.base_url, "status-500-retry-after-ms:100", policy=policy)
 
     assert time.monotonic() - began < 1
     assert 4 <= failed.calls <= 6
@@ -253,7 +253,7 @@ def test_several_passing_faults_are_survived_together(server):
 )
 def test_what_the_server_asks_to_wait_is_waited(server, header, seconds):
     began = time.monotonic()
-    reply = ask(server.base_url, f"flaky:1:status-429-{header}", patience=Patience())
+    reply = ask(server.base_url, f"flaky:1:status-429-{header}", policy=RetryPolicy())
     took = time.monotonic() - began
 
     assert reply.calls == 2
@@ -296,7 +296,7 @@ def test_a_server_that_is_not_there_is_tried_until_its_time_is_over(closed_port)
 def test_a_server_that_comes_back_costs_no_item():
     async def complete():
         server = start()
-        async with client_of(server.base_url, patience=Patience()) as client:
+        async with client_of(server.base_url, policy=RetryPolicy()) as client:
             await client.complete(request())
             server.stop()
             waiting = [asyncio.create_task(client.complete(request())) for _ in range(20)]
@@ -346,7 +346,10 @@ def test_a_server_whose_certificate_is_unknown_is_not_talked_to(untrusted):
 
         server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=untrusted)
         port = server.sockets[0].getsockname()[1]
-        async with server, client_of(f"https://127.0.0.1:{port}/v1", patience=Patience()) as client:
+        async with (
+            server,
+            client_of(f"https://127.0.0.1:{port}/v1", policy=RetryPolicy()) as client,
+        ):
             with pytest.raises(CallFailed) as failed:
                 await client.complete(request())
             return failed.value
@@ -389,28 +392,28 @@ def test_an_answer_that_drips_is_cut_like_one_that_hangs():
 
 
 def test_a_reply_as_large_as_allowed_is_read(server):
-    patience = Patience(reply_bytes=100_500)
+    policy = RetryPolicy(reply_bytes=100_500)
 
-    assert len(content(ask(server.base_url, "huge:100000", patience=patience))) == 100_000
+    assert len(content(ask(server.base_url, "huge:100000", policy=policy))) == 100_000
 
 
 @pytest.mark.parametrize("model", ["huge:101000", "huge", "endless"])
 def test_a_larger_reply_is_not_read_to_its_end(server, model):
-    patience = Patience(reply_bytes=100_500)
-    failed = failure(server.base_url, model, patience=patience)
+    policy = RetryPolicy(reply_bytes=100_500)
+    failed = failure(server.base_url, model, policy=policy)
 
     assert (failed.code, failed.status, failed.calls) == ("model_reply_too_large", 200, 1)
 
 
 def test_of_a_reply_that_says_that_it_is_larger_nothing_is_read(raw_server):
     with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n") as base_url:
-        assert failure(base_url, patience=Patience()).code == "model_reply_too_large"
+        assert failure(base_url, policy=RetryPolicy()).code == "model_reply_too_large"
 
 
 def test_the_bound_on_replies_is_8_mib(server):
-    assert failure(server.base_url, "endless", patience=Patience()).code == "model_reply_too_large"
-    assert failure(server.base_url, "huge", patience=Patience()).code == "model_reply_too_large"
-    assert len(content(ask(server.base_url, "huge:8000000", patience=Patience()))) == 8_000_000
+    assert failure(server.base_url, "endless", policy=RetryPolicy()).code == "model_reply_too_large"
+    assert failure(server.base_url, "huge", policy=RetryPolicy()).code == "model_reply_too_large"
+    assert len(content(ask(server.base_url, "huge:8000000", policy=RetryPolicy()))) == 8_000_000
 
 
 def test_an_error_without_end_is_an_error(raw_server):
@@ -461,7 +464,7 @@ def test_an_answer_that_is_no_completion_is_asked_for_once_more(server, model):
 )
 def test_only_a_chat_completion_is_a_reply(raw_server, body):
     with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as url:
-        assert failure(url, patience=Patience(invalid_tries=1)).code == "model_reply_invalid"
+        assert failure(url, policy=RetryPolicy(invalid_tries=1)).code == "model_reply_invalid"
 
 
 def test_an_error_that_comes_with_status_200_is_told(raw_server):
@@ -532,7 +535,7 @@ def test_a_request_that_is_no_json_is_rejected_without_a_call(server):
 def test_a_request_of_several_megabytes_is_sent(server):
     prompt = "word " * 600_000
 
-    assert content(ask(server.base_url, prompt=prompt, patience=Patience())) == prompt
+    assert content(ask(server.base_url, prompt=prompt, policy=RetryPolicy())) == prompt
 
 
 def test_no_more_calls_are_in_flight_than_there_are_slots():
@@ -595,7 +598,7 @@ def test_a_failed_call_gives_its_slot_back(server, model):
 def test_a_cancelled_call_gives_its_slot_back(server, model):
     async def complete():
         slots = Slots(1)
-        async with client_of(server.base_url, limiter=slots, patience=Patience()) as client:
+        async with client_of(server.base_url, limiter=slots, policy=RetryPolicy()) as client:
             call = asyncio.create_task(client.complete(request(model)))
             await asyncio.sleep(0.2)
             call.cancel()
@@ -617,7 +620,7 @@ def test_nothing_is_sent_once_the_work_is_stopped(server):
 def test_a_stop_ends_a_wait_for_another_try(server, model):
     async def complete():
         slots, stop = Slots(1), asyncio.Event()
-        options = {"limiter": slots, "patience": Patience(), "stopped": stop.is_set}
+        options = {"limiter": slots, "policy": RetryPolicy(), "stopped": stop.is_set}
         async with client_of(server.base_url, **options) as client:
             call = asyncio.create_task(client.complete(request(model)))
             await asyncio.sleep(0.3)

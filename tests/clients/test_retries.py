@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.clients.retries import Course, Kind, Patience, Setback, asked_pause
+from apps.clients.retries import Kind, RetryableError, RetryPolicy, RetryState, asked_pause
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def setback(kind, asked_seconds=None):
-    return Setback(kind, "code", "message", asked_seconds=asked_seconds)
+def failure(kind, asked_seconds=None):
+    return RetryableError(kind, "code", "message", asked_seconds=asked_seconds)
 
 
 def pauses_of(kind, asked_seconds=None, call_seconds=0.0):
     """All pauses of an item whose every try comes to `kind`, and when it was given up."""
-    course, now, pauses = Course(Patience(), 0.0), call_seconds, []
-    while (pause := course.pause(setback(kind, asked_seconds), now)) is not None:
+    state, now, pauses = RetryState(RetryPolicy(), 0.0), call_seconds, []
+    while (pause := state.pause(failure(kind, asked_seconds), now)) is not None:
         pauses.append(pause)
         now += pause + call_seconds
     return pauses, now
@@ -53,10 +53,10 @@ def test_a_server_that_takes_its_time_to_refuse_is_still_tried_again():
 
 
 def test_a_server_that_restarts_may_refuse_after_it_was_gone():
-    course = Course(Patience(), 0.0)
-    assert course.pause(setback(Kind.LOST), 30.0) is not None
+    state = RetryState(RetryPolicy(), 0.0)
+    assert state.pause(failure(Kind.LOST), 30.0) is not None
 
-    assert course.pause(setback(Kind.REFUSED), 33.0) is not None
+    assert state.pause(failure(Kind.REFUSED), 33.0) is not None
 
 
 def test_an_invalid_answer_is_asked_for_once_more():
@@ -66,24 +66,24 @@ def test_an_invalid_answer_is_asked_for_once_more():
 
 
 def test_invalid_answers_and_refusals_are_counted_together():
-    course = Course(Patience(), 0.0)
+    state = RetryState(RetryPolicy(), 0.0)
     for _ in range(3):
-        assert course.pause(setback(Kind.REFUSED), 0.0) is not None
-    assert course.pause(setback(Kind.INVALID), 0.0) is not None
+        assert state.pause(failure(Kind.REFUSED), 0.0) is not None
+    assert state.pause(failure(Kind.INVALID), 0.0) is not None
 
-    assert course.pause(setback(Kind.REFUSED), 0.0) is None
+    assert state.pause(failure(Kind.REFUSED), 0.0) is None
 
 
 @given(st.floats(0.001, 25))
 def test_what_the_server_asks_is_waited_at_least(asked):
-    pause = Course(Patience(), 0.0).pause(setback(Kind.REFUSED, asked), 0.0)
+    pause = RetryState(RetryPolicy(), 0.0).pause(failure(Kind.REFUSED, asked), 0.0)
 
     assert pause is not None
     assert asked <= pause <= min(25, asked * 1.1 + 1e-9)
 
 
 def test_a_server_that_asks_for_more_than_is_left_is_not_asked_again():
-    assert Course(Patience(), 0.0).pause(setback(Kind.REFUSED, 25.1), 0.0) is None
+    assert RetryState(RetryPolicy(), 0.0).pause(failure(Kind.REFUSED, 25.1), 0.0) is None
 
 
 @given(
@@ -97,10 +97,10 @@ def test_a_server_that_asks_for_more_than_is_left_is_not_asked_again():
     )
 )
 def test_no_try_begins_later_than_a_minute_after_the_first(story):
-    course, start = Course(Patience(), 0.0), 0.0
+    state, start = RetryState(RetryPolicy(), 0.0), 0.0
     for kind, asked, call_seconds in story:
         now = start + call_seconds
-        pause = course.pause(setback(kind, asked), now)
+        pause = state.pause(failure(kind, asked), now)
         if pause is None:
             break
         start = now + pause

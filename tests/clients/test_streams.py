@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.clients import CallFailed, ChatClient, Echo, Patience, Unlimited
+from apps.clients import CallFailed, ChatClient, Echo, RetryPolicy, Unlimited
 from apps.clients.streams import (
     Assembly,
     EventTooLong,
@@ -123,8 +123,8 @@ def test_other_shapes_are_no_chunks(value):
 
 def stream(base_url, model="echo", **options):
     async def chunks():
-        patience = Patience(call_seconds=5, **options)
-        client = ChatClient(base_url, "key", Unlimited(), allow_private=True, patience=patience)
+        policy = RetryPolicy(call_seconds=5, **options)
+        client = ChatClient(base_url, "key", Unlimited(), allow_private=True, policy=policy)
         request = {"model": model, "messages": [{"role": "user", "content": "one two three"}]}
         try:
             return [chunk async for chunk in client.stream(request)]

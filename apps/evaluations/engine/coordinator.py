@@ -36,7 +36,7 @@ REBALANCE_SECONDS = 1.0
 HANDOVER_SECONDS = 0.2  # while slots pass from one worker to another, which neither can use
 # Before a worker gives slots up to another, since they stand idle on the way and a run that is
 # over by then has gained nothing.
-PATIENCE_SECONDS = 1.5
+YIELD_SLOTS_AFTER_SECONDS = 1.5
 HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 
 
@@ -353,7 +353,7 @@ class Coordinator:
             self.worker,
             wanted=wanted,
             committed=committed,
-            gives_up=now - pressed_since >= PATIENCE_SECONDS,
+            gives_up=now - pressed_since >= YIELD_SLOTS_AFTER_SECONDS,
         )
         if grant.others_wait:
             self._pressed_since[endpoint_id] = pressed_since

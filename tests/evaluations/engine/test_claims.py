@@ -179,7 +179,7 @@ def test_a_beat_prolongs_the_slots_in_use_and_no_others(small_shards):
 def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
     monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
     monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
-    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = coordinator(), coordinator()
 
@@ -211,7 +211,7 @@ def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, m
 def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
     monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
     monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
-    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 100)
+    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 100)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = coordinator(), coordinator()
     assert poll(holder, slots={pk: (50, 0)}).grants == {pk: 10}
@@ -220,7 +220,7 @@ def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkey
     # What it does not want itself goes at once.
     assert poll(holder, slots={pk: (7, 7)}).grants == {pk: 7}
     assert poll(newcomer, slots={pk: (50, 0)}).grants == {pk: 3}
-    monkeypatch.setattr(coordinator_module, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
     assert poll(holder, slots={pk: (50, 7)}).grants == {pk: 5}
 
 

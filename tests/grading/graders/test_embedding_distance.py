@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Unlimited
-from apps.clients.retries import Patience
+from apps.clients.retries import RetryPolicy
 from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
@@ -20,7 +20,7 @@ from apps.inference.attached_models import Judge
 from tests.model_server import ModelServer
 
 WORKED = json.loads(Path(__file__).with_name("worked_distances.json").read_text())
-HASTE = Patience(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
+HASTE = RetryPolicy(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
 
 
 def judged(
@@ -28,7 +28,7 @@ def judged(
 ) -> tuple[Mark, Asker]:
     grader = build_grader("embedding_distance", {"model": "vectors", **settings})
     assert isinstance(grader, JudgeGrader)
-    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, patience=HASTE)
+    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
     asker = Asker({"vectors": Judge(client, "vectors", upstream)}, {})
     sample = Sample({"ideal": ideal}, {"output_text": reply, "choices": reply})
 

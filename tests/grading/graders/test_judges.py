@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apps.clients import ChatClient, Unlimited
-from apps.clients.retries import Patience
+from apps.clients.retries import RetryPolicy
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, Mark
 from apps.grading.samples import Sample
@@ -15,7 +15,7 @@ from tests.model_server import ModelServer
 
 INPUT = [{"role": "user", "content": "Is {{ item.answer }} polite?"}]
 LABELS = {"input": INPUT, "labels": ["good", "bad"], "passing_labels": ["good"]}
-HASTE = Patience(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
+HASTE = RetryPolicy(answered_tries=2, answered_seconds=0.5, connecting_seconds=0.5)
 
 
 class Asking:
@@ -25,7 +25,7 @@ class Asking:
         self.reply_formats: dict[str, int] = {}
         self.requests: list[dict[str, Any]] = []
         self.client = ChatClient(
-            server.base_url, None, Unlimited(), allow_private=True, patience=HASTE
+            server.base_url, None, Unlimited(), allow_private=True, policy=HASTE
         )
 
     async def chat(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Preset, Unlimited
-from apps.clients.retries import Patience
+from apps.clients.retries import RetryPolicy
 from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
@@ -21,7 +21,7 @@ from apps.inference.attached_models import Judge
 from tests.model_server import ModelServer, running
 
 WORKED = json.loads(Path(__file__).with_name("worked_verdicts.json").read_text())
-HASTE = Patience(answered_tries=1, answered_seconds=0.5, connecting_seconds=0.5)
+HASTE = RetryPolicy(answered_tries=1, answered_seconds=0.5, connecting_seconds=0.5)
 TEMPLATE = "Rate {{ actual }} by {{ ideal }} for {{ input }}."
 ROW = {"input": "2+3", "ideal": "5"}
 NO_USER = {"role": "user", "content": ""}
@@ -44,7 +44,7 @@ def judged(
     server.reset()
     grader = build_grader("prompt_judge", {"model": "referee", **settings})
     assert isinstance(grader, JudgeGrader)
-    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, patience=HASTE)
+    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
     judge = Judge(client, "referee", upstream, preset or Preset())
     asker = Asker({"referee": judge}, {})
     sample = Sample(ROW if item is None else item, {"output_text": answer, "choices": answer})
