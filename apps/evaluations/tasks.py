@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
-from apps.evaluations.engine.coordinator import beat_machine, busy_workers, sweep_runs
+from apps.evaluations.engine.coordinator import busy_workers, renew_machine, sweep_runs
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
 from apps.evaluations.engine.work import Worker
 from apps.evaluations.models import Result, Run, Score, Shard
@@ -84,7 +84,7 @@ def sweep() -> None:
 
     The supervisor of every machine with workers calls this, which also shows that it is there.
     """
-    beat_machine(settings.WORKERS)
+    renew_machine(settings.WORKERS)
     if sweep_runs():
         ring()
     purge_runs()

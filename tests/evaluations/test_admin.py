@@ -15,7 +15,7 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.models import MachineBeat, Result, Run, Score, Shard, WorkerBeat
+from apps.evaluations.models import MachineHeartbeat, Result, Run, Score, Shard, WorkerHeartbeat
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Chat, start_run
 from apps.ids import new_id
@@ -150,10 +150,10 @@ def test_every_list_and_detail_opens_for_a_superuser(client, root):
         "result": Result.objects.filter(run=run).first(),
         "modelendpoint": endpoint,
         "storedcompletion": keep_completion(make_actor()),
-        "workerbeat": WorkerBeat.objects.create(
+        "workerheartbeat": WorkerHeartbeat.objects.create(
             worker=new_id(), host="here", pid=1, seen_until=timezone.now()
         ),
-        "machinebeat": MachineBeat.objects.create(
+        "machineheartbeat": MachineHeartbeat.objects.create(
             host="here", workers=2, seen_until=timezone.now()
         ),
     }
@@ -211,7 +211,7 @@ def test_staff_see_their_own_accounts_rows_and_no_others(client, role):
         # Django sends whoever asks for a row that is not there to the admin's first page.
         response = client.get(page_of(model, "change", row.pk))
         assert (response.status_code, response["Location"]) == (302, reverse("admin:index"))
-    assert client.get(page_of("workerbeat")).status_code == 403
+    assert client.get(page_of("workerheartbeat")).status_code == 403
 
 
 def test_staff_cannot_act_on_the_runs_of_others(client):

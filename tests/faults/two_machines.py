@@ -189,7 +189,7 @@ class TwoMachines(Site):
         """The names of the machines whose workers hold a lease on something unfinished."""
         with psycopg.connect(self.postgres.url(f"{TO_FIRST}.2")) as connection:
             found = connection.execute(
-                "SELECT DISTINCT b.host FROM evaluations_workerbeat b JOIN evaluations_shard s"
+                "SELECT DISTINCT b.host FROM evaluations_workerheartbeat b JOIN evaluations_shard s"
                 " ON s.worker = b.worker WHERE s.finished_at IS NULL AND s.lease_until > now()"
             )
             return {host for (host,) in found}

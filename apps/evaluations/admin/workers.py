@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from apps.accounts.owned_admin import CappedPaginator
-from apps.evaluations.models import MachineBeat, WorkerBeat
+from apps.evaluations.models import MachineHeartbeat, WorkerHeartbeat
 
 
 class SeenAdmin(admin.ModelAdmin):
@@ -32,17 +32,17 @@ class SeenAdmin(admin.ModelAdmin):
         return super().changelist_view(request, {"title": self.title, **(extra_context or {})})
 
     @admin.display(description="alive", boolean=True)
-    def is_alive(self, beat: Any) -> bool:
-        return beat.seen_until > timezone.now()
+    def is_alive(self, heartbeat: Any) -> bool:
+        return heartbeat.seen_until > timezone.now()
 
 
-@admin.register(WorkerBeat)
-class WorkerBeatAdmin(SeenAdmin):
+@admin.register(WorkerHeartbeat)
+class WorkerHeartbeatAdmin(SeenAdmin):
     title = "Tasks seen at work"
     list_display = ("host", "pid", "is_alive", "started_at", "seen_until")
 
 
-@admin.register(MachineBeat)
-class MachineBeatAdmin(SeenAdmin):
+@admin.register(MachineHeartbeat)
+class MachineHeartbeatAdmin(SeenAdmin):
     title = "Machines that keep workers ready"
     list_display = ("host", "workers", "is_alive", "seen_until")

@@ -21,7 +21,7 @@ from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.source import Row, shard_rows
 from apps.evaluations.engine.spending import Allowance, BudgetKeeper, BudgetRequest, give_back_calls
 from apps.evaluations.engine.targets import KeptTarget
-from apps.evaluations.models import MachineBeat, Result, Run, Shard, WorkerBeat
+from apps.evaluations.models import MachineHeartbeat, Result, Run, Shard, WorkerHeartbeat
 from apps.evaluations.tally import Tally
 from apps.inference.attached_models import Unworkable
 from apps.inference.models import EndpointSlot
@@ -137,7 +137,7 @@ class Capacity:
 
 
 class Coordinator:
-    """One worker's dealings with the tables, in the coordinator's thread but for `beat`."""
+    """One worker's dealings with the tables, in the coordinator's thread but for `renew`."""
 
     def __init__(self, worker: UUID) -> None:
         self.worker = worker
@@ -391,9 +391,9 @@ class Coordinator:
         for request in requests:
             give_back_calls(request.run.pk, request.surplus)
         release_all(self.worker)
-        WorkerBeat.objects.filter(worker=self.worker).delete()
+        WorkerHeartbeat.objects.filter(worker=self.worker).delete()
 
-    def beat(self, held: Collection[UUID], endpoints: Collection[UUID]) -> None:
+    def renew(self, held: Collection[UUID], endpoints: Collection[UUID]) -> None:
         """Prolong these shards and the slots at these endpoints. Runs in the keeper's thread.
 
         What the tables give us but is not at work was lost on its way here: its lease must run
@@ -409,7 +409,7 @@ class Coordinator:
             Shard.objects.filter(pk__in=ours).update(lease_until=until)
         slots = EndpointSlot.objects.filter(worker=self.worker, endpoint__in=endpoints)
         slots.filter(lease_until__gte=Now()).update(lease_until=until)
-        WorkerBeat.objects.update_or_create(
+        WorkerHeartbeat.objects.update_or_create(
             worker=self.worker,
             defaults={"host": socket.gethostname(), "pid": os.getpid(), "seen_until": until},
         )
@@ -423,14 +423,14 @@ def sweep_runs() -> bool:
         if not close_run(run_id):
             is_work = is_work or Shard.objects.free(now).filter(run=run_id).exists()
     drop_expired(now)
-    # An hour past its end a beat tells nothing any more.
-    WorkerBeat.objects.filter(seen_until__lt=now - timedelta(hours=1)).delete()
+    # An hour past its end a heartbeat tells nothing any more.
+    WorkerHeartbeat.objects.filter(seen_until__lt=now - timedelta(hours=1)).delete()
     return is_work
 
 
-def beat_machine(workers: int) -> None:
+def renew_machine(workers: int) -> None:
     """Say that this machine keeps workers ready."""
-    MachineBeat.objects.update_or_create(
+    MachineHeartbeat.objects.update_or_create(
         host=socket.gethostname(),
         defaults={"workers": workers, "seen_until": lease_end(database_now())},
     )
@@ -438,11 +438,11 @@ def beat_machine(workers: int) -> None:
 
 def ready_workers() -> int:
     """How many workers are kept ready, on all machines seen alive."""
-    seen = MachineBeat.objects.filter(seen_until__gte=database_now())
+    seen = MachineHeartbeat.objects.filter(seen_until__gte=database_now())
     return seen.aggregate(count=Sum("workers", default=0))["count"]
 
 
 def busy_workers(host: str = "") -> int:
     """How many tasks are at work, on one machine or on all."""
-    alive = WorkerBeat.objects.filter(seen_until__gte=database_now())
+    alive = WorkerHeartbeat.objects.filter(seen_until__gte=database_now())
     return (alive.filter(host=host) if host else alive).count()

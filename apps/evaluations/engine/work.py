@@ -86,7 +86,7 @@ class Worker:
         self._buffer: list[tuple[HeldShard, Outcome]] = []
         self._planning: asyncio.Future[None] | None = None
         self._began = time.monotonic()
-        self._beaten_at = self._began
+        self._renewed_at = self._began
         self._is_draining = False
         self._is_isolating = False  # nothing may begin beside what is at work
         self._was_cut_off = False
@@ -97,7 +97,7 @@ class Worker:
         """Work until the slice is over or nothing is left; whether there is more to do."""
         keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         try:
-            self._coordinator.beat([], [])
+            self._coordinator.renew([], [])
             keeper.start()
             asyncio.run(self._work())
         finally:
@@ -162,7 +162,7 @@ class Worker:
         return self._was_cut_off
 
     def _cut_off_at(self) -> float:
-        return self._beaten_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
+        return self._renewed_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
 
     async def _watch_leases(self) -> None:
         """Once cut off, cut all calls: their slots may be somebody else's."""
@@ -488,8 +488,8 @@ class Worker:
             if self._is_cut_off():
                 break
             try:
-                self._coordinator.beat(self._known(), list(self._limiters.copy()))
-                self._beaten_at = began
+                self._coordinator.renew(self._known(), list(self._limiters.copy()))
+                self._renewed_at = began
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")
                 connection.close()

@@ -330,7 +330,7 @@ class Score(models.Model):
         return self.value is None and bool(self.error_code)
 
 
-class WorkerBeat(models.Model):
+class WorkerHeartbeat(models.Model):
     """A task that works, seen alive a moment ago; what is missing here is dead or idle."""
 
     worker = models.UUIDField(primary_key=True)
@@ -348,7 +348,7 @@ class WorkerBeat(models.Model):
         return f"{self.host}:{self.pid}"
 
 
-class MachineBeat(models.Model):
+class MachineHeartbeat(models.Model):
     """A machine whose supervisor keeps workers ready, seen alive a moment ago."""
 
     host = models.CharField(primary_key=True, max_length=255)

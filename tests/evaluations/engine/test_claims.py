@@ -10,7 +10,7 @@ from apps.evaluations.engine import coordinator as coordinator_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine.coordinator import busy_workers, sweep_runs
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.models import Run, Shard, WorkerBeat
+from apps.evaluations.models import Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.runs import cancel_run
 from apps.ids import new_id
 from apps.inference.models import EndpointSlot
@@ -120,19 +120,19 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
     now = database_now() + timedelta(milliseconds=1)
     found = Shard.objects.next_of(run.pk, now, [])
     assert found == held
-    holder.beat([held.pk], [])
+    holder.renew([held.pk], [])
     assert not Shard.objects.claim(found, new_id(), now, lease_end(now))
 
 
 # --- leases --------------------------------------------------------------------------------------
 
 
-def test_a_beat_prolongs_what_is_at_work_and_nothing_else(run):
+def test_a_heartbeat_prolongs_what_is_at_work_and_nothing_else(run):
     holder = coordinator()
     first, second = poll(holder, capacity={run.pk: 3}).claims
     soon = database_now() + timedelta(seconds=1)
     Shard.objects.update(lease_until=soon)
-    holder.beat([first.shard.pk], [])
+    holder.renew([first.shard.pk], [])
     leases = dict(Shard.objects.values_list("pk", "lease_until"))
     assert leases[first.shard.pk] > soon
     assert leases[second.shard.pk] == soon
@@ -143,7 +143,7 @@ def test_claims_that_a_poll_lost_on_its_way_are_free_when_their_lease_is_out(run
     monkeypatch.setattr(lost, "_share_slots", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         poll(lost)
-    lost.beat([], [])
+    lost.renew([], [])
     Shard.objects.update(lease_until=database_now())
     assert numbers(poll(coordinator())) == [0, 1, 2]
 
@@ -156,13 +156,13 @@ def test_slots_that_a_poll_lost_on_its_way_go_back(small_shards, monkeypatch):
     found = poll(lost)
     assert list(found.grants.values()) == [6]
     # The loop never heard of it, and has no limiter there.
-    lost.beat([], [])
+    lost.renew([], [])
     again = poll(lost, may_claim=False)
     assert again.left == set(found.grants)
     assert not EndpointSlot.objects.exists()
 
 
-def test_a_beat_prolongs_the_slots_in_use_and_no_others(small_shards):
+def test_a_heartbeat_prolongs_the_slots_in_use_and_no_others(small_shards):
     actor = make_actor()
     endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
     plan(make_run(actor, target=ask("m")))
@@ -170,9 +170,9 @@ def test_a_beat_prolongs_the_slots_in_use_and_no_others(small_shards):
     poll(holder)
     soon = database_now() + timedelta(seconds=1)
     EndpointSlot.objects.update(lease_until=soon)
-    holder.beat([], [])
+    holder.renew([], [])
     assert EndpointSlot.objects.get().lease_until == soon
-    holder.beat([], [endpoint.pk])
+    holder.renew([], [endpoint.pk])
     assert EndpointSlot.objects.get().lease_until > soon
 
 
@@ -262,13 +262,13 @@ def test_a_release_leaves_alone_what_has_passed_to_another(run):
 
 def test_who_leaves_is_no_longer_busy(run):
     one = coordinator()
-    one.beat([], [])
+    one.renew([], [])
     assert busy_workers() == 1
     one.leave()
     assert busy_workers() == 0
 
 
-def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
+def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_heartbeats(run):
     assert sweep_runs()
     held = poll(coordinator()).claims
     assert not sweep_runs()
@@ -277,10 +277,10 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_beats(run):
     poll(coordinator())
     make_run()
     assert sweep_runs()
-    coordinator().beat([], [])
-    WorkerBeat.objects.update(seen_until=database_now() - timedelta(hours=2))
+    coordinator().renew([], [])
+    WorkerHeartbeat.objects.update(seen_until=database_now() - timedelta(hours=2))
     sweep_runs()
-    assert not WorkerBeat.objects.exists()
+    assert not WorkerHeartbeat.objects.exists()
 
 
 # --- fairness ------------------------------------------------------------------------------------

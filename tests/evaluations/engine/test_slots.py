@@ -95,11 +95,11 @@ def test_slots_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_swee
 
 
 @pytest.mark.django_db
-def test_a_beat_that_comes_too_late_does_not_take_slots_back(endpoint):
+def test_a_heartbeat_that_comes_too_late_does_not_take_slots_back(endpoint):
     ask(endpoint, ANNE, 10)
     endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
     assert ask(endpoint, BERT, 10) == 10
-    Coordinator(ANNE).beat([], [endpoint.pk])
+    Coordinator(ANNE).renew([], [endpoint.pk])
     alive = endpoint.slots.filter(lease_until__gte=database_now())
     assert dict(alive.values_list("worker", "granted")) == {BERT: 10}
 

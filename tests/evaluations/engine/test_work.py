@@ -17,7 +17,7 @@ from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import work as work_module
 from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.work import Worker
-from apps.evaluations.models import Result, Run, Shard, WorkerBeat
+from apps.evaluations.models import Result, Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark
@@ -111,7 +111,7 @@ def test_recorded_answers_are_judged(actor, small_shards):
     run = make_run(actor, source=90)
     work_until_idle()
     assert counts(run) == (Run.State.COMPLETED, 60, 30, 0)
-    assert not WorkerBeat.objects.exists()
+    assert not WorkerHeartbeat.objects.exists()
 
 
 def test_a_model_is_asked_once_for_every_row(actor, endpoint, server, small_shards):
@@ -427,10 +427,10 @@ def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
     with InBackground() as background:
         wait_until(lambda: server.counts()["in_flight"] == 8)
 
-        def beat(self, held, endpoints):
+        def renew(self, held, endpoints):
             raise OperationalError("gone away")
 
-        monkeypatch.setattr(coordinator_module.Coordinator, "beat", beat)
+        monkeypatch.setattr(coordinator_module.Coordinator, "renew", renew)
         wait_until(lambda: server.counts()["in_flight"] == 0)
         background.join(10)
         assert background.has_more
