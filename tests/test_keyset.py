@@ -9,7 +9,7 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.evaluations.models import MachineBeat
+from apps.evaluations.models import MachineHeartbeat
 from apps.keyset import beyond, pages_of
 
 pytestmark = pytest.mark.django_db
@@ -26,8 +26,8 @@ many = settings(
 
 
 def keep(kept: Sequence[tuple[int, int]]) -> None:
-    MachineBeat.objects.bulk_create(
-        MachineBeat(
+    MachineHeartbeat.objects.bulk_create(
+        MachineHeartbeat(
             host=f"m{number}",
             workers=workers,
             seen_until=datetime(2026, 1, 1, 0, minute, tzinfo=UTC),
@@ -42,8 +42,8 @@ def test_pages_hold_each_row_once(kept, fields, size, descending):
     with transaction.atomic():
         keep(kept)
         key = attrgetter(*fields)
-        ordered = sorted(MachineBeat.objects.all(), key=key, reverse=descending)
-        rows = MachineBeat.objects.order_by(
+        ordered = sorted(MachineHeartbeat.objects.all(), key=key, reverse=descending)
+        rows = MachineHeartbeat.objects.order_by(
             *(f"{'-' if descending else ''}{one}" for one in fields)
         )
         found, page = [], list(rows[:size])
@@ -60,12 +60,12 @@ def test_pages_hold_each_row_once(kept, fields, size, descending):
 def test_a_row_lies_between_those_before_and_those_after_it(kept, fields, number):
     with transaction.atomic():
         keep(kept)
-        ordered = list(MachineBeat.objects.order_by(*fields))
+        ordered = list(MachineHeartbeat.objects.order_by(*fields))
         if ordered:
             number %= len(ordered)
             place = [getattr(ordered[number], field) for field in fields]
-            after = MachineBeat.objects.filter(beyond(fields, place)).order_by(*fields)
-            before = MachineBeat.objects.filter(beyond(fields, place, descending=True))
+            after = MachineHeartbeat.objects.filter(beyond(fields, place)).order_by(*fields)
+            before = MachineHeartbeat.objects.filter(beyond(fields, place, descending=True))
             assert [*before.order_by(*fields), ordered[number], *after] == ordered
         transaction.set_rollback(True)
 
@@ -75,9 +75,9 @@ def test_a_row_lies_between_those_before_and_those_after_it(kept, fields, number
 def test_all_rows_are_read_in_pages_of_one_size(kept, fields, size):
     with transaction.atomic():
         keep(kept)
-        pages = list(pages_of(MachineBeat.objects.all(), fields, size))
+        pages = list(pages_of(MachineHeartbeat.objects.all(), fields, size))
         assert [row for page in pages for row in page] == list(
-            MachineBeat.objects.order_by(*fields)
+            MachineHeartbeat.objects.order_by(*fields)
         )
         assert all(len(page) == size for page in pages[:-1])
         transaction.set_rollback(True)
@@ -85,12 +85,12 @@ def test_all_rows_are_read_in_pages_of_one_size(kept, fields, size):
 
 def test_the_place_of_a_row_that_is_gone_is_a_place():
     keep([(0, 0), (0, 1)])
-    hosts = MachineBeat.objects.filter(beyond(("workers", "host"), (0, "m00")))
+    hosts = MachineHeartbeat.objects.filter(beyond(("workers", "host"), (0, "m00")))
     assert [one.host for one in hosts] == ["m1"]
 
 
 def test_an_index_is_given_a_bound_on_the_first_field():
-    rows = MachineBeat.objects.filter(beyond(("workers", "host"), (3, "a")))
+    rows = MachineHeartbeat.objects.filter(beyond(("workers", "host"), (3, "a")))
     assert '"workers" >= 3' in str(rows.query)
-    rows = MachineBeat.objects.filter(beyond(("workers", "host"), (3, "a"), descending=True))
+    rows = MachineHeartbeat.objects.filter(beyond(("workers", "host"), (3, "a"), descending=True))
     assert '"workers" <= 3' in str(rows.query)

@@ -12,7 +12,7 @@ from apps.clients.base import (
     Usage,
 )
 from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest
-from apps.clients.chat import ChatClient, unpaid
+from apps.clients.chat import ChatClient, no_budget
 from apps.clients.presets import Preset
 from apps.clients.retries import RetryPolicy
 
@@ -26,13 +26,13 @@ __all__ = [
     "Limiter",
     "Majority",
     "Nearest",
-    "RetryPolicy",
     "Preset",
     "Reply",
+    "RetryPolicy",
     "Stopped",
     "Unlimited",
     "UrlRefused",
     "Usage",
     "check_url",
-    "unpaid",
+    "no_budget",
 ]

@@ -36,8 +36,8 @@ def _never() -> bool:
     return False
 
 
-async def unpaid(calls: int) -> None:
-    """Nobody counts the calls."""
+async def no_budget(calls: int) -> None:
+    """Let every call be made; for whom nobody counts them."""
 
 
 class ChatClient:
@@ -45,9 +45,9 @@ class ChatClient:
 
     stopped: asked before every call and during every wait; once true, nothing more is sent and
     `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
-    awaits `complete` cuts it. pay: awaited before every call, with how many were made before it for
-    the same reply; it may raise CallFailed instead. The client belongs to the event loop in which
-    it is first used.
+    awaits `complete` cuts it. before_call: awaited before every call, with how many were made
+    before it for the same reply; it may raise CallFailed instead. The client belongs to the event
+    loop in which it is first used.
     Raises ValueError for a URL or a key that cannot be used.
     """
 
@@ -60,7 +60,7 @@ class ChatClient:
         allow_private: bool = False,
         policy: RetryPolicy = DEFAULT_POLICY,
         stopped: Callable[[], bool] = _never,
-        pay: Callable[[int], Awaitable[None]] = unpaid,
+        before_call: Callable[[int], Awaitable[None]] = no_budget,
     ) -> None:
         base = check_url(base_url)
         self._urls = {
@@ -75,7 +75,7 @@ class ChatClient:
         self._allow_private = allow_private
         self._policy = policy
         self._stopped = stopped
-        self._pay = pay
+        self._before_call = before_call
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, request: dict[str, Any]) -> Reply:
@@ -95,7 +95,7 @@ class ChatClient:
             state = RetryState(self._policy, time.monotonic())
             while True:
                 self._go_on()
-                await self._pay(state.calls)
+                await self._before_call(state.calls)
                 self._go_on()
                 state.calls += 1
                 try:

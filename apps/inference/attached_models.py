@@ -16,7 +16,7 @@ from apps.clients import (
     Preset,
     RetryPolicy,
     Unlimited,
-    unpaid,
+    no_budget,
 )
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
@@ -64,7 +64,7 @@ class Models:
         limiter_of: Callable[[UUID], EndpointLimiter],
         run: object,
         stopped: Callable[[], bool],
-        pay: Callable[[int], Awaitable[None]] = unpaid,
+        before_call: Callable[[int], Awaitable[None]] = no_budget,
     ) -> None:
         policy = RetryPolicy(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
@@ -75,7 +75,7 @@ class Models:
                 allow_private=endpoint.allow_private,
                 policy=policy,
                 stopped=stopped,
-                pay=pay,
+                before_call=before_call,
             )
 
     def judge(self, address: Address) -> Judge:

@@ -66,8 +66,8 @@ class RunContext:
             return self.is_stopped or is_stopping()
 
         self.meter.connect(slots, wake)
-        self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.pay)
-        equip(self.session, self.models, self.addresses, run_batch)
+        self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.before_call)
+        attach_models(self.session, self.models, self.addresses, run_batch)
         data = self.addresses
         if data["kind"] == ChatTarget.kind:
             self.target = ChatTarget(
@@ -85,7 +85,7 @@ class RunContext:
         await self.models.close()
 
 
-def equip(
+def attach_models(
     session: JudgingSession,
     models: Models,
     addresses: Mapping[str, Any],

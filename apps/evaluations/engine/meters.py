@@ -117,7 +117,7 @@ class Meter:
         )
         return sum(cost or 0 for cost in costs)
 
-    async def pay(self, calls: int) -> None:
+    async def before_call(self, calls: int) -> None:
         """Before each call; calls: those already made for the same reply. Raises CallFailed."""
         if self.is_free:
             return

@@ -12,7 +12,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError
-from apps.evaluations.engine.context import equip, judging_addresses
+from apps.evaluations.engine.context import attach_models, judging_addresses
 from apps.evaluations.engine.grading import JudgingSession
 from apps.evaluations.engine.source import Row, row_fault, rows_at
 from apps.evaluations.engine.store import Outcome, Spent
@@ -162,7 +162,7 @@ async def _judge_all(
     items: Sequence[Item],
 ) -> list[Preview]:
     models.open(limiters.__getitem__, "preview", lambda: False)
-    equip(session, models, addresses, _in_a_thread)
+    attach_models(session, models, addresses, _in_a_thread)
     try:
         async with asyncio.timeout(SECONDS):
             return list(await asyncio.gather(*(_judge(session, *item) for item in items)))
