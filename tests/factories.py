@@ -12,7 +12,7 @@ from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import add_cases, create_dataset, freeze_version
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Chat, Recorded, Source, Target, start_run
+from apps.evaluations.services.runs import Chat, Recorded, RunSource, Target, start_run
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import ModelEndpoint
 
@@ -116,7 +116,7 @@ def make_run(
     actor: Actor | None = None,
     *,
     evaluation: Evaluation | None = None,
-    source: Source | int = 6,
+    source: RunSource | int = 6,
     target: Target | None = None,
     **fields: Any,
 ) -> Run:

@@ -17,7 +17,7 @@ from apps.evaluations.reports import ModelUsage
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
-from apps.evaluations.services.previews import ROWS, Preview, Source, try_criteria, usage_of
+from apps.evaluations.services.previews import ROWS, Preview, PreviewSource, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
 from apps.grading.graders.base import Fault, Mark
 from apps.strict_json import dump_json, parse_json
@@ -121,7 +121,7 @@ class CriteriaForm(forms.Form):
     def shown_version(self) -> int:
         return self.evaluation.criteria_version
 
-    def source(self) -> Source:
+    def source(self) -> PreviewSource:
         """The rows to try the criteria on. Raises Invalid."""
         raise NotImplementedError
 
@@ -166,7 +166,7 @@ class RegradeForm(CriteriaForm):
     def shown_version(self) -> int:
         return self.run.criteria_version
 
-    def source(self) -> Source:
+    def source(self) -> PreviewSource:
         return self.run
 
     def start(self) -> Run | None:
@@ -224,7 +224,7 @@ class ChangeForm(CriteriaForm):
         assert isinstance(field, forms.ChoiceField)
         field.choices = choices or [("", "there is none yet")]
 
-    def source(self) -> Source:
+    def source(self) -> PreviewSource:
         kind = self.cleaned_data["rows_from"]
         if kind == PASTE:
             return _pasted(self.cleaned_data["rows"], self.cleaned_data["count"])

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came of an attempt: the status answered, or None and why there is none."""
+class Attempt:
+    """One try to deliver: the status that was answered, or None and why there was none."""
 
     status: int | None
     error: str = ""
@@ -62,7 +62,7 @@ def deliver_due() -> int:
         try:
             _complete(delivery)
         except ImproperlyConfigured as error:
-            _settle(delivery, Answer(None, str(error)))
+            _settle(delivery, Attempt(None, str(error)))
         else:
             ready.append(delivery)
     if ready:
@@ -101,25 +101,25 @@ def _complete(delivery: WebhookDelivery) -> None:
         delivery.body = dump_json(import_string(settings.WEBHOOK_EVENT)(delivery))
 
 
-def _settle(delivery: WebhookDelivery, answer: Answer) -> None:
+def _settle(delivery: WebhookDelivery, attempt: Attempt) -> None:
     now = database_now()
     states, pauses = WebhookDelivery.State, settings.WEBHOOK_RETRY_SECONDS
-    came = {"body": delivery.body, "last_status": answer.status, "last_error": answer.error}
-    if answer.is_taken:
+    came = {"body": delivery.body, "last_status": attempt.status, "last_error": attempt.error}
+    if attempt.is_taken:
         delivery.settle(state=states.DELIVERED, delivered_at=now, **came)
     elif delivery.attempts > len(pauses):
         delivery.settle(state=states.FAILED, **came)
-        log.warning("Event %s is given up: %s", delivery.event_id, answer.error)
+        log.warning("Event %s is given up: %s", delivery.event_id, attempt.error)
     else:
         pause = timedelta(seconds=pauses[delivery.attempts - 1])
         delivery.settle(next_attempt_at=now + pause, **came)
 
 
-async def _send_all(deliveries: Sequence[WebhookDelivery]) -> list[Answer]:
+async def _send_all(deliveries: Sequence[WebhookDelivery]) -> list[Attempt]:
     return await asyncio.gather(*map(_send, deliveries))
 
 
-async def _send(delivery: WebhookDelivery) -> Answer:
+async def _send(delivery: WebhookDelivery) -> Attempt:
     endpoint = delivery.endpoint
     headers = sign(endpoint.secret, delivery.event_id, int(time.time()), delivery.body)
     headers |= {"content-type": "application/json", "user-agent": "evalplatform-webhooks"}
@@ -136,12 +136,12 @@ async def _send(delivery: WebhookDelivery) -> Answer:
             # Its body is nobody's business here: it could be a page of a private network.
             status = response.status
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Answer(None, _reason(error))
+        return Attempt(None, _reason(error))
     except Exception:
         log.exception("Event %s cannot be sent", delivery.event_id)
-        return Answer(None, "It could not be sent.")
-    answer = Answer(status)
-    return answer if answer.is_taken else Answer(status, f"It answered {status}.")
+        return Attempt(None, "It could not be sent.")
+    attempt = Attempt(status)
+    return attempt if attempt.is_taken else Attempt(status, f"It answered {status}.")
 
 
 def _reason(error: Exception) -> str:

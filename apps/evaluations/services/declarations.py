@@ -63,19 +63,19 @@ class Stored:
     is_new: bool
     detail: str
 
-    def told(self, *, dry_run: bool = False) -> str:
+    def line(self, *, dry_run: bool = False) -> str:
         """One line, whatever the name holds."""
         done = "created" if self.is_new else "replaced"
         return f"{self.what} {self.name!r} {'would be ' if dry_run else ''}{done}: {self.detail}"
 
 
 @dataclass
-class Outcome:
+class Declared:
     stored: list[Stored] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) -> Outcome:
+def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) -> Declared:
     """Put everything declared there, in place of what has the same names.
 
     What is not declared stays; runs keep the version of the rows they began with. Nothing is seen
@@ -93,11 +93,11 @@ def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) 
             fills.append(fill)
             counts.append(_fill(fills, one, fields, dry_run=dry_run))
         with transaction.atomic():
-            outcome = _store(actor, declarations, fills, counts)
+            declared = _store(actor, declarations, fills, counts)
             transaction.set_rollback(dry_run)
         if not dry_run:
             stack.pop_all()
-    return outcome
+    return declared
 
 
 def _rows(one: DeclaredDataset) -> Iterator[dict]:
@@ -144,33 +144,35 @@ def _keep(fills: Sequence[Fill]) -> None:
 
 def _store(
     actor: Actor, declarations: Declarations, fills: Sequence[Fill], counts: Sequence[int]
-) -> Outcome:
-    outcome = Outcome()
+) -> Declared:
+    declared = Declared()
     for one, fill, count in zip(declarations.datasets, fills, counts, strict=True):
         version = show_version(actor, fill)
         rows = "1 row" if count == 1 else f"{count:,} rows"
         is_new = fill.dataset.deleted_at is not None
-        outcome.stored.append(Stored("dataset", one.name, is_new, f"{rows}, version {version.num}"))
-    _store_models(actor, declarations.models, outcome)
-    _store_evaluations(actor, declarations.evaluations, outcome)
-    return outcome
+        declared.stored.append(
+            Stored("dataset", one.name, is_new, f"{rows}, version {version.num}")
+        )
+    _store_models(actor, declarations.models, declared)
+    _store_evaluations(actor, declarations.evaluations, declared)
+    return declared
 
 
-def _store_models(actor: Actor, models: Sequence[DeclaredModel], outcome: Outcome) -> None:
+def _store_models(actor: Actor, models: Sequence[DeclaredModel], declared: Declared) -> None:
     if not models:
         return
     for put in declare_models(actor, models):
         row = put.row
         what = "embedding model" if row.kind == row.Kind.EMBEDDING else "model"
         detail = f"{(row.upstream_name or row.name)!r} at {row.endpoint.base_url}"
-        outcome.stored.append(Stored(what, row.name, put.is_new, detail))
+        declared.stored.append(Stored(what, row.name, put.is_new, detail))
         if put.was_registered:
-            outcome.warnings.append(
+            declared.warnings.append(
                 f"{what} {row.name!r} was registered already: whoever asks it gets what is "
                 "declared here from now on"
             )
         if row.prompt_is_template and (fault := _fault_of(row.system_prompt)):
-            outcome.warnings.append(
+            declared.warnings.append(
                 f"{what} {row.name!r}: its prompt is no template that can be filled in, and a run "
                 f"that it judges fails: {fault}"
             )
@@ -185,7 +187,7 @@ def _fault_of(prompt: str) -> str | None:
 
 
 def _store_evaluations(
-    actor: Actor, evaluations: Sequence[DeclaredEvaluation], outcome: Outcome
+    actor: Actor, evaluations: Sequence[DeclaredEvaluation], declared: Declared
 ) -> None:
     account = actor.require(Action.EDIT)
     names = {one.name for one in evaluations}
@@ -212,13 +214,13 @@ def _store_evaluations(
         )
         scorers_told = ", ".join(map(repr, one.scorers)) or "no scorers"
         detail = f"the dataset {one.dataset_name!r} by {scorers_told}"
-        outcome.stored.append(Stored("evaluation", one.name, one.name not in present, detail))
+        declared.stored.append(Stored("evaluation", one.name, one.name not in present, detail))
         if one.dataset_name not in datasets:
-            outcome.warnings.append(
+            declared.warnings.append(
                 f"evaluation {one.name!r}: there is no dataset {one.dataset_name!r} yet, and a run "
                 "is refused without it"
             )
-        outcome.warnings.extend(
+        declared.warnings.extend(
             f"evaluation {one.name!r}: there is no scorer {scorer!r}, and a run fails without it"
             for scorer in dict.fromkeys(one.scorers)
             if scorer not in known

@@ -43,9 +43,9 @@ SLOTS_WAIT_SECONDS = 10
 SECONDS = 120  # for all of a preview
 HOLD_SECONDS = 150  # longer than that
 
-Item = tuple[Row, Answer]
+AnsweredRow = tuple[Row, Answer]
 # A run with its stored answers, a frozen version, or rows {"item": {…}, "sample": {…}}.
-Source = Run | DatasetVersion | Sequence[Mapping[str, Any]]
+PreviewSource = Run | DatasetVersion | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def try_criteria(
     evaluation: Evaluation,
     *,
     criteria: Sequence[NewCriterion],
-    source: Source,
+    source: PreviewSource,
     count: int = ROWS,
 ) -> list[Preview]:
     """Judge the first rows of a source by criteria that are not the evaluation's yet.
@@ -92,7 +92,7 @@ def try_criteria(
     return judge_items(evaluation.account_id, graders, items)
 
 
-def _items_of_run(run: Run, count: int) -> list[Item]:
+def _items_of_run(run: Run, count: int) -> list[AnsweredRow]:
     columns = ("row_index", "repeat", *Kept._fields)
     found = list(run.results.in_order().values_list(*columns)[:count])
     answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in found}
@@ -101,7 +101,7 @@ def _items_of_run(run: Run, count: int) -> list[Item]:
     return [(rows[index], target.recorded(rows[index], repeat)) for index, repeat in answers]
 
 
-def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> list[Item]:
+def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> list[AnsweredRow]:
     schema = compile_schema(evaluation.item_schema)
     for index, row in enumerate(rows):
         if fault := row_fault(row, schema):
@@ -109,7 +109,7 @@ def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> l
     return [_recorded(index, row["item"], row.get("sample")) for index, row in enumerate(rows)]
 
 
-def _recorded(index: int, item: dict[str, Any], sample: dict[str, Any] | None) -> Item:
+def _recorded(index: int, item: dict[str, Any], sample: dict[str, Any] | None) -> AnsweredRow:
     row = Row(index, item, sample)
     return row, RecordedTarget().recorded(row, 0)
 
@@ -124,7 +124,7 @@ def usage_of(previews: Iterable[Preview]) -> dict[str, list[int]]:
 
 
 def judge_items(
-    account_id: UUID, graders: Sequence[Grader], items: Sequence[Item]
+    account_id: UUID, graders: Sequence[Grader], items: Sequence[AnsweredRow]
 ) -> list[Preview]:
     """Judge by graders that are built already. Raises UnknownModel and LimitError."""
     addresses = find_judges(account_id, graders)
@@ -159,7 +159,7 @@ async def _judge_all(
     models: Models,
     addresses: Mapping[str, Any],
     limiters: Mapping[UUID, EndpointLimiter],
-    items: Sequence[Item],
+    items: Sequence[AnsweredRow],
 ) -> list[Preview]:
     models.open(limiters.__getitem__, "preview", lambda: False)
     attach_models(session, models, addresses, _in_a_thread)

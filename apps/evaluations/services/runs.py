@@ -52,14 +52,14 @@ class Chat:
 
 Target = Recorded | Chat
 # A frozen version, an uploaded file, or rows in the request: {"item": {…}, "sample": {…}}.
-Source = DatasetVersion | File | Sequence[Mapping[str, Any]]
+RunSource = DatasetVersion | File | Sequence[Mapping[str, Any]]
 
 
 def start_run(
     actor: Actor,
     evaluation: Evaluation,
     *,
-    source: Source,
+    source: RunSource,
     target: Target,
     name: str = "",
     metadata: Mapping[str, str] | None = None,

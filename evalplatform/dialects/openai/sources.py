@@ -12,7 +12,7 @@ from apps.clients.messages import for_chat
 from apps.datasets.models import File, FileChunk
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, Source, Target
+from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, RunSource, Target
 from apps.inference.stored_completions import take_snapshot
 from apps.strict_json import parse_json
 from apps.text import quoted
@@ -220,7 +220,7 @@ DATA_SOURCES: dict[str, type[Shape]] = {
 # --- to the core ---------------------------------------------------------------------------------
 
 
-def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]) -> Source:
+def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]) -> RunSource:
     """The rows that came along, the file that is named, or what was stored, as a file."""
     sent = data_source["source"]
     if sent["type"] == "file_content":

@@ -20,7 +20,7 @@ from apps.accounts.roles import Action
 from apps.datasets.models import File
 from apps.datasets.stored_files import open_file, store_file
 from apps.errors import Invalid
-from apps.evaluations.services.declarations import Outcome, declare
+from apps.evaluations.services.declarations import Declared, declare
 from evalplatform.dialects.spice.spicepod import read_spicepod
 from evalplatform.dialects.spice.yaml_nodes import MAX_BYTES
 
@@ -121,7 +121,7 @@ def _load_confirmed(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:evaluations_evaluation_changelist"))
 
 
-def _declare(actor: Actor, pod: File, data: Iterable[File], *, dry_run: bool) -> Outcome:
+def _declare(actor: Actor, pod: File, data: Iterable[File], *, dry_run: bool) -> Declared:
     uploads = _Uploads(data)
     with open_file(pod) as file:
         spicepod = read_spicepod(file.read(MAX_BYTES + 1), uploads.find)

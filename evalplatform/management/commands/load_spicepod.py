@@ -48,7 +48,7 @@ class Command(CoreCommand):
         except StateError as error:
             raise CommandError(one_line(str(error))) from error
         for one in outcome.stored:
-            self.stdout.write(one.told(dry_run=options["dry_run"]))
+            self.stdout.write(one.line(dry_run=options["dry_run"]))
         if not outcome.stored:
             self.stdout.write("Nothing is declared.")
         for warning in (*pod.warnings, *outcome.warnings):
