@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset, File
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.inference.models import StoredCompletion
 from evalplatform.dialects.openai.wire import COMPLETION_ID, RESPONSE_ID, FileId, PrefixedId

@@ -19,7 +19,7 @@ from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.coordinator import busy_workers, renew_machine, sweep_runs
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.signals import history_purge, run_finished, swept
 from apps.inference.stored_completions import purge_completions

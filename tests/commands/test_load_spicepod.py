@@ -16,7 +16,7 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
 from apps.datasets.services import archive_dataset, find_version, read_cases
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services import declarations
 from apps.evaluations.services.named_runs import find_by_name, start_run_by_name

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from apps.evaluations import tasks
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from tests.factories import make_actor, make_run
 
 

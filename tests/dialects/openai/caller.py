@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from apps.accounts.models import Actor
 from apps.datasets.models import File
 from apps.evaluations.engine.coordinator import sweep_runs
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Criterion, Evaluation, Run
 from tests.factories import make_actor, make_key
 

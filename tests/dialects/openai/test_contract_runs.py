@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from openai.types.evals import RunRetrieveResponse
 
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Run
 from evalplatform.dialects.openai.wire import RUN_ID
 from tests.dialects.openai.caller import (

@@ -15,7 +15,7 @@ from pytest_django.fixtures import Settings
 from apps.accounts.models import Actor
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.runs import cancel_run

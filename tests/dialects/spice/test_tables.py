@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.accounts.models import Actor
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Run
 from apps.evaluations.services.named_runs import name_evaluation, start_run_by_name
 from tests.factories import make_actor, make_run, make_version

@@ -14,7 +14,7 @@ from apps.errors import StateError
 from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import (
     NewCriterion,

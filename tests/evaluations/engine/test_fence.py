@@ -13,7 +13,7 @@ from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import Batch, HeldShard, Judged, Outcome, Spent, store
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import create_evaluation

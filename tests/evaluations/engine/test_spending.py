@@ -18,7 +18,7 @@ from apps.evaluations.services.runs import delete_run, retry_errored
 from apps.evaluations.services.spending import set_limits, this_month
 from apps.inference.endpoints import set_prices
 from apps.inference.models import ServedModel
-from tests.evaluations.engine.test_work import InBackground, wait_until
+from tests.evaluations.engine.test_worker import InBackground, wait_until
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluation, make_run
 

@@ -10,7 +10,7 @@ import django
 
 django.setup()
 
-from apps.evaluations.engine.work import Worker  # noqa: E402  Django first
+from apps.evaluations.engine.worker import Worker  # noqa: E402  Django first
 from apps.grading.graders import GRADERS  # noqa: E402  Django first
 from tests.evaluations.engine.deadly import Deadly  # noqa: E402  Django first
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.db import connection
 
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 ROOT = SCRIPT.parents[3]

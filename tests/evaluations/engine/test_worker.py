@@ -14,9 +14,9 @@ from apps.evaluations.engine import close as close_module
 from apps.evaluations.engine import coordinator as coordinator_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import store as store_module
-from apps.evaluations.engine import work as work_module
+from apps.evaluations.engine import worker as worker_module
 from apps.evaluations.engine.coordinator import sweep_runs
-from apps.evaluations.engine.work import Worker
+from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Result, Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import cancel_run, retry_errored
@@ -406,7 +406,7 @@ def test_a_worker_that_is_called_off_sends_nothing_more_and_leaves_in_time(
     run = make_run(actor, source=100, target=ask("slow:3"))
     with InBackground() as background:
         wait_until(lambda: server.counts()["total"] == 8)
-        monkeypatch.setattr(work_module, "is_called_off", lambda: True)
+        monkeypatch.setattr(worker_module, "is_called_off", lambda: True)
         began = time.monotonic()
         background.join(10)
         assert 0.9 < time.monotonic() - began < 3
