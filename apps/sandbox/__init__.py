@@ -1,4 +1,4 @@
-"""Run untrusted Python on data that it must not leave with."""
+"""Run untrusted Python graders apart from the server, under limits and without a way out."""
 
 from apps.sandbox.base import CallResult, Case, Limits, Refusal, Runner
 from apps.sandbox.choose import configure, find_runner, limits, why_none

@@ -1,4 +1,4 @@
-"""What every runner of untrusted Python is, and how one is tried before it is trusted."""
+"""The interface of the runners of untrusted Python, and the probe that a runner must pass."""
 
 import json
 import math
@@ -16,10 +16,11 @@ TRACEBACK_LENGTH = 4000
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call of grade() may use; the counts hold for the call's process.
+    """The most that one call of grade() may use; each count is of the call's own process.
 
-    disk_bytes: all that it may write, in /tmp, where the runner has one. result_bytes: what it may
-    write to the channel of its result, forged results included.
+    disk_bytes: all that it may write to /tmp, where the runner has one. result_bytes: all that it
+    may write to the pipe that carries its result, forged results included. Raises ValueError for
+    times that the contract does not allow and for memory in which no interpreter starts.
     Source: docs/contracts/openai.md, section 13.3.
     """
 
@@ -39,7 +40,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The two arguments of one call of grade(), as JSON values."""
+    """The two arguments of one call of grade(), as JSON objects."""
 
     sample: Mapping[str, Any]
     item: Mapping[str, Any]
@@ -47,11 +48,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """How one call of grade() ended.
+    """The end of one call of grade().
 
-    scored: value is what it returned, finite. raised: text is its traceback, or what is wrong with
-    what it returned. lost: text names the limit that ended it. unavailable: it was not called,
-    because no sandbox could be had; text says why.
+    scored: it returned `value`, a finite number. raised: `text` is its traceback, or says what is
+    wrong with the value it returned. lost: a limit or the grader itself ended the process; `text`
+    says which. unavailable: it was not called, because no sandbox could be started; `text` says
+    why.
     """
 
     end: Literal["scored", "raised", "lost", "unavailable"]
@@ -60,6 +62,7 @@ class CallResult:
 
     @classmethod
     def scored(cls, value: float) -> Self:
+        """Build the result of a call that returned this; raised unless it is finite."""
         if math.isfinite(value):
             return cls("scored", value)
         return cls("raised", text=f"grade() returned {value}, which is no finite number.")
@@ -67,24 +70,27 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a runner cannot be used on this machine."""
+    """The reason why a runner cannot be used on this machine, as a sentence."""
 
     message: str
 
 
 class Runner(Protocol):
-    """A way to run graders apart from everything else."""
+    """A kind of sandbox: bubblewrap or WebAssembly."""
 
     name: str
 
     def probe(self) -> Refusal | None:
-        """Run a tiny grader that tries to break out; None when it scores and does not."""
+        """Run a grader that tries to break out. None when it cannot, else the reason to refuse."""
 
     def packages(self) -> dict[str, str]:
-        """The distributions that graders may import here, with their versions."""
+        """Return the distributions that graders may import here, with their versions."""
 
     def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[CallResult]:
-        """Call this source's grade() once for each case; no call knows of another case."""
+        """Call the source's grade() once for each case, and return the results in that order.
+
+        No call can read or change anything of another case. Never raises for what a grader does.
+        """
 
 
 PROBE = """
@@ -139,7 +145,10 @@ PROBE_SCORE = 0.25
 
 
 def probe(runner: Runner) -> Refusal | None:
-    """Try the runner on a grader that looks for what this very process can see and reach."""
+    """Run a grader that looks for files, variables and a port which this process can reach.
+
+    None when it finds none of them and its score arrives; else what it found, or how it ended.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         item = {
             "paths": ["/etc/passwd", "/proc/self/environ", "/proc/1/environ", __file__],

@@ -1,4 +1,4 @@
-"""Run graders under bubblewrap: namespaces of their own, a few read-only folders, no privileges."""
+"""Run graders under bubblewrap: own namespaces, a few read-only folders, no privileges."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from apps.sandbox.base import Limits, Refusal, probe
 from apps.sandbox.pool import SandboxPool
 from apps.sandbox.process import SandboxProcess
 
-# The driver and its neighbour, in a package of their own.
+# The program inside: the driver and the module it calls graders with, as the package `sandbox`.
 OWN = {
     Path("/sandbox", path.name): path for path in (Path(driver.__file__), Path(grading.__file__))
 }
@@ -40,11 +40,11 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Bubblewrap(SandboxPool):
-    """The runner of Linux machines with bubblewrap.
+    """The runner for Linux machines with bubblewrap.
 
-    as_root: started by root, its graders become a user of their own, without a user namespace;
-    else they run in a new one, which root must not choose: its graders would own the machine's
-    devices, whatever they are called inside.
+    as_root: for a server that root started. Each sandbox then becomes an unused user of its own and
+    needs no user namespace; in one, root's graders would still own the machine's devices. False:
+    each sandbox has a user namespace in which it is nobody.
     """
 
     as_root: bool = False
@@ -62,7 +62,7 @@ class Bubblewrap(SandboxPool):
         return packages.versions()
 
     def command(self, limits: Limits) -> list[str]:
-        """The command line of a sandbox, the driver's included."""
+        """Build the command line of a sandbox, the driver's part included."""
         words = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
         words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1"]
         words += ["--hostname", "sandbox", "--cap-drop", "ALL"]
@@ -92,13 +92,13 @@ def _can_disable_userns() -> bool:
 
 
 def _interpreter() -> str:
-    """The interpreter behind our virtual environment, which itself is not shown."""
+    """Return the interpreter behind our virtual environment; the environment is not mounted."""
     return os.path.realpath(sys.executable)
 
 
 @cache
 def _mounts() -> list[str]:
-    """Options that show the interpreter, its library, the packages and nothing else."""
+    """Build the options that mount the interpreter, its library and the packages, read-only."""
     shown = [_libraries(Path(folder)) for folder in LIBRARY_FOLDERS]
     shown += [*MORE_LIBRARIES, _interpreter(), sysconfig.get_path("stdlib")]
     shown.append(sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix}))
@@ -128,12 +128,13 @@ def _mounts() -> list[str]:
 
 
 def _libraries(folder: Path) -> str:
-    """The part of the folder that holds shared libraries, where the system keeps them apart."""
+    """Return the part of the folder that holds shared libraries, where a system has such a part."""
     own = folder / (sysconfig.get_config_var("MULTIARCH") or ".")
     return str(own if own.is_dir() and not folder.is_symlink() else folder)
 
 
 def _neighbours() -> list[str]:
+    """Return the package folders beside the interpreter, to be covered by empty ones."""
     library = Path(sysconfig.get_path("stdlib"))
     usual = [library / "site-packages", library / "dist-packages"]
     usual += [Path("/usr/lib/python3/dist-packages")]

@@ -1,4 +1,4 @@
-"""Which runner this machine can be trusted with; found once a process."""
+"""Choose the runner for this machine: the first that passes its probe, found once a process."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from apps.sandbox.bubblewrap import Bubblewrap
 from apps.sandbox.webassembly.runner import WebAssembly
 
 AUTO, NONE = "auto", "none"
-# By name, the one to be preferred first.
+# By name, in the order in which they are tried.
 RUNNERS: dict[str, Callable[[Path], Runner]] = {
     Bubblewrap.name: lambda folder: Bubblewrap(folder, as_root=os.geteuid() == 0),
     WebAssembly.name: WebAssembly,
@@ -23,10 +23,10 @@ REFUSED_SECONDS = 30  # how long a refusal is believed: a probe may fail on a ma
 
 @dataclass
 class Choice:
-    """What the machine's operator decides, and what became of it.
+    """The operator's settings, and the runner that was found by them.
 
-    folder: shared by all processes that run graders. wanted: a runner's name, auto for the first
-    that works, or none.
+    folder: shared by all processes that run graders. wanted: a runner's name, `auto` for the first
+    that works, or `none`. refusals: why no runner was found, as of the monotonic time refused_at.
     """
 
     folder: Path
@@ -37,7 +37,8 @@ class Choice:
     refused_at: float = -REFUSED_SECONDS
     lock: Lock = field(default_factory=Lock)
 
-    def look(self) -> None:
+    def probe(self) -> None:
+        """Probe the runners, unless one was found or a refusal is still believed."""
         with self.lock:
             if self.runner or time.monotonic() - self.refused_at < REFUSED_SECONDS:
                 return
@@ -59,9 +60,10 @@ _choice = Choice(Path(tempfile.gettempdir()) / f"graders-{os.getuid()}")
 
 
 def configure(folder: Path, limits: Limits | None = None, wanted: str = AUTO) -> None:
-    """Say where the processes of this machine count their graders, and what each of these may use.
+    """Set the folder that counts running graders, the limits of each, and the runner to use.
 
-    To be called before the first grader runs, in every process alike. Raises ValueError.
+    Every process that runs graders calls this once, with the same values, before the first of
+    them. Raises ValueError for an unknown runner.
     """
     global _choice
     if wanted not in {AUTO, NONE, *RUNNERS}:
@@ -70,18 +72,19 @@ def configure(folder: Path, limits: Limits | None = None, wanted: str = AUTO) ->
 
 
 def limits() -> Limits:
+    """Return the limits of one call of grade() on this machine."""
     return _choice.limits
 
 
 def find_runner() -> Runner | None:
-    """The first runner whose probe passes, or None."""
-    _choice.look()
+    """Return the first runner whose probe passes, or None; `why_none` then says why."""
+    _choice.probe()
     return _choice.runner
 
 
 def why_none() -> str:
-    """What a machine without a runner needs, for whoever can do something about it."""
-    _choice.look()
+    """Explain to the operator of a machine without a runner how to get one."""
+    _choice.probe()
     refused = "; ".join(refusal.message.rstrip(".") for refusal in _choice.refusals)
     tried = f"What was tried: {refused}." if refused else f"SANDBOX is {_choice.wanted}."
     return (

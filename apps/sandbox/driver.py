@@ -1,13 +1,14 @@
-"""The program inside the sandbox: gives each case a process of its own, and kills what it leaves.
+"""Run inside the sandbox: give each case a process of its own, and kill what that leaves behind.
 
-It is process 1 of its namespace, so that nothing inside can kill it and everything dies with it.
-It never sees a case: it passes on two pipes, one to read the case from and one for the result.
-Standard library only: this file and its neighbour alone are mounted there.
+The driver is process 1 of its namespace: nothing inside can kill it, and everything dies with it.
+It never reads a case. It passes two pipes on to the case's process: one to read the case from,
+one to write the result to. It imports only the standard library and the module `grading`, since
+of our files only these two are mounted.
 
-Its control socket, standard input, carries
-  a setup, length and JSON, answered by READY;
-  for each case one byte with the two pipes, then one byte when the host has what it wants,
-  answered by the case's wait status and whether /tmp is as clean as before.
+Messages on its control socket, which is its standard input:
+  the host sends the setup, as length and JSON; the driver answers READY;
+  for each case the host sends one byte with the two pipes, then one byte once it has the result;
+  the driver answers with the wait status of the case's process and whether /tmp is as before.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import sys
 import types
 from typing import Any, NoReturn
 
-# Both are mounted without the packages above them.
+# Relative: mounted without the packages above them, both files have other full names.
 from .grading import call, prepare
 
 READY = b"R"
@@ -45,8 +46,8 @@ DRIVER_FILES = 256  # more than this program ever has open
 
 CLONE3 = 435
 
-# The namespaces already keep a grader in; this keeps it from what they leave: further processes,
-# its driver, memory outside its limit, and corners of the kernel that no grader needs.
+# The namespaces keep a grader from the host. The filter keeps it from what they leave open: more
+# processes, its driver, memory outside its limit, and calls of the kernel that no grader needs.
 # By machine: the audit architecture, then the numbers of clone and prlimit64, then those refused.
 REFUSED_ANYWHERE = (
     *(425, 426, 427),  # io_uring
@@ -86,7 +87,10 @@ CALLS: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
 
 
 def seccomp_program(machine: str) -> bytes:
-    """The filter of a grader's process. Raises KeyError for a machine without numbers above."""
+    """Build the system call filter of a grader's process, as steps of eight bytes.
+
+    machine: as uname names it. Raises KeyError for one that CALLS does not have.
+    """
     architecture, clone, prlimit, refused = CALLS[machine]
 
     def step(code: int, value: int, holds: int = 0, fails: int = 0) -> bytes:
@@ -102,7 +106,7 @@ def seccomp_program(machine: str) -> bytes:
     ]
     for number in (*refused, *REFUSED_ANYWHERE):
         program += [step(EQUAL, number, fails=1), step(RETURN, EPERM)]
-    # Its flags lie in memory, where no filter looks; the C library falls back to clone.
+    # Its flags lie in memory, which a filter cannot read; the C library falls back to clone.
     program += [step(EQUAL, CLONE3, fails=1), step(RETURN, ENOSYS)]
     program += [
         step(EQUAL, clone, fails=4),
@@ -111,7 +115,7 @@ def seccomp_program(machine: str) -> bytes:
         step(RETURN, EPERM),
         step(RETURN, ALLOW),
     ]
-    # Of its own process only: the driver's limits are the same user's.
+    # Its own limits only: the driver runs as the same user, so it could change the driver's too.
     program += [
         step(EQUAL, prlimit, fails=4),
         step(LOAD, FIRST_ARGUMENT_AT),
@@ -124,7 +128,7 @@ def seccomp_program(machine: str) -> bytes:
 
 
 class Program(ctypes.Structure):
-    """The kernel's struct sock_fprog."""
+    """The kernel's struct sock_fprog: a filter's length in steps, and its steps."""
 
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_char_p)]
 
@@ -140,7 +144,11 @@ def prctl(option: int, first: int, second: int = 0) -> None:
 
 
 def become_nobody(user: int | None) -> None:
-    """Give up what is left of root, and keep what runs as the same user out of this process."""
+    """Give up what is left of root, and close this process to others of the same user.
+
+    user: to become; None when a user namespace has made the process nobody already. Raises
+    SystemExit when root could be had back.
+    """
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -148,10 +156,10 @@ def become_nobody(user: int | None) -> None:
     with contextlib.suppress(OSError):
         os.setuid(0)
         raise SystemExit("the sandbox could not give up its privileges")
-    # After the change of user, which resets both.
+    # Only now: the change of user resets both.
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL.value)
     prctl(PR_SET_DUMPABLE, 0)
-    # What has no handler does not reach a process 1.
+    # The kernel sends process 1 no signal without a handler; Python sets one for this.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -171,7 +179,7 @@ def confine(setup: dict[str, Any], program: bytes) -> None:
 
 
 def steps_of(program: bytes) -> Program:
-    """The filter as the kernel takes it."""
+    """Wrap the filter in the structure that the kernel takes."""
     return Program(len(program) // STEP_BYTES, program)
 
 
@@ -196,23 +204,23 @@ def read_exactly(descriptor: int, length: int) -> bytes:
 def work(
     code: types.CodeType, setup: dict[str, Any], program: bytes, case_from: int, result_to: int
 ) -> NoReturn:
-    """Be the process of one case."""
+    """Run one case in this process, under its limits, and end the process."""
     low, high = sorted((case_from, result_to))
     os.closerange(3, low)
     os.closerange(low + 1, high)
     os.closerange(high + 1, DRIVER_FILES)
-    # Kept from the case's code, which may change the modules they come from.
+    # Bound before the case's code runs: it may replace them in their module.
     write, leave = os.write, os._exit
     confine(setup, program)
     [length] = LENGTH.unpack(read_exactly(case_from, LENGTH.size))
     result = call(code, json.loads(read_exactly(case_from, length)), setup)
-    # Not asked for before, so that it was nowhere to be found while the case's code ran.
+    # The nonce is read only now: while the case's code ran, it was nowhere in this process.
     write(result_to, read_exactly(case_from, NONCE_BYTES) + result)
     leave(0)
 
 
 def end_all(child: int) -> int:
-    """Kill whatever still runs here; the child's wait status."""
+    """Kill all processes of the namespace but this one, and return the child's wait status."""
     status = 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
@@ -226,7 +234,7 @@ def end_all(child: int) -> int:
 
 
 def scratch_state() -> tuple[int, list[str]] | None:
-    """Changes with whatever is done in the scratch folder or to it."""
+    """Return a value that changes with anything that is done in the scratch folder or to it."""
     try:
         return os.stat(SCRATCH).st_ctime_ns, os.listdir(SCRATCH)
     except OSError:
@@ -234,6 +242,7 @@ def scratch_state() -> tuple[int, list[str]] | None:
 
 
 def main() -> None:
+    """Read the setup, become nobody, prepare the source, then serve cases until the host leaves."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(0))
     [length] = LENGTH.unpack(read_exactly(control.fileno(), LENGTH.size))
     setup = json.loads(read_exactly(control.fileno(), length))
@@ -245,6 +254,7 @@ def main() -> None:
     for standard in range(3):
         os.dup2(nothing, standard)
     os.close(nothing)
+    # A collection in a case's process would touch, and so copy, all objects made until now.
     gc.collect()
     gc.freeze()
     untouched = scratch_state()

@@ -1,7 +1,7 @@
-"""Call a grader's grade(), inside whatever keeps it there; the same in every sandbox.
+"""Call a grader's grade() inside the sandbox; every kind of sandbox runs this same file.
 
-Standard library only, and none of it that WebAssembly lacks: this file is all that a sandbox has
-of ours besides the program that calls it.
+It imports only the standard library, and of that only what WebAssembly has too: beside the
+program that calls it, this is the only file of ours in a sandbox.
 """
 
 import ast
@@ -15,16 +15,17 @@ import traceback
 import types
 from typing import Any
 
-# A result is one of these, then eight bytes of float or a text.
+# The first byte of a result. SCORED is followed by a float of eight bytes, RAISED and BROKEN by a
+# text, NO_MEMORY by nothing.
 SCORED, RAISED, NO_MEMORY, BROKEN = b"V", b"E", b"M", b"X"
 SCORE = struct.Struct("<d")
 
 FILE_NAME = "grader.py"
-SIDE_EFFECTS = {"antigravity", "this"}
+SIDE_EFFECTS = {"antigravity", "this"}  # opens a browser, prints a poem
 
 
 def prepare(source: str) -> types.CodeType:
-    """Compile the source and import what it imports, once for all cases. Runs nothing of it."""
+    """Compile the source without running it, and import its imports once for all cases."""
     tree = ast.parse(source, FILE_NAME)
     preload(tree)
     lines = [f"{line}\n" for line in source.split("\n")]
@@ -33,7 +34,7 @@ def prepare(source: str) -> types.CodeType:
 
 
 def preload(tree: ast.Module) -> None:
-    """Import what the source names; all that can be found yet is the library and the packages."""
+    """Import the modules that the source names: the cases' processes then share their memory."""
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -42,13 +43,16 @@ def preload(tree: ast.Module) -> None:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     for name in names:
         if name not in SIDE_EFFECTS:
-            # Whoever imports it in vain is told so in its own traceback.
+            # The source imports it again, and then has the error in its own traceback.
             with contextlib.suppress(BaseException):
                 importlib.import_module(name)
 
 
 def as_score(returned: object) -> float:
-    """The float that grade() returned. Raises TypeError, ValueError or OverflowError for others."""
+    """Convert what grade() returned to a finite float.
+
+    Raises TypeError, ValueError or OverflowError for all that is no finite number.
+    """
     is_text = isinstance(returned, (str, bytes, bytearray))
     if is_text or not hasattr(type(returned), "__float__") or getattr(returned, "ndim", False):
         raise TypeError(f"grade() must return a number, not {type(returned).__name__}")
@@ -59,7 +63,10 @@ def as_score(returned: object) -> float:
 
 
 def traceback_text(error: BaseException, setup: dict[str, Any]) -> bytes:
-    """The traceback as the grader's author would see it: without this file, its end if long."""
+    """Format the traceback as the grader's author would see it, without the frames of this file.
+
+    A long one keeps its end. setup: see `call`.
+    """
     length = setup["traceback_length"]
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
@@ -72,9 +79,10 @@ def traceback_text(error: BaseException, setup: dict[str, Any]) -> bytes:
 
 
 def call(code: types.CodeType, case: dict[str, Any], setup: dict[str, Any]) -> bytes:
-    """Run the source and its grade() on this case; what came of it, in the words of the channel.
+    """Run the source and its grade() on this case, and encode the result as above.
 
-    setup: traceback_length, in characters; offers, what an import that fails is told there is.
+    setup: traceback_length, in characters; offers, the sentence that lists the importable
+    packages after an import that failed.
     """
     module = types.ModuleType("grader")
     sys.modules["grader"] = module
@@ -85,5 +93,5 @@ def call(code: types.CodeType, case: dict[str, Any], setup: dict[str, Any]) -> b
         return SCORED + SCORE.pack(as_score(grade(case["sample"], case["item"])))
     except MemoryError:
         return NO_MEMORY
-    except BaseException as error:  # noqa: BLE001  SystemExit is no score either
+    except BaseException as error:  # noqa: BLE001  SystemExit is an error like all others
         return RAISED + traceback_text(error, setup)

@@ -1,4 +1,4 @@
-"""What graders may import besides the standard library: the packages that are installed here."""
+"""Find the installed packages that graders may import besides the standard library."""
 
 import re
 from collections.abc import Container, Iterable
@@ -25,7 +25,7 @@ OFFERED = (
     "scikit-bio",
     "ast-grep-py",
 )
-# Has all its functions in plain Python too, for where its compiled ones cannot be imported.
+# Its compiled modules have twins in plain Python, for a Python that cannot import the former.
 PLAIN_AS_WELL = {"rapidfuzz"}
 COMPILED = {".so", ".pyd", ".dylib"}
 NAME = re.compile(r"[\w.-]+")
@@ -33,7 +33,7 @@ NAME = re.compile(r"[\w.-]+")
 
 @cache
 def offered() -> dict[str, Distribution]:
-    """The offered distributions that are installed, and what these need to be imported."""
+    """Return the installed ones of OFFERED and all that they require, by name in lower case."""
     found: dict[str, Distribution] = {}
     names = list(OFFERED)
     while names:
@@ -50,21 +50,21 @@ def offered() -> dict[str, Distribution]:
 
 
 def _named(need: str) -> list[str]:
-    """The distribution that is needed, none for an extra's."""
+    """Read the name in a requirement; nothing for a requirement of an extra."""
     requirement, _, marker = need.partition(";")
     named = NAME.match(requirement)
     return [named.group()] if named and "extra" not in marker else []
 
 
 def versions() -> dict[str, str]:
-    """What a grader's author may rely on."""
+    """Return the installed ones of OFFERED with their versions, for the grader's author."""
     there = offered()
     return {name: there[name].version for name in OFFERED if name in there}
 
 
 @cache
 def entries() -> tuple[Path, ...]:
-    """The top-level folders and modules to make visible, metadata included."""
+    """Return the top-level folders and modules to mount in a sandbox, metadata included."""
     paths: set[Path] = set()
     for one in offered().values():
         tops = {file.parts[0] for file in one.files or ()}
@@ -74,7 +74,11 @@ def entries() -> tuple[Path, ...]:
 
 
 def plain(elsewhere: Container[str]) -> dict[str, Distribution]:
-    """Those that another Python can import too, given that it has the ones named `elsewhere`."""
+    """Return the distributions that a Python without our compiled modules can import too.
+
+    elsewhere: the distributions that this other Python brings itself; those are left out. A
+    distribution counts when it and all that it requires are plain Python or brought along.
+    """
     there = {_same(name): one for name, one in offered().items()}
 
     def is_plain(name: str) -> bool:
@@ -91,7 +95,10 @@ def plain(elsewhere: Container[str]) -> dict[str, Distribution]:
 
 
 def files(distributions: Iterable[Distribution]) -> dict[str, Path]:
-    """What these have to import and to read, by its path under the packages."""
+    """Return the files of these distributions, by their path under the packages' folder.
+
+    Compiled modules are left out: the other Python could not load them.
+    """
     found = {
         str(file): Path(str(one.locate_file(file)))
         for one in distributions
@@ -102,5 +109,5 @@ def files(distributions: Iterable[Distribution]) -> dict[str, Path]:
 
 
 def _same(name: str) -> str:
-    """The one spelling of a distribution's name."""
+    """Normalise a distribution's name. Source: PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -22,7 +22,7 @@ Key = tuple[str, Limits]
 
 
 class Batch:
-    """The cases that several threads share: each is taken once. results: by the case's index."""
+    """The cases that several threads share, each taken once, and their results by index."""
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self.results: dict[int, CallResult] = {}
@@ -30,21 +30,22 @@ class Batch:
         self._lock = threading.Lock()
 
     def next(self) -> tuple[int, Case] | None:
+        """Take the next case with its index; None when all are taken."""
         with self._lock:
             return next(self._left, None)
 
     def abandon(self, result: CallResult) -> None:
-        """Let all cases that nobody has taken end like this."""
+        """Give this result to all cases that nobody has taken yet."""
         while (taken := self.next()) is not None:
             self.results[taken[0]] = result
 
 
 @dataclass(frozen=True)
 class SandboxPool:
-    """A runner that opens sandboxes: a subclass says by which command.
+    """A runner that grades in sandbox processes; a subclass knows the command that starts one.
 
-    folder: where the workers of a machine keep count of what runs. idle: sandboxes that wait for
-    more cases of their source, since a run's come batch by batch.
+    folder: holds the lock files by which all workers of a machine count their running graders.
+    idle: sandboxes that wait for more cases of their source, since a run's cases come in batches.
     """
 
     folder: Path
@@ -58,18 +59,21 @@ class SandboxPool:
         raise NotImplementedError
 
     def open(self, source: str, limits: Limits) -> "SandboxProcess":
-        """A sandbox that is ready for cases of this source. Raises Unavailable."""
+        """Start a sandbox that is ready for cases of this source. Raises Unavailable."""
         raise NotImplementedError
 
     def setup(self, source: str, limits: Limits, **more: Any) -> dict[str, Any]:
-        """What every driver is told before the first case."""
+        """Return the settings that every driver reads before its first case."""
         there = ", ".join(f"{name} {version}" for name, version in self.packages().items())
         offers = f"The {self.name} sandbox has Python's standard library and {there}."
         settings = {"source": source, "traceback_length": TRACEBACK_LENGTH, "offers": offers}
         return settings | asdict(limits) | more
 
     def run(self, source: str, cases: Sequence[Case], limits: Limits) -> list[CallResult]:
-        """Call grade() case by case, in further sandboxes too while cores are free."""
+        """Call grade() case by case, in this thread and in helpers while cores are free.
+
+        One sandbox always waits for its slot, so the batch is graded however busy the machine is.
+        """
         batch = Batch(cases)
         work = partial(self._work, batch, source, limits)
         helpers = min((os.cpu_count() or 1) - 1, len(cases) // CASES_A_HELPER)
@@ -81,7 +85,10 @@ class SandboxPool:
         return [batch.results[index] for index in range(len(cases))]
 
     def _work(self, batch: "Batch", source: str, limits: Limits, wait: bool) -> None:
-        """Take cases until there are none; a sandbox that one has broken or used is replaced."""
+        """Take cases until there are none, replacing the sandbox after a case that soiled it.
+
+        wait: whether to wait for a slot of the machine, or to leave when none is free.
+        """
         key = (source, limits)
         sandbox: SandboxProcess | None = None
         with Slot(self.folder) as slot, contextlib.ExitStack() as closing:
@@ -109,9 +116,9 @@ class SandboxPool:
 
 
 class IdleSandboxes:
-    """Sandboxes that nobody uses, each closed when its source has had no case for a while.
+    """Clean sandboxes between two batches, closed after IDLE_SECONDS without one.
 
-    kept: since when, for which source and limits, and the sandbox; who came first is first.
+    kept: the monotonic time of arrival, the source and limits, and the sandbox; oldest first.
     """
 
     def __init__(self) -> None:
@@ -120,7 +127,7 @@ class IdleSandboxes:
         self._sweep: threading.Timer | None = None
 
     def take(self, key: Key) -> SandboxProcess | None:
-        """One for this source that can go on, the last used first."""
+        """Take out a living sandbox of this source and these limits, the last used first."""
         with self._lock:
             for index in reversed(range(len(self.kept))):
                 _, held, sandbox = self.kept[index]
@@ -130,6 +137,7 @@ class IdleSandboxes:
         return None
 
     def put(self, key: Key, sandbox: SandboxProcess) -> None:
+        """Keep the sandbox; the oldest are closed when there are more than cores."""
         with self._lock:
             self.kept.append((time.monotonic(), key, sandbox))
             surplus = self.kept[: -(os.cpu_count() or 1)]
@@ -139,7 +147,7 @@ class IdleSandboxes:
             sandbox.close()
 
     def clear(self, since: float = math.inf) -> None:
-        """Close those that came before this moment."""
+        """Close the sandboxes that arrived before this monotonic time."""
         with self._lock:
             old = [sandbox for came, _, sandbox in self.kept if came < since]
             self.kept = [kept for kept in self.kept if kept[0] >= since]

@@ -1,6 +1,6 @@
-"""Sandboxes that stay for many cases, which know nothing of each other, and how these are held.
+"""Start a sandbox, send it one case after the other, and read what each case's process wrote.
 
-Every such sandbox speaks with its host as `driver` says.
+The module `driver` defines the messages.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from typing import Any, Self
 from apps.sandbox import driver, grading
 from apps.sandbox.base import TRACEBACK_LENGTH, CallResult, Case, Limits
 
-START_SECONDS = 60
-DRIVER_SECONDS = 10  # to kill what a case left and say so
+START_SECONDS = 60  # an import of scipy from a cold disk takes many seconds
+DRIVER_SECONDS = 10  # for the driver to kill what a case left, and to report it
 READ_BYTES = 1 << 16
 
 
@@ -36,9 +36,10 @@ class Died(Exception):
 
 
 class SandboxProcess:
-    """One running sandbox, ready for cases.
+    """A running sandbox that takes one case after the other.
 
-    clean: nothing of the cases before is left in it, and it answers. Raises Unavailable.
+    clean: the sandbox still answers, and no earlier case has left anything in it. Only a clean
+    sandbox may be given another case. Raises Unavailable when it does not start.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SandboxProcess:
         self.process.stderr.close()
 
     def grade(self, case: Case, limits: Limits) -> CallResult:
-        """Call grade() with this case. Raises Died."""
+        """Call grade() with this case. Raises Died when the sandbox itself has ended."""
         nonce = secrets.token_hex(driver.NONCE_BYTES // 2).encode()
         body = json.dumps({"sample": case.sample, "item": case.item}).encode()
         try:
@@ -86,10 +87,10 @@ class SandboxProcess:
         except (OSError, struct.error) as error:
             self.clean = False
             raise Died from error
-        return exchange.judge(nonce, exit_code, limits)
+        return exchange.result(nonce, exit_code, limits)
 
     def end_case(self, exchange: "CaseExchange", limits: Limits) -> int:
-        """The exit code of the case's process, once its driver has killed what is left of it."""
+        """Have the driver kill what is left of the case, and return its process's exit code."""
         self._control.sendall(b"-")
         report = self._control.recv(driver.REPORT.size)
         status, self.clean = driver.REPORT.unpack(report)
@@ -104,7 +105,7 @@ class SandboxProcess:
             finally:
                 os.close(case_from)
                 os.close(result_to)
-            return CaseExchange.hold(case_to, result_from, message, limits)
+            return CaseExchange.run(case_to, result_from, message, limits)
         finally:
             os.close(case_to)
             os.close(result_from)
@@ -118,16 +119,22 @@ class SandboxProcess:
 
 @dataclass(frozen=True)
 class CaseExchange:
-    """What a case's process said on its channel, and how it came to an end."""
+    """Everything that a case's process wrote to its result pipe, and whether it ran out of time.
 
-    said: bytes
+    The grader's own code can write to that pipe, so the output may be a forgery.
+    """
+
+    output: bytes
     late: bool
 
     @classmethod
-    def hold(cls, case_to: int, result_from: int, message: bytes, limits: Limits) -> Self:
-        """Send the case and listen until the process ends, says too much or is late."""
+    def run(cls, case_to: int, result_from: int, message: bytes, limits: Limits) -> Self:
+        """Send the case, and read until the process ends, writes too much or runs out of time.
+
+        Both at once: a process that writes before it has read its case must not block us.
+        """
         os.set_blocking(case_to, False)
-        said = b""
+        output = b""
         until = time.monotonic() + limits.seconds
         poll = select.poll()
         poll.register(result_from, select.POLLIN)
@@ -137,9 +144,9 @@ class CaseExchange:
             for descriptor, _ in poll.poll(left * 1000):
                 if descriptor == result_from:
                     part = os.read(result_from, READ_BYTES)
-                    said += part
-                    if not part or len(said) > limits.result_bytes:
-                        return cls(said, late=False)
+                    output += part
+                    if not part or len(output) > limits.result_bytes:
+                        return cls(output, late=False)
                 else:
                     try:
                         rest = rest[os.write(case_to, rest) :]
@@ -147,29 +154,34 @@ class CaseExchange:
                         rest = rest[:0]
                     if not rest:
                         poll.unregister(case_to)
-        return cls(said, late=True)
+        return cls(output, late=True)
 
-    def is_whole(self, limits: Limits) -> bool:
-        """Whether the process said something, in time and not too much."""
-        return bool(self.said) and not self.late and len(self.said) <= limits.result_bytes
+    def is_complete(self, limits: Limits) -> bool:
+        """Return whether there is output, in time and within its limit."""
+        return bool(self.output) and not self.late and len(self.output) <= limits.result_bytes
 
-    def judge(self, nonce: bytes, exit_code: int, limits: Limits) -> CallResult:
-        """A score or a traceback only when the process said that, said it once, and ended well."""
+    def result(self, nonce: bytes, exit_code: int, limits: Limits) -> CallResult:
+        """Read the result from the output; whatever is not exactly one result is lost.
+
+        nonce: the random text with which the driver's code opens a result. It reaches the process
+        only after the grader's code has returned, so a forged result cannot begin with it.
+        exit_code: of the case's process, negative for a signal.
+        """
         if self.late:
             return CallResult("lost", text=f"Time limit: grade() had {limits.seconds:g} seconds.")
-        if len(self.said) > limits.result_bytes:
+        if len(self.output) > limits.result_bytes:
             return CallResult(
                 "lost", text=f"Output limit: more than {limits.result_bytes:,} bytes."
             )
         if exit_code < 0:
             ended_by = signal.Signals(-exit_code).name
             return CallResult("lost", text=f"The grader's process was ended by {ended_by}.")
-        if exit_code or not self.said:
+        if exit_code or not self.output:
             return CallResult(
                 "lost", text=f"The grader ended its process (exit status {exit_code})."
             )
-        kind, content = self.said[len(nonce) :][:1], self.said[len(nonce) + 1 :]
-        if self.said.startswith(nonce):
+        kind, content = self.output[len(nonce) :][:1], self.output[len(nonce) + 1 :]
+        if self.output.startswith(nonce):
             if kind == grading.SCORED and len(content) == grading.SCORE.size:
                 return CallResult.scored(*grading.SCORE.unpack(content))
             if kind == grading.RAISED:
@@ -190,7 +202,8 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Start a sandbox that dies with this process.
 
-    The kernel kills it with the thread that started it, so that must be one that stays.
+    The kernel kills it when the thread that started it ends, not the process: so a thread that
+    lives as long as this process starts all of them.
     """
 
     def start() -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""Let no more graders run at once, over all processes of this machine, than it has cores."""
+"""Limit the graders that run at once, over all processes of this machine, to its cores."""
 
 import fcntl
 import os
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Self
 
 POLL_SECONDS = 0.005
-HELD_SECONDS = 0.25
+HELD_SECONDS = 0.25  # shorter turns would cost more in waiting than they share out
 
 
 class Slot:
-    """A slot among those of this machine, taken with `take` and passed on with `give_way`.
+    """Permission to run one grader: taken with `take`, let go with `give_way` and `release`.
 
-    The slots are locks on files of a folder: a process that dies gives its own back.
+    folder: the same for all processes. count: how many may run, by default one a core. A slot is
+    a lock on a file there, so the kernel frees it when its process dies.
     """
 
     def __init__(self, folder: Path, count: int | None = None) -> None:
@@ -33,10 +34,11 @@ class Slot:
         self.release()
 
     def take(self, wait: bool = True) -> bool:
-        """Hold a slot, after waiting for it or, not waiting, if one is free and nobody waits."""
+        """Take a slot and return True; without `wait` only if one is free and nobody waits."""
         if self._held is not None:
             return True
-        # Waiting happens in a queue, so that who has just released does not come first again.
+        # Only the holder of the queue's lock looks for a slot. Else the process that has just
+        # released one would be the quickest to take it again.
         with self._locked("queue", wait) as queue:
             if queue is None:
                 return False
@@ -48,11 +50,12 @@ class Slot:
         return self._held is not None
 
     def give_way(self) -> None:
-        """Release the slot once it was held for long enough that others should have a turn."""
+        """Release the slot if it was held for more than HELD_SECONDS, so that others get a turn."""
         if time.monotonic() - self._since > HELD_SECONDS:
             self.release()
 
     def release(self) -> None:
+        """Let the slot go, if one is held."""
         if self._held is not None:
             os.close(self._held)
             self._held = None

@@ -452,7 +452,7 @@ def test_what_is_patched_in_one_process_stays_there(attack):
         import builtins, json, math, struct
         driver, grading = sys.modules["sandbox.driver"], sys.modules["sandbox.grading"]
         grading.as_score = lambda returned: 1.0
-        grading.call = grading.told = driver.call = driver.end_all = None
+        grading.call = grading.traceback_text = driver.call = driver.end_all = None
         json.loads = struct.Struct = math.isfinite = os.listdir = None
         builtins.float = lambda value: 1.0
         return 0.0

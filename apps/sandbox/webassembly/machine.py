@@ -1,8 +1,8 @@
-"""The machines of a sandbox: one starts Python and is remembered, each case has one that goes on.
+"""Start Python once in a WebAssembly machine, and copy that machine for every case.
 
-A machine is at rest between two turns: nothing of it but its memory has changed since it was made.
-So a new machine with that memory laid over its own is the old one as it was, in a third of a
-millisecond, and whatever a case does to its machine ends with it.
+Between two turns a machine is at rest: it differs from a new one by nothing but its memory. So a
+new machine with the started one's memory laid over its own is a copy, made in a third of a
+millisecond, and what a case does to its machine ends with it.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ from apps.sandbox.webassembly.system import (
 )
 
 SETUP, NEXT, RESULT = b"S", b"N", b"R"
-THANKS = b"."  # a result's answer, which nobody reads
+THANKS = b"."  # answers a result; nobody reads it
 GUEST_SETTINGS = ("source", "packages", "offers", "traceback_length")
 OK, FAULT = 0, -2
 START = "import sys; sys.path.append('/'); from sandbox import guest; sys.path.pop(); guest.start()"
@@ -43,9 +43,9 @@ LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, cty
 
 
 class HostCall:
-    """The machines' one call to their host: for the setup, for a case, with the result.
+    """The one function of the host that machines can call: for the setup, a case, or a result.
 
-    Each is expected once and in this order, whoever calls.
+    The grader's code can call it too, so each message is taken once and in this order only.
     """
 
     memory: Memory
@@ -58,10 +58,11 @@ class HostCall:
         self.result: bytes | None = None
 
     def expect(self, case: bytes) -> None:
-        """Have this case asked for, and then its result told."""
+        """Give out this case once, and take one result after it."""
         self._expected, self._answer, self.result = NEXT, case, None
 
     def call(self, at: int, length: int, answer_at: int, answer_length_at: int) -> int:
+        """Answer a message that lies in the machine's memory; FAULT for one out of turn."""
         at, length = at & MASK, min(length & MASK, self._most_bytes)
         if not length or self.memory.read(at, 1) != self._expected:
             return FAULT
@@ -79,7 +80,7 @@ class HostCall:
 
 
 class Snapshot:
-    """A memory as it was, in a file without a name. Who has it laid over writes to its own copy."""
+    """A copy of a memory in a nameless file, which other memories map and change privately."""
 
     def __init__(self, memory: Memory) -> None:
         self.length = memory.length()
@@ -92,7 +93,7 @@ class Snapshot:
                 os.pwrite(self._file, page, start)
 
     def lay_over(self, memory: Memory) -> None:
-        """Make this the content of a memory that is no longer. Raises OSError."""
+        """Map the copy over a memory that is not longer than it. Raises OSError."""
         memory.grow(self.length - memory.length())
         address = memory.address(0, self.length)
         found = LIBC.mmap(address, self.length, READ_AND_WRITE, PRIVATE_AND_FIXED, self._file, 0)
@@ -101,7 +102,7 @@ class Snapshot:
 
 
 class Machine:
-    """One instance of Python; gone when closed."""
+    """One instance of Python; its memory is freed on leaving the context."""
 
     def __init__(
         self, engine: wasmtime.Engine, instance: wasmtime.InstancePre, most_bytes: int
@@ -121,18 +122,19 @@ class Machine:
         return self._exports["host_alloc"](self._store, length)
 
     def turn(self, text: str) -> bool:
-        """Run this Python; whether it came to its end. Raises Exited and wasmtime's errors."""
+        """Run Python source; True when it ran to its end. Raises Exited and wasmtime's errors."""
         code = text.encode()
         address = self.allocate(len(code)) & MASK
-        if address:  # else it says itself that it has no memory left
+        if address:  # 0 when memory is short, which the turn then reports itself
             self.memory.write(address, code)
         return self._exports["turn"](self._store, address, len(code)) == 0
 
 
 class Machines:
-    """All machines of a sandbox, one at a time, which differ in the case they are given.
+    """The machines of one sandbox, one at a time, alike but for their case.
 
-    Raises SystemExit when Python does not start.
+    bytes_of_address_space: what this process had mapped once the first machine had started. Raises
+    SystemExit when Python does not start.
     """
 
     def __init__(self, setup: dict[str, Any]) -> None:
@@ -153,7 +155,7 @@ class Machines:
             self.bytes_of_address_space = _address_space()
 
     def grade(self, case: bytes) -> bytes:
-        """What came of the case, in the words of the channel."""
+        """Grade a case, given as JSON, in a new machine; return its encoded result."""
         self._system.reopen(self._opened)
         self._host_call.expect(case)
         with self._machine() as machine:
@@ -193,7 +195,7 @@ class Machines:
 
 
 def _address_space() -> int:
-    """Bytes of this process's, on Linux."""
+    """Return the bytes that this process has mapped, or 0 on other systems than Linux."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 

@@ -1,4 +1,4 @@
-"""The runner of machines without bubblewrap."""
+"""Run graders in Python compiled to WebAssembly, for macOS and containers."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from apps.sandbox.process import DRIVER_SECONDS, CaseExchange, SandboxProcess, U
 from apps.sandbox.webassembly import image
 
 ROOT = Path(__file__).parents[3]
-# Without what this package's own first lines import: the less there is, the sooner it starts.
+# Replaces apps.sandbox by an empty package, whose own imports would make the start slower.
 START = f"""
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
@@ -25,13 +25,14 @@ main()
 
 
 class Host(SandboxProcess):
-    """A process that runs case after case, each in a new machine, and is killed with a late one."""
+    """A process that gives every case a new machine; it is killed when a case does not end well."""
 
     def end_case(self, exchange: CaseExchange, limits: Limits) -> int:
-        if exchange.is_whole(limits):
+        if exchange.is_complete(limits):
             return 0
         self.clean = False
-        if not exchange.said and not exchange.late:  # it ends by itself, and how tells why
+        # Without output it ends by itself, and its exit code says why.
+        if not exchange.output and not exchange.late:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(DRIVER_SECONDS)
         self.process.kill()
@@ -40,9 +41,10 @@ class Host(SandboxProcess):
 
 @dataclass(frozen=True)
 class WebAssembly(SandboxPool):
-    """Python in WebAssembly: it reads a library and asks for the time, and that is all it can do.
+    """The runner for machines without bubblewrap, once `make sandbox` has compiled Python.
 
-    Every sandbox is a process that has a new machine for every case.
+    The Python inside can read its library and the time, and nothing else. A sandbox is a process
+    that gives every case a new machine.
     """
 
     name = "wasm"
@@ -58,7 +60,7 @@ class WebAssembly(SandboxPool):
         return image.versions()
 
     def open(self, source: str, limits: Limits) -> SandboxProcess:
-        # Nothing of this process's environment, which it would only have to hide.
+        # Empty of our own variables: what the process does not have it need not hide.
         environment = {"LANG": "C.UTF-8", "PATH": os.defpath}
         command = [sys.executable, "-I", "-B", "-X", "utf8", "-c", START]
         try:

@@ -1,8 +1,8 @@
-"""What a machine inside can ask of the world: a clock, chance, and a few files to read.
+"""The system calls of a WebAssembly machine: clocks, random numbers, a few files to read.
 
-These are all the system calls of WebAssembly (wasi_snapshot_preview1) that a grader's Python is
-linked with. wasmtime's own, which can open real files, are not linked at all: what is not written
-here does not exist. Every pointer is checked against the machine's memory before it is used.
+A grader's Python is linked with these calls of wasi_snapshot_preview1 alone. wasmtime brings calls
+that open real files, and these are not linked: what is not written here does not exist for a
+grader. Every pointer is checked against the machine's memory before it is used.
 Source: https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md
 """
 
@@ -31,7 +31,7 @@ ALL_RIGHTS = (1 << 30) - 1
 ABSOLUTE_TIME = 1
 REALTIME, MONOTONIC = 0, 1
 
-MASK = 0xFFFF_FFFF  # what the machine counts up to; its numbers arrive with a sign
+MASK = 0xFFFF_FFFF  # makes an address unsigned: numbers arrive with a sign
 PAGE_BYTES = 1 << 16
 
 BUFFER = struct.Struct("<II")
@@ -43,7 +43,7 @@ ENTRY = struct.Struct("<QQIB3x")
 
 
 class Failure(Exception):
-    """A call that is answered by an error number."""
+    """A system call fails with this error number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -51,7 +51,7 @@ class Failure(Exception):
 
 
 class Exited(Exception):
-    """The program inside asked to be ended."""
+    """The program inside has ended itself with this status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -59,7 +59,7 @@ class Exited(Exception):
 
 
 class Memory:
-    """The machine's memory as the host sees it. Raises Failure for what lies outside."""
+    """The machine's memory as the host reads and writes it. Raises Failure outside its bounds."""
 
     def __init__(self, store: Any, memory: Any) -> None:
         self._store = store
@@ -69,11 +69,11 @@ class Memory:
         return self._memory.data_len(self._store)
 
     def grow(self, length: int) -> None:
-        """Have so many bytes more, which are whole pages. Raises wasmtime's errors."""
+        """Grow by this many bytes, a multiple of PAGE_BYTES. Raises wasmtime's errors."""
         self._memory.grow(self._store, length // PAGE_BYTES)
 
     def address(self, at: int, length: int) -> int:
-        """Where these bytes lie for the host."""
+        """Return the host's address of these bytes."""
         if at + length > self.length():
             raise Failure(EFAULT)
         start = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p).value
@@ -90,7 +90,7 @@ class Memory:
         self.write(at, value.to_bytes(size, "little"))
 
     def buffers(self, at: int, count: int) -> Iterator[tuple[int, int]]:
-        """The addresses and lengths of a list of buffers."""
+        """Read the addresses and lengths in a list of buffers."""
         if count > MOST_BUFFERS:
             raise Failure(EINVAL)
         return BUFFER.iter_unpack(self.read(at, BUFFER.size * count))
@@ -98,7 +98,7 @@ class Memory:
 
 @dataclass
 class Opened:
-    """A file or folder that is open. content: None for a folder."""
+    """An open file or folder. content: None for a folder."""
 
     path: str
     content: bytes | mmap.mmap | None
@@ -116,9 +116,9 @@ class Opened:
 
 
 class Tree:
-    """Files of the host under names of our choice, to be read only.
+    """Files of the host, read-only, under the paths that a machine sees.
 
-    The names are looked up in a table made beforehand, so none leads anywhere else.
+    Paths are looked up in a table made beforehand, so none can lead to another file.
     """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
@@ -153,7 +153,7 @@ class Tree:
                 return Opened(path, b"")
 
     def entries(self, path: str) -> list[tuple[int, int, bytes]]:
-        """Number, kind and name of what lies in the folder."""
+        """List the number, kind and name of each entry of a folder."""
         if path not in self._folders:
             raise Failure(ENOTDIR)
         inside = [(posixpath.join(path, name), name) for name in sorted(self._folders[path])]
@@ -161,9 +161,10 @@ class Tree:
 
 
 class System:
-    """The calls, each named as the machine imports it; numbers come unsigned.
+    """The system calls of one sandbox's machines, as methods named as the machine imports them.
 
-    arguments, environment: what the program inside is started with.
+    Their numbers are unsigned. arguments, environment: of the program inside. open_files: the most
+    files and folders open at once.
     """
 
     memory: Memory
@@ -179,18 +180,18 @@ class System:
         self._next = ROOT_FD + 1
 
     def opened(self) -> dict[int, Opened]:
-        """What is open now, as it is."""
+        """Return a copy of the table of open files, positions included."""
         return {number: replace(file) for number, file in self._open.items()}
 
     def reopen(self, files: Mapping[int, Opened]) -> None:
-        """Have these open, as they were, and nothing else."""
+        """Replace the table of open files by a copy of this one."""
         self._open = {number: replace(file) for number, file in files.items()}
         self._next = max(files) + 1
 
     def answering(self, name: str, masks: Sequence[int]) -> Callable[..., int]:
-        """The call of this name; one that there is not here is answered by ENOSYS.
+        """Return the system call of this name as a function that returns its error number.
 
-        masks: one for each argument, which arrives with a sign.
+        masks: one for each argument, to make it unsigned. A call that is not here returns ENOSYS.
         """
         call = getattr(self, name, None)
         if call is None:
@@ -204,8 +205,6 @@ class System:
             return OK
 
         return answer
-
-    # What the program is started with, and the time.
 
     def args_sizes_get(self, count_at: int, size_at: int) -> None:
         self._write_sizes(self._arguments, count_at, size_at)
@@ -236,7 +235,7 @@ class System:
         raise Exited(status & 0xFF)
 
     def poll_oneoff(self, waits_at: int, events_at: int, count: int, written_at: int) -> None:
-        """Sleep until the first of the clocks; files are always ready."""
+        """Sleep until the first clock is due; a wait for files ends at once."""
         if not 0 < count <= MOST_WAITS:
             raise Failure(EINVAL)
         waits = list(WAIT.iter_unpack(self.memory.read(waits_at, WAIT.size * count)))
@@ -251,8 +250,6 @@ class System:
             events = [(userdata, OK, 0, 0, 0) for userdata, due in left.items() if due <= first]
         self.memory.write(events_at, b"".join(EVENT.pack(*event) for event in events))
         self.memory.write_number(written_at, len(events))
-
-    # Descriptors.
 
     def fd_prestat_get(self, number: int, at: int) -> None:
         if number != ROOT_FD:
@@ -294,7 +291,7 @@ class System:
         self._scatter(list_at, count, read_at, file.taken)
 
     def fd_write(self, number: int, list_at: int, count: int, written_at: int) -> None:
-        """What is printed is thrown away, unread."""
+        """Throw away what is printed, unread."""
         if number not in {1, 2}:
             raise Failure(EBADF)
         length = sum(length for _, length in self.memory.buffers(list_at, count))
@@ -322,8 +319,6 @@ class System:
         )
         self.memory.write(at, found[:room])
         self.memory.write_number(used_at, min(len(found), room))
-
-    # Paths.
 
     def path_open(
         self, folder: int, lookup: int, at: int, length: int, creates: int, rights: int,
@@ -373,7 +368,7 @@ class System:
             given = self.memory.read(at, length).decode()
         except UnicodeDecodeError:
             raise Failure(ENOENT) from None
-        # Links do not exist here, so that a path means what its letters say.
+        # Safe to work out on the text alone: there are no links here.
         return posixpath.normpath(posixpath.join(start.path, given.lstrip("/")))
 
     def _scatter(self, list_at: int, count: int, read_at: int, take: Callable[..., bytes]) -> None:
@@ -398,10 +393,10 @@ class System:
 
 
 def _now(clock: int) -> int:
-    """Nanoseconds of the clock. Raises Failure."""
+    """Return the clock's time in nanoseconds."""
     if clock == REALTIME:
         return time.time_ns()
     if clock == MONOTONIC:
         return time.monotonic_ns()
-    # The processor's time of a process that is the machines' alone.
+    # Clocks of processor time: this process runs nothing but the machines.
     return time.process_time_ns()

@@ -1,6 +1,6 @@
-"""Compile the Python to this machine's code, once, by hand: `make sandbox`.
+"""Compile the WebAssembly Python to machine code, for `make sandbox`.
 
-It takes a minute or two and over 2 GiB of memory, so no server or worker ever does it.
+That takes a minute or two and over 2 GiB of memory, so no server or worker ever does it.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from apps.sandbox.webassembly.engine import engine
 
 
 def main() -> None:
+    """Compile unless it is done already; raises SystemExit for a file that is not as released."""
     path = image.compiled()
     if path.exists():
         sys.stdout.write(f"The WebAssembly runner is warm: {path}\n")
