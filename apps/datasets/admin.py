@@ -23,8 +23,9 @@ from apps.accounts.owned_admin import (
     reason_of,
 )
 from apps.datasets.forms import CaseForm, DatasetForm, ImportForm
-from apps.datasets.import_export import BAD_ROWS_SHOWN, READERS, BadRows, export_cases, import_cases
+from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, export_cases, import_cases
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
+from apps.datasets.row_readers import STREAMED
 from apps.datasets.services import (
     archive_dataset,
     create_dataset,
@@ -165,7 +166,7 @@ class DatasetAdmin(OwnedAdmin):
                 version = import_cases(
                     actor_in(request, given["account"]),
                     into=given["name"],
-                    rows=READERS[given["format"]](given["file"].chunks()),
+                    rows=STREAMED[given["format"]].read(given["file"].chunks()),
                     flat=given["flat"],
                     label_field=given["label_field"],
                     text_field=given["text_field"],

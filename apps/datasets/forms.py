@@ -7,9 +7,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from apps.accounts.models import Account
-from apps.datasets.import_export import READERS
 from apps.datasets.models import NAME_LENGTH, Dataset, TestCase
-from apps.datasets.tabular import sniff_format
+from apps.datasets.row_readers import STREAMED, stream_format_of
 from apps.strict_json import BadJSON, parse_json
 
 
@@ -18,9 +17,9 @@ class ImportForm(forms.Form):
     name = forms.CharField(
         max_length=NAME_LENGTH, help_text="A dataset of the account; a new one is made."
     )
-    file = forms.FileField(help_text="JSONL or CSV.")
+    file = forms.FileField(help_text="JSONL, a JSON array or CSV.")
     format = forms.ChoiceField(
-        choices=[("", "by the file's ending"), *((name, name) for name in READERS)], required=False
+        choices=[("", "by the file's ending"), *((name, name) for name in STREAMED)], required=False
     )
     label_field = forms.CharField(
         required=False, help_text="The field with the right answer; every row needs it."
@@ -39,7 +38,7 @@ class ImportForm(forms.Form):
         data = super().clean() or {}
         if data.get("file") and not data.get("format"):
             try:
-                data["format"] = sniff_format(data["file"].name)
+                data["format"] = stream_format_of(data["file"].name)
             except ValueError as error:
                 self.add_error("format", str(error))
         return data

@@ -11,21 +11,21 @@ from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.bulk_insert import UNHELD, BeingFilled, Body, Fill
 from apps.datasets.models import Dataset, DatasetVersion
+from apps.datasets.row_readers import BadFile
 from apps.datasets.services import begin_fill, checked_name, read_cases
-from apps.datasets.tabular import BadRow, Row, read_csv, read_jsonl
+from apps.datasets.tabular import BadRow, Row
 from apps.errors import Invalid, StateError
 from apps.strict_json import dump_json
 
 BAD_ROWS_SHOWN = 100
 WRAPPER_KEYS = frozenset(("item", "sample"))
-READERS = {"jsonl": read_jsonl, "csv": read_csv}
 
 
 class BadRows(Invalid):
     """Rows that cannot be imported; `rows` are the first of them, at most BAD_ROWS_SHOWN."""
 
     def __init__(self, rows: Sequence[BadRow]) -> None:
-        lines = "; ".join(f"line {row.line}: {row.message}" for row in rows[:3])
+        lines = "; ".join(f"{row.place}: {row.message}" for row in rows[:3])
         rest = f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
         super().__init__(f"Nothing was imported. {lines}{rest}.", path="file")
         self.rows = tuple(rows)
@@ -48,9 +48,9 @@ def import_cases(
     every object is the item itself.
     label_field, text_field: kept on the dataset when given; every row must then have them.
 
-    Nothing is seen of it before its last statement. Raises BadRows with the line of each row that
-    cannot be taken, Invalid when there is no row, StateError when the dataset has unfrozen changes,
-    is archived or is being filled.
+    Nothing is seen of it before its last statement. Raises BadRows with the place of each row that
+    cannot be taken, Invalid when there is no row or the file is not of its format, StateError when
+    the dataset has unfrozen changes, is archived or is being filled.
     """
     wanted = {"label_field": label_field, "text_field": text_field}
     fields = {name: value for name, value in wanted.items() if value}
@@ -58,6 +58,9 @@ def import_cases(
     try:
         _fill_from_rows(fill, rows, flat, list(fields.values()))
         return show_version(actor, fill, **fields)
+    except BadFile as error:
+        fill.abandon()
+        raise Invalid(f"Nothing was imported. {error}.", path="file") from error
     except BaseException:
         fill.abandon()
         raise
@@ -103,7 +106,7 @@ def _body_of_row(row: Row, flat: bool, fields: Sequence[str]) -> Body | BadRow:
     item, sample = (row.value, None) if flat else unwrap(row.value)
     for field in fields:
         if item.get(field) is None:
-            return BadRow(row.line, f"the field {field!r} is missing")
+            return row.refuse(f"the field {field!r} is missing")
     return Body(dump_json(item), None if sample is None else dump_json(sample))
 
 

@@ -1,26 +1,17 @@
-"""Turn bytes into values and back: strict JSON, and rows as JSONL or CSV streams."""
+"""Read rows out of streams of JSONL or CSV, and write them."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import PurePath
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from apps.strict_json import BadJSON, dump_json, parse_json
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 WRITE_BYTES = 64 * 1024
 
-Format = Literal["jsonl", "csv"]
-SUFFIXES: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-}
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A cell that a spreadsheet would run as a formula begins with one of these.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -37,26 +28,30 @@ class Line(NamedTuple):
     raw: bytes
 
 
-class Row(NamedTuple):
-    """An item and the number, from 1, of the line it begins on."""
-
-    line: int
-    value: dict[str, Any]
-
-
 class BadRow(NamedTuple):
-    """Why the row that begins on this line, counted from 1, cannot be taken."""
+    """Why a row cannot be taken.
 
-    line: int
+    number: counts from 1, in `unit`: the line that the row begins on, or which row it is.
+    """
+
+    number: int
     message: str
+    unit: str = "line"
+
+    @property
+    def place(self) -> str:
+        return f"{self.unit} {self.number}"
 
 
-def sniff_format(filename: str) -> Format:
-    """Tell the format by the name's ending; ValueError when it is none we read."""
-    try:
-        return SUFFIXES[PurePath(filename).suffix.lower()]
-    except KeyError:
-        raise ValueError(f"{filename}: the name must end in {', '.join(SUFFIXES)}") from None
+class Row(NamedTuple):
+    """An item, and where it stands: see BadRow."""
+
+    number: int
+    value: dict[str, Any]
+    unit: str = "line"
+
+    def refuse(self, message: str) -> BadRow:
+        return BadRow(self.number, message, self.unit)
 
 
 def iter_lines(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line | BadRow]:
@@ -197,9 +192,9 @@ def _physical_lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[Line | 
     r"""Split a stream at each \n, blank lines included; a \r before it stays."""
     source = iter(chunks)
     head = b""
-    while len(head) < len(_BYTE_ORDER_MARK) and (chunk := next(source, None)) is not None:
+    while len(head) < len(BYTE_ORDER_MARK) and (chunk := next(source, None)) is not None:
         head += chunk
-    start = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
+    start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
     number = 1
     held: list[bytes] = []
     held_bytes = 0
@@ -251,7 +246,7 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._lines)
         if isinstance(line, BadRow):
-            self._number = line.line
+            self._number = line.number
             raise csv.Error(line.message)
         self._number = line.number
         self._room -= len(line.raw)

@@ -251,7 +251,7 @@ def _pasted(text: str, count: int) -> list[Any]:
         if len(rows) == count:
             break
         if isinstance(line, BadRow):
-            raise Invalid(f"Line {line.line}: {line.message}", path="rows")
+            raise Invalid(f"Line {line.number}: {line.message}", path="rows")
         try:
             rows.append(parse_json(line.raw))
         except ValueError as error:

@@ -74,7 +74,7 @@ def test_every_bad_row_is_named_and_nothing_stays():
     lines = b'{"n":1}\nnot json\n{"n":2}\n[3]\n'
     with pytest.raises(BadRows) as caught:
         import_cases(actor, into="tickets", rows=read_jsonl([lines]))
-    assert [row.line for row in caught.value.rows] == [2, 4]
+    assert [row.number for row in caught.value.rows] == [2, 4]
     assert "line 2" in caught.value.messages[0]
     assert not Dataset.objects.exists()
     assert not TestCase.objects.exists()
@@ -232,7 +232,7 @@ def test_a_named_label_field_must_be_in_every_row():
     rows = rows_of({"text": "a", "label": "x"}, {"text": "b"}, {"label": None})
     with pytest.raises(BadRows) as caught:
         import_cases(make_actor(), into="t", rows=rows, label_field="label", text_field="text")
-    assert [row.line for row in caught.value.rows] == [2, 3]
+    assert [row.number for row in caught.value.rows] == [2, 3]
     assert "'label'" in caught.value.rows[0].message
 
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from apps.datasets import row_readers as row_files
-from apps.datasets.row_readers import BadFile, RowFile, format_of
+from apps.datasets import row_readers
+from apps.datasets.row_readers import BadFile, RowFile, format_of, read_json, stream_format_of
 
 
 def file_of(content: bytes | str, format_name: str) -> RowFile:
@@ -51,13 +51,13 @@ def test_a_json_array_is_read_element_by_element(monkeypatch):
     rows = [{"text": f'é "{number}" 😀\\', "n": [number, {"x": None}]} for number in range(40)]
     document = json.dumps(rows, ensure_ascii=False, indent=1)
     for size in (1, 2, 7, 100):
-        monkeypatch.setattr(row_files, "READ_BYTES", size)
+        monkeypatch.setattr(row_readers, "READ_BYTES", size)
         assert rows_of(document, "json") == rows
 
 
 def test_an_element_of_an_array_is_bounded(monkeypatch):
-    monkeypatch.setattr(row_files, "MAX_LINE_BYTES", 100)
-    monkeypatch.setattr(row_files, "READ_BYTES", 10)
+    monkeypatch.setattr(row_readers, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(row_readers, "READ_BYTES", 10)
     document = '[{"a": "' + "x" * 1_000_000
     file = io.BytesIO(document.encode())
     with pytest.raises(BadFile, match="row 1: Unterminated"):
@@ -83,7 +83,7 @@ def test_parquet_gives_texts_and_native_lists():
 
 
 def test_parquet_goes_by_in_pieces(monkeypatch):
-    monkeypatch.setattr(row_files, "PARQUET_ROWS", 2)
+    monkeypatch.setattr(row_readers, "PARQUET_ROWS", 2)
     rows = [{"a": float(number)} for number in range(5)]
     assert rows_of(parquet(rows), "parquet") == rows
     assert rows_of(parquet([{"a": float("nan")}, {"a": float("inf")}]), "parquet") == [
@@ -103,7 +103,8 @@ def test_parquet_goes_by_in_pieces(monkeypatch):
         ("", "csv", "the header row is missing"),
         ("a,a\n1,2\n", "csv", "twice"),
         ('a\n"x', "csv", "line 2:"),
-        ('{"a":1}', "json", "must be a JSON array"),
+        ('{"a":1}\n[2]', "json", "line 2: a row must be a JSON object"),
+        ("7", "json", "line 1: a row must be a JSON object"),
         ('[{"a":1}, 2]', "json", "row 2: a row must be a JSON object"),
         ('[{"a":1},', "json", "row 2: Expecting value"),
         ('[{"a":1},]', "json", "row 2: Expecting value"),
@@ -116,7 +117,6 @@ def test_parquet_goes_by_in_pieces(monkeypatch):
         ('[{"a":' + "[" * 200 + "]" * 200 + "}]", "json", "row 1: nested deeper than 100"),
         (b'[{"a":"\xff"}]', "json", "not valid UTF-8"),
         (b'[{"a":"\xc3', "json", "not valid UTF-8"),
-        ("", "json", "must be a JSON array"),
         ("no parquet at all", "parquet", "not readable as Parquet"),
     ],
 )
@@ -173,3 +173,26 @@ def test_a_file_is_read_from_its_beginning_each_time():
 )
 def test_the_ending_tells_the_format(name, expected):
     assert format_of(name) == expected
+
+
+@pytest.mark.parametrize("name", ["", "csv", "a.xlsx", "a.csv.gz", "a.parquet"])
+def test_a_name_that_tells_no_format_of_streams_is_refused(name):
+    with pytest.raises(ValueError, match=r"must end in \.jsonl, \.ndjson, \.json, \.csv"):
+        stream_format_of(name)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1}\n{"a":2}\n', '[{"a":1},{"a":2}]', '[\n{"a":1},\n{"a":2}\n]']
+)
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n \t\r\n", "\ufeff\n\n"])
+def test_a_json_file_is_an_array_or_lines(start, text):
+    data = (start + text).encode()
+    for size in range(1, len(data) + 1):
+        chunks = [data[at : at + size] for at in range(0, len(data), size)]
+        assert [row.value for row in read_json(chunks)] == [{"a": 1}, {"a": 2}]
+    assert rows_of(start, "json") == []
+
+
+def test_lines_in_a_json_file_keep_their_numbers():
+    (row,) = read_json([b"\n", b"\n{"])
+    assert row.place == "line 3"

@@ -18,7 +18,6 @@ from apps.datasets.tabular import (
     iter_lines,
     read_csv,
     read_jsonl,
-    sniff_format,
     write_csv,
     write_jsonl,
 )
@@ -218,20 +217,6 @@ def test_the_parser_takes_nothing_that_the_strict_standard_parser_refuses(data):
     assert json.loads(data) == value
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("a.jsonl", "jsonl"), ("dir.csv/A.JSONL", "jsonl"), ("x.ndjson", "jsonl"), ("b.CSV", "csv")],
-)
-def test_the_format_is_told_by_the_file_name(name, kind):
-    assert sniff_format(name) == kind
-
-
-@pytest.mark.parametrize("name", ["", "csv", "a.xlsx", "a.csv.gz"])
-def test_a_name_that_tells_no_format_is_refused(name):
-    with pytest.raises(ValueError, match=r"must end in \.jsonl"):
-        sniff_format(name)
-
-
 def test_lines_keep_their_number_and_place_though_blank_ones_are_skipped():
     data = b"\xef\xbb\xbfone\r\n\n  \r\ntwo\n\nlast"
     lines = list(iter_lines([data]))
@@ -283,7 +268,7 @@ def test_jsonl_rows_are_objects_and_every_other_line_is_reported():
     data = b'{"a": 1}\n\n[1]\n{"a": \n"text"\n{"a": "\xff"}\n{"a": NaN}\n{"b": null}'
     rows = list(read_jsonl([data]))
     assert [row for row in rows if isinstance(row, Row)] == [Row(1, {"a": 1}), Row(8, {"b": None})]
-    bad = {row.line: row.message for row in rows if isinstance(row, BadRow)}
+    bad = {row.number: row.message for row in rows if isinstance(row, BadRow)}
     assert list(bad) == [3, 4, 5, 6, 7]
     assert bad[3] == bad[5] == "a row must be a JSON object"
     assert "UTF-8" in bad[6]
@@ -313,7 +298,7 @@ def test_csv_cells_are_text_under_the_header():
 def test_a_csv_record_that_does_not_fit_is_reported_by_its_line(cuts):
     data = b'a,b\n1\n1,2,3\n"x\ny",z\n"x"y,z\n\xff,1\nn\0,1\n3,4\n"open,1\n5,6\n'
     rows = list(read_csv(split(data, *cuts)))
-    assert [row.line for row in rows] == [2, 3, 4, 6, 7, 8, 9, 10]
+    assert [row.number for row in rows] == [2, 3, 4, 6, 7, 8, 9, 10]
     assert [row for row in rows if isinstance(row, Row)] == [
         Row(4, {"a": "x\ny", "b": "z"}),
         Row(9, {"a": "3", "b": "4"}),

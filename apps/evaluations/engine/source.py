@@ -56,7 +56,7 @@ def row_spans(run: Run, schema: ItemSchema) -> Iterator[RowSpan]:
         return
     for line in iter_lines(read_file(_file_id(run))):
         if isinstance(line, BadRow):
-            yield RowSpan(0, 0, 0, f"line {line.line}: {line.message}")
+            yield RowSpan(0, 0, 0, f"{line.place}: {line.message}")
             continue
         try:
             fault = row_fault(parse_json(line.raw), schema)

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from apps.datasets.row_readers import FORMATS
 from apps.datasets.tabular import BadRow, Line, iter_lines
 from apps.strict_json import BadJSON, dump_json, parse_json
 
@@ -13,7 +14,8 @@ EVAL, RUN, ITEM = "eval", "eval.run", "eval.run.output_item"
 OBJECTS = (EVAL, RUN, ITEM)
 # What an export of ours holds besides.
 MANIFEST = "evalplatform.export"
-SUFFIXES = (".json", ".jsonl", ".ndjson")
+LINES = FORMATS["jsonl"].endings
+SUFFIXES = (*FORMATS["json"].endings, *LINES)
 READ_BYTES = 1024 * 1024
 # A document that is not lines must be in memory as a whole.
 DOCUMENT_BYTES = 512 * 1024 * 1024
@@ -45,7 +47,7 @@ def read_saved(root: Path) -> Iterator[dict[str, Any] | Trouble]:
 
 def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
     try:
-        lines = path.suffix.lower() in {".jsonl", ".ndjson"} or _holds_lines(path)
+        lines = path.suffix.lower() in LINES or _holds_lines(path)
         yield from _from_lines(path, name) if lines else _from_document(path, name)
     except OSError as error:
         yield Trouble(name, f"cannot be read: {error.strerror}.")
@@ -72,7 +74,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _from_lines(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
     found = 0
     for line in iter_lines(_chunks(path)):
-        place = f"{name}, line {line.line if isinstance(line, BadRow) else line.number}"
+        place = f"{name}, line {line.number}"
         if isinstance(line, BadRow):
             yield Trouble(place, f"{line.message}.")
             continue

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from apps.accounts.services import actor_of
-from apps.datasets.import_export import READERS, export_cases, fields_of
+from apps.datasets.import_export import export_cases, fields_of
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version, read_cases
 from apps.datasets.tabular import write_csv, write_jsonl
@@ -30,7 +30,7 @@ class Command(CoreCommand):
         parser.add_argument("name", metavar="NAME")
         parser.add_argument("--account", required=True, metavar="NAME")
         parser.add_argument("--version", type=int, dest="num", metavar="N", help="default: newest")
-        parser.add_argument("--format", choices=list(READERS), default="jsonl")
+        parser.add_argument("--format", choices=["jsonl", "csv"], default="jsonl")
         parser.add_argument(
             "--output", default="-", metavar="FILE", help="default: -, standard output"
         )

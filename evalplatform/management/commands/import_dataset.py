@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.datasets.import_export import BAD_ROWS_SHOWN, READERS, BadRows, import_cases
-from apps.datasets.tabular import sniff_format
+from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, import_cases
+from apps.datasets.row_readers import STREAMED, stream_format_of
 from evalplatform.management.base import CoreCommand
 
 READ_BYTES = 1024 * 1024
@@ -31,12 +31,14 @@ class Command(CoreCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="JSONL or CSV; - reads standard input")
+        parser.add_argument(
+            "file", metavar="FILE", help="JSONL, a JSON array or CSV; - reads standard input"
+        )
         parser.add_argument("--account", required=True, metavar="NAME")
         parser.add_argument("--name", help="of the dataset; without it the file's, less its ending")
         parser.add_argument(
             "--format",
-            choices=list(READERS),
+            choices=list(STREAMED),
             help="without it by the file's ending; jsonl for standard input",
         )
         parser.add_argument(
@@ -60,7 +62,7 @@ class Command(CoreCommand):
             raise CommandError("Name the dataset with --name.")
         actor = actor_of(options["account"], options["email"])
         try:
-            format_name = options["format"] or (sniff_format(path.name) if path else "jsonl")
+            format_name = options["format"] or (stream_format_of(path.name) if path else "jsonl")
         except ValueError as error:
             raise CommandError(f"{error}; or give --format") from error
         with ExitStack() as open_files:
@@ -73,7 +75,7 @@ class Command(CoreCommand):
                 version = import_cases(
                     actor,
                     into=name,
-                    rows=READERS[format_name](self._read(source, size)),
+                    rows=STREAMED[format_name].read(self._read(source, size)),
                     flat=options["flat"],
                     label_field=options["label_field"],
                     text_field=options["text_field"],
@@ -87,7 +89,7 @@ class Command(CoreCommand):
 
     def _list_bad_rows(self, error: BadRows) -> None:
         for row in error.rows:
-            self.stderr.write(f"line {row.line}: {row.message}")
+            self.stderr.write(f"{row.place}: {row.message}")
         if len(error.rows) == BAD_ROWS_SHOWN:
             self.stderr.write(f"The first {BAD_ROWS_SHOWN} bad rows are listed; there may be more.")
 
