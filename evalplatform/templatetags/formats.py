@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from django import template
 from django.utils.html import format_html
@@ -101,12 +100,6 @@ def moment(value: datetime | None) -> str:
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
         f"{utc:%Y-%m-%d %H:%M}",
     )
-
-
-@register.filter
-def short_id(value: UUID | str) -> str:
-    """The last eight digits of an id: the first ones only tell when it was made."""
-    return str(value)[-8:]
 
 
 @register.filter

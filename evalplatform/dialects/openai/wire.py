@@ -364,12 +364,6 @@ class OpenAIViewSet(DialectViewSet):
         except FieldError:
             raise self.missing(noun, self.kwargs[name]) from None
 
-    def pk_in_path(self, name: str, id_field: IdField, noun: str) -> UUID:
-        try:
-            return id_field.to_internal_value(self.kwargs[name])
-        except FieldError:
-            raise self.missing(noun, self.kwargs[name]) from None
-
     @staticmethod
     def missing(noun: str, name: str) -> NotFound:
         return NotFound(f"There is no {noun} with the id {quoted(name)}.")
