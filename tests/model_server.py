@@ -472,7 +472,7 @@ class ModelServer:
         return f"{self.url}/v1"
 
     def counts(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.url}/counts", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/counts", timeout=60) as answer:
             counts: dict[str, Any] = json.load(answer)
             return counts
 
@@ -485,7 +485,7 @@ class ModelServer:
 
     def _post(self, path: str, body: bytes) -> None:
         request = urllib.request.Request(f"{self.url}/{path}", data=body, method="POST")
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=60):
             pass
 
     def stop(self) -> None:

@@ -10,9 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ import psutil
 import psycopg
 
 from evalplatform import lifeline
+from tests.patience import patience, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "EVALPLATFORM_TEST_MARK"
@@ -30,16 +30,6 @@ MARK = "EVALPLATFORM_TEST_MARK"
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
-
-
-def wait_until(true: Callable[[], object], seconds: float, what: object = "it") -> float:
-    """How long it took until `true()` was; fails the test after `seconds`."""
-    started = time.monotonic()
-    while not true():
-        waited = time.monotonic() - started
-        assert waited < seconds, f"{what() if callable(what) else what}: not within {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 class Command:
@@ -128,7 +118,7 @@ class Command:
         try:
             self.send(signal.SIGTERM)
             assert self.process is not None
-            return self.process.wait(20)
+            return self.process.wait(patience(20))
         finally:
             self.kill()
 
@@ -214,7 +204,7 @@ class Managed(Command):
 class Served(Managed):
     """`manage.py up` on a free port, ready once it is started; `restart` keeps port and data."""
 
-    start_seconds = 30.0
+    start_seconds = 30.0  # of a quick machine
 
     def __init__(
         self,
@@ -241,7 +231,7 @@ class Served(Managed):
         return self
 
     def ready(self) -> bool:
-        asked = http.client.HTTPConnection(self.host, self.port, timeout=2)
+        asked = http.client.HTTPConnection(self.host, self.port, timeout=patience(2))
         try:
             asked.request("GET", "/readyz")
             return asked.getresponse().status == 200

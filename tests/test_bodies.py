@@ -14,6 +14,7 @@ from django.db import close_old_connections
 from evalplatform.bodies import measured
 from tests.dialects.openai.caller import EVAL
 from tests.factories import make_key
+from tests.patience import patience
 from tests.served import Served
 
 BOUNDARY = "boundary"
@@ -156,7 +157,7 @@ def test_a_served_instance_reads_chunks(tmp_path: Path):
                 200,
             ),
         ):
-            connection = HTTPConnection(host, timeout=20)
+            connection = HTTPConnection(host, timeout=patience(20))
             headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
             connection.request("POST", path, chunks_of(body), headers, encode_chunked=True)
             answer = connection.getresponse()

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.model_server import ModelServer, running
-from tests.served import Served, wait_until
+from tests.patience import wait_until
+from tests.served import Served
 
 ROWS = 600
 DELAY = 0.4

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -13,16 +12,10 @@ import pytest
 
 from tests import model_server
 from tests.model_server import running
+from tests.patience import patience, wait_until
 
 BODY = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-
-
-def wait_for(condition):
-    until = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < until, "it did not happen within five seconds"
-        time.sleep(0.02)
 
 
 def test_clients_that_die_mid_request_leave_nothing_in_flight():
@@ -32,10 +25,10 @@ def test_clients_that_die_mid_request_leave_nothing_in_flight():
             peer.sendall(REQUEST)
         for peer in peers[10:]:
             peer.sendall(REQUEST[:-5])
-        wait_for(lambda: server.counts()["in_flight"] == 10)
+        wait_until(lambda: server.counts()["in_flight"] == 10)
         for peer in peers:
             peer.close()
-        wait_for(lambda: server.counts()["in_flight"] == 0)
+        wait_until(lambda: server.counts()["in_flight"] == 0)
         counts = server.counts()
 
         assert (counts["total"], counts["answered"], counts["max_in_flight"]) == (10, 0, 10)
@@ -47,7 +40,7 @@ def test_requests_sent_at_once_are_answered_in_turn():
     with running(delay=0.02) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as peer:
             peer.sendall(REQUEST * 3)
-            peer.settimeout(5)
+            peer.settimeout(patience(5))
             received = b""
             while received.count(b"HTTP/1.1 200") < 3:
                 received += peer.recv(65536)
@@ -95,4 +88,4 @@ def test_it_ends_when_its_starter_is_killed():
         stat = Path(f"/proc/{pid}/stat")  # nobody may be there to reap it
         return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
-    wait_for(gone)
+    wait_until(gone)

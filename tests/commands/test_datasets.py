@@ -17,7 +17,8 @@ from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, TestCase
 from apps.datasets.services import find_version, read_cases
 from tests.factories import make_account, make_actor, make_version
-from tests.served import ROOT, wait_until
+from tests.patience import patience, wait_until
+from tests.served import ROOT
 
 TICKETS = (
     '{"text": "Charged twice", "label": "billing"}\n{"text": "Does not start", "label": "fault"}\n'
@@ -153,12 +154,14 @@ class Installation:
 
     def command(self, *words: str) -> str:
         process = self.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=patience(60))
         assert process.returncode == 0, err.decode()
         return out.decode()
 
     def value(self, sql: str) -> Any:
-        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=10)) as database:
+        with closing(
+            sqlite3.connect(self.database, isolation_level=None, timeout=patience(10))
+        ) as database:
             return database.execute(sql).fetchone()[0]
 
 
@@ -193,7 +196,7 @@ def test_a_terminal_is_shown_a_bar_of_the_bytes_read(installation, tmp_path):
     leader, follower = pty.openpty()
     words = ["import_dataset", path, "--account", "Acme"]
     process = installation.start(*words, stdout=subprocess.PIPE, stderr=follower)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=patience(60))
     os.close(follower)
     shown = os.read(leader, 10_000).decode()
     os.close(leader)

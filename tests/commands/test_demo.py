@@ -15,7 +15,8 @@ from evalplatform.demo.client import Client, Refused
 from evalplatform.demo.prepare import tickets
 from evalplatform.demo.tour import MODELS, Outcome, compare, sentence, table
 from evalplatform.management.commands.demo import add_endpoint_command, is_private
-from tests.served import Managed, free_port, wait_until
+from tests.patience import patience, wait_until
+from tests.served import Managed, free_port
 
 
 class Demo(Managed):
@@ -98,7 +99,7 @@ def test_the_demo_says_how_to_add_the_model_of_the_environment(twice):
 def test_the_addresses_it_prints_are_served(twice):
     _, second = twice
     for url in second.found(r"^  (http://\S+)"):
-        with urllib.request.urlopen(url, timeout=10) as page:
+        with urllib.request.urlopen(url, timeout=patience(10)) as page:
             assert page.status == 200
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.served import Managed, wait_until
+from tests.patience import wait_until
+from tests.served import Managed
 
 
 @pytest.fixture

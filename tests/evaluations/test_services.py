@@ -46,6 +46,7 @@ from tests.factories import (
     make_run,
     make_version,
 )
+from tests.patience import patience
 
 pytestmark = pytest.mark.django_db
 
@@ -431,7 +432,7 @@ def test_who_deletes_what_a_run_is_being_started_over_waits_for_it(actor, what, 
 
     monkeypatch.setattr(runs_module, "record", record)
     run = make_run(actor, evaluation=evaluation, source=file)
-    thread.join(10)
+    thread.join(patience(10))
     run.refresh_from_db()
     if what == "evaluation":
         assert run.state == Run.State.CANCELED

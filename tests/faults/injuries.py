@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.served import wait_until
+from tests.patience import wait_until
 
 if TYPE_CHECKING:
     from tests.faults.system import System
 
 # Promise 1: nothing of a killed `up` is left 15 s later, or after so much of a shortened grace.
 GONE_SECONDS = 15
+READY_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def kill_web_worker(system: "System", _seconds: float) -> None:
 def kill_main(system: "System", _seconds: float) -> None:
     """The supervisor, which an operator's own supervisor then starts again."""
     os.kill(system.served.pid, signal.SIGKILL)
-    system.served.wait_gone(GONE_SECONDS * system.patience)
+    gone = system.served.wait_gone(GONE_SECONDS)
+    system.keeps_promise(gone, GONE_SECONDS, "the end of what a killed supervisor left")
     system.served.start()
 
 
@@ -165,5 +167,6 @@ INJURIES: dict[str, Injury] = {
 
 
 def wait_recovered(system: "System") -> None:
-    """Until requests are answered again, which is within 20 s of a web server's death."""
-    wait_until(system.served.ready, 20 * system.patience, lambda: system.served.log)
+    """Wait until requests are answered again, as is promised after a web server's death."""
+    took = wait_until(system.served.ready, READY_SECONDS, lambda: system.served.log)
+    system.keeps_promise(took, READY_SECONDS, "an answer")

@@ -12,6 +12,8 @@ from typing import Self
 import psycopg
 import redis
 
+from tests.patience import patience
+
 START_SECONDS = 30
 
 
@@ -58,7 +60,7 @@ class Program:
 
     def start(self) -> Self:
         """Start it and wait until it answers; once more where its dead self is in the way."""
-        ends_at = time.monotonic() + START_SECONDS
+        ends_at = time.monotonic() + patience(START_SECONDS)
         while True:
             if self.process is None or self.process.poll() is not None:
                 with (self.folder / "log").open("ab") as log:
@@ -128,7 +130,7 @@ class Postgres(Program):
 
     def answers(self) -> bool:
         try:
-            psycopg.connect(self.url(self.host), connect_timeout=2).close()
+            psycopg.connect(self.url(self.host), connect_timeout=patience(2)).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -151,7 +153,7 @@ class Redis(Program):
 
     def answers(self) -> bool:
         try:
-            with redis.Redis(self.host, self.port, socket_timeout=2) as client:
+            with redis.Redis(self.host, self.port, socket_timeout=patience(2)) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False

@@ -19,7 +19,8 @@ import psutil
 
 from tests.faults.services import Postgres, Redis
 from tests.model_server import ModelServer, running
-from tests.served import Served, free_port, wait_until
+from tests.patience import patience, wait_until
+from tests.served import Served, free_port
 
 # So that leases run out, the stuck are found and calls are cut while somebody watches.
 SHORTENED = {
@@ -43,7 +44,10 @@ def can_mount() -> bool:
 
 
 class Site:
-    """Something that serves, and the model server that it asks. `patience` multiplies bounds."""
+    """Something that serves, and the model server that it asks.
+
+    patience: multiplies the seconds within which something is promised.
+    """
 
     models_url: str
     patience: float = 1
@@ -69,6 +73,11 @@ class Site:
             Client(self, name, f"model-{name}", key)
             for name, key in zip(concurrency, keys, strict=True)
         ]
+
+    def keeps_promise(self, took: float, seconds: float, what: str) -> None:
+        """Fail when what is promised within `seconds` took longer."""
+        bound = seconds * self.patience
+        assert took <= bound, f"{what} took {took:.1f} s, promised within {bound:.0f} s"
 
     def logs(self) -> str:
         return self.served.log
@@ -103,7 +112,6 @@ class System(Site):
             self.models = stack.enter_context(running(delay=DELAY))
             self.models_url = self.models.base_url
             self.served = Served(data, self.environment)
-            self.served.start_seconds *= self.patience
             # Not on the disk that may be full: it tells what happened.
             self.served.log_path = folder / "log"
             stack.enter_context(self.served)
@@ -197,12 +205,12 @@ class Client:
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=patience(30)) as response:
             return json.load(response)
 
     def post(self, path: str, body: Any) -> Any:
         """Again and again while the connection breaks: what was made twice is not in the way."""
-        ends_at = time.monotonic() + 30 * self.site.patience
+        ends_at = time.monotonic() + patience(30)
         while True:
             try:
                 return self.call("POST", path, body)

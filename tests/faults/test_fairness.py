@@ -11,7 +11,8 @@ import pytest
 
 from tests.faults.system import Client, Site
 from tests.model_server import ModelServer, running
-from tests.served import Served, wait_until
+from tests.patience import wait_until
+from tests.served import Served
 
 ROWS = 100_000
 ANSWER_SECONDS = 2.0
@@ -30,9 +31,7 @@ def models() -> Iterator[ModelServer]:
 @pytest.fixture
 def clients(tmp_path: Path, models: ModelServer) -> Iterator[list[Client]]:
     """Of an account with a big run and of another, on a system with three workers."""
-    served = Served(tmp_path, {"WORKERS": "3"})
-    served.start_seconds *= 2
-    with served:
+    with Served(tmp_path, {"WORKERS": "3"}) as served:
         yield Site(served, models).open_accounts(CONCURRENCY)
 
 

@@ -11,9 +11,9 @@ from tests.faults.schedule import schedule
 from tests.faults.services import missing_services
 from tests.faults.trial import kinds_here, run_trial
 from tests.faults.two_machines import missing_network
+from tests.patience import patience
 
 SERVICES = os.environ.get("DATABASE_URL", "").startswith("postgres")
-PATIENCE = 2
 # Chosen so that between them most kinds are met, on SQLite and on services.
 SEEDS = (6, 12, 20, 24, 35)
 SEED_OF_REAL_DURATIONS = 25
@@ -34,11 +34,11 @@ def test_a_seed_decides_what_is_done_and_the_same_seed_the_same():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_is_done_to_it_every_run_ends_whole(seed: int) -> None:
-    run_trial(seed, services=SERVICES, patience=PATIENCE)
+    run_trial(seed, services=SERVICES, patience=patience(1))
 
 
 def test_it_ends_whole_with_the_durations_as_they_are_installed() -> None:
-    run_trial(SEED_OF_REAL_DURATIONS, services=SERVICES, real=True, patience=PATIENCE)
+    run_trial(SEED_OF_REAL_DURATIONS, services=SERVICES, real=True, patience=patience(1))
 
 
 @pytest.mark.skipif(

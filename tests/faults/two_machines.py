@@ -27,13 +27,13 @@ from cryptography.fernet import Fernet
 from tests.faults.services import Postgres, Redis, missing_services
 from tests.faults.system import DELAY, SHORTENED, Site
 from tests.model_server import running
-from tests.served import ROOT, Managed, Served, wait_until
+from tests.patience import wait_until
+from tests.served import ROOT, Managed, Served
 
 ROWS = 3_000
 CONCURRENCY = 24
 LEASE_SECONDS = float(SHORTENED["ENGINE_LEASE_SECONDS"])
 CUT_SECONDS = 3 * LEASE_SECONDS
-PATIENCE = 3  # the machine is shared with other tests
 # Between the machines, from us to the first, and from us to the second: the other end is .2.
 BETWEEN, TO_FIRST, TO_SECOND = "10.203.1", "10.203.2", "10.203.3"
 POSTGRES_PORT, REDIS_PORT, WEB_PORT = 8640, 8641, 8642
@@ -100,8 +100,6 @@ def on(machine: str) -> list[str]:
 class TwoMachines(Site):
     """The two at work; `served` is the first's, `worker` the second's."""
 
-    patience = PATIENCE
-
     def __init__(self) -> None:
         self._stack = ExitStack()
 
@@ -136,7 +134,6 @@ class TwoMachines(Site):
             self.served = Served(
                 folder / "first", shared | here, port=WEB_PORT, host=host, prefix=first
             )
-            self.served.start_seconds *= self.patience
             stack.enter_context(self.served)
             self.worker = stack.enter_context(
                 Managed(folder / "second", "worker", environment=shared | there, prefix=second)
@@ -209,7 +206,7 @@ def main(_arguments: Sequence[str] = ()) -> None:
         (client,) = site.open_accounts({"machines": CONCURRENCY})
         hold = site.holder()
         asking = client.start_asking(ROWS)
-        wait_until(lambda: site.hosts_at_work() == both, 30 * PATIENCE, site.logs)
+        wait_until(lambda: site.hosts_at_work() == both, 30, site.logs)
         tell("both machines work")
         hold()
         site.network.set_wire("down")
@@ -220,7 +217,7 @@ def main(_arguments: Sequence[str] = ()) -> None:
         assert len(site.worker.processes()) > 1, site.logs()
         site.network.set_wire("up")
         tell("the second machine is back")
-        took = client.wait_over(asking, 90 * PATIENCE)
+        took = client.wait_over(asking, 90)
         counts = site.models.counts()
         (found,) = json.loads(site.inside("tell()"))
         assert found["rows"] == list(range(ROWS)), found["states"]
@@ -235,7 +232,7 @@ def main(_arguments: Sequence[str] = ()) -> None:
         tell(f"over {took:.1f} s later, {repeats} of at most {bound:.0f} repeats")
         # And it works again.
         client.start_asking(ROWS)
-        took = wait_until(lambda: site.hosts_at_work() == both, 60 * PATIENCE, site.logs)
+        took = wait_until(lambda: site.hosts_at_work() == both, 60, site.logs)
         tell(f"both machines work again {took:.1f} s later")
 
 

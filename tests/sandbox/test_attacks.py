@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 from apps.sandbox import CallResult, Case, Limits
 from apps.sandbox.pool import SandboxPool
+from tests.patience import patience, wait_until
 from tests.sandbox.ways import natively
 
 LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
@@ -494,10 +494,7 @@ def test_no_process_is_left_behind(attack):
     attack("os.posix_spawn(sys.executable, [sys.executable, '-c', 'while True: pass'], {})")
     attack("import subprocess\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'])")
     attack("while True: pass", seconds=2)
-    until = time.monotonic() + 10
-    while sandboxes(os.getpid()) - known:
-        assert time.monotonic() < until, "a sandbox is left"
-        time.sleep(0.05)
+    wait_until(lambda: not sandboxes(os.getpid()) - known, 10, "the end of all sandboxes")
 
 
 def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: SandboxPool):
@@ -509,12 +506,10 @@ def test_a_sandbox_dies_with_a_worker_that_is_killed(runner: SandboxPool):
         "runner.run('def grade(s, i):\\n  while True: pass', [Case({}, {})], Limits(120))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2]) as worker:
-        until = time.monotonic() + 20
-        while not (started := sandboxes(worker.pid)):
-            assert time.monotonic() < until, "no sandbox has started"
-            time.sleep(0.05)
+        wait_until(lambda: sandboxes(worker.pid), 20, "a sandbox")
+        started = sandboxes(worker.pid)
         worker.send_signal(signal.SIGKILL)
-    _, left = psutil.wait_procs(started, 10)
+    _, left = psutil.wait_procs(started, patience(10))
     assert not left
     # And its place is free again.
     assert runner.run("def grade(s, i): return 0.5", [Case({}, {})], Limits()) == [RIGHT]

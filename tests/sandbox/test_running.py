@@ -20,6 +20,7 @@ from apps.sandbox.driver import CALLS, seccomp_program
 from apps.sandbox.pool import IdleSandboxes, SandboxPool
 from apps.sandbox.process import CaseExchange
 from apps.sandbox.slots import Slot
+from tests.patience import patience
 
 
 def test_each_case_is_given_its_own_arguments_in_their_order(runner):
@@ -300,7 +301,7 @@ def test_a_sandbox_that_waits_in_vain_is_closed(fresh, monkeypatch):
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.1)
     grade_one(fresh)
     [waits] = processes(fresh)
-    assert waits.wait(10) is not None
+    assert waits.wait(patience(10)) is not None
     assert processes(fresh) == []
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 
 from tests.model_server import ModelServer, running
+from tests.patience import wait_until
 from tests.served import Served
 
 
@@ -21,6 +24,20 @@ class Platform:
     @property
     def openai_url(self) -> str:
         return f"{self.served.base_url}/v1"
+
+
+def wait_over(client: openai.OpenAI, run: Any, seconds: float = 60) -> Any:
+    """The run as it is when it has ended."""
+    ended = []
+
+    def over() -> bool:
+        found = client.evals.runs.retrieve(run.id, eval_id=run.eval_id)
+        if found.status not in ("queued", "in_progress"):
+            ended.append(found)
+        return bool(ended)
+
+    wait_until(over, seconds, f"the end of {run.id}")
+    return ended[0]
 
 
 @pytest.fixture(scope="session")

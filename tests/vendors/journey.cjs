@@ -30,7 +30,7 @@ const dataSource = (source, name = model) => ({
 });
 
 async function finished(runId, evalId) {
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + 1000 * Number(process.env.WAIT_SECONDS);
   for (;;) {
     const run = await client.evals.runs.retrieve(runId, { eval_id: evalId });
     if (!["queued", "in_progress"].includes(run.status)) return run;
@@ -297,7 +297,7 @@ async function webhooks() {
     const run = await client.evals.runs.create(made.id, {
       data_source: { type: "jsonl", source: { type: "file_content", content } },
     });
-    const deadline = Date.now() + 60_000;
+    const deadline = Date.now() + 1000 * Number(process.env.WAIT_SECONDS);
     let event;
     while (event?.data.id !== run.id) {
       assert.ok(Date.now() < deadline, JSON.stringify(taken));

@@ -6,6 +6,7 @@ Run by the client release that is to be tested, with nothing of ours importable:
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -102,7 +103,7 @@ def refused(call, kind, param=None):
 
 
 def finished(fetch):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + float(os.environ["WAIT_SECONDS"])
     while True:
         run = fetch()
         if run.status not in ("queued", "in_progress"):
@@ -219,7 +220,7 @@ async def go_async(client, model):
     content = {"type": "file_content", "content": list(rows())}
     source = {**source_of("", model), "source": content}
     run = await client.evals.runs.create(made.id, data_source=source)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + float(os.environ["WAIT_SECONDS"])
     while run.status in ("queued", "in_progress"):
         assert time.monotonic() < deadline, run
         await asyncio.sleep(0.1)

@@ -1,6 +1,5 @@
 """One run that is judged in every way at once, by models that answer 500 and 429 now and then."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from apps.grading.graders import GRADERS
 from apps.sandbox import find_runner
 from tests.model_server import ModelServer, running
-from tests.vendors.conftest import Platform
+from tests.vendors.conftest import Platform, wait_over
 
 ROWS = 1_000
 # What no retry helps: the answer to these rows, the verdict on those.
@@ -142,12 +141,7 @@ def client(platform: Platform, models: ModelServer) -> Iterator[openai.OpenAI]:
 
 def finished(client: openai.OpenAI, eval_id: str, data_source: Any) -> Any:
     run = client.evals.runs.create(eval_id, data_source=data_source)
-    deadline = time.monotonic() + 180
-    while run.status in ("queued", "in_progress"):
-        assert time.monotonic() < deadline, run.result_counts
-        time.sleep(0.1)
-        run = client.evals.runs.retrieve(run.id, eval_id=eval_id)
-    return run
+    return wait_over(client, run, 180)
 
 
 def given_up(courses: dict[str, dict[str, list[int]]]) -> dict[str, set[str]]:

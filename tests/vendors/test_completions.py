@@ -1,14 +1,13 @@
 """Answers that the real client had us keep, and runs over them, on a live server."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from tests.served import wait_until
-from tests.vendors.conftest import Platform
+from tests.patience import wait_until
+from tests.vendors.conftest import Platform, wait_over
 
 CRITERION = {
     "type": "string_check",
@@ -31,11 +30,7 @@ def said(text: str) -> Any:
 
 def finished(client: openai.OpenAI, eval_id: str, data_source: Any) -> Any:
     run = client.evals.runs.create(eval_id, data_source=data_source)
-    deadline = time.monotonic() + 60
-    while run.status in ("queued", "in_progress"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-        run = client.evals.runs.retrieve(run.id, eval_id=eval_id)
+    run = wait_over(client, run)
     assert run.status == "completed", run
     return run
 

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import openai
 import pytest
 
 from tests.served import ROOT
-from tests.vendors.conftest import Platform
+from tests.vendors.conftest import Platform, wait_over
 
 DATA = Path(
     os.environ.get(
@@ -95,11 +94,7 @@ def test_recorded_solutions_pass_exactly_where_the_file_says_they_are_correct(
         name=system,
         data_source={"type": "jsonl", "source": {"type": "file_id", "id": file.id}},
     )
-    deadline = time.monotonic() + 60
-    while run.status in ("queued", "in_progress"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-        run = client.evals.runs.retrieve(run.id, eval_id=evaluation.id)
+    run = wait_over(client, run)
     assert run.status == "completed", run.error
     assert run.result_counts.total == len(questions) == 1319
     assert run.result_counts.errored == 0

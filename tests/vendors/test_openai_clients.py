@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patience
 from tests.served import ROOT, free_port
 from tests.vendors.conftest import Platform
 
@@ -20,10 +21,10 @@ NODE_MODULES = ROOT / ".venv" / "clients" / "node" / "node_modules"
 def go(command: list[str], platform: Platform, *, key: str = "", **environment: str) -> str:
     done = subprocess.run(
         [*command, platform.openai_url, key or platform.key, "echo-model"],
-        env={**os.environ, **environment},
+        env={**os.environ, "WAIT_SECONDS": str(patience(60)), **environment},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=patience(180),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ from apps.webhooks.services import (
     set_webhook_disabled,
 )
 from tests.factories import make_actor, make_user
-from tests.served import wait_until
+from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db
 State = WebhookDelivery.State
@@ -61,7 +61,7 @@ class Receiver:
                 kept.received.append(
                     ({name.lower(): value for name, value in self.headers.items()}, body)
                 )
-                kept.answers.wait(10)
+                kept.answers.wait(patience(10))
                 status = kept.statuses.pop(0) if kept.statuses else 200
                 self.send_response(status)
                 if status == 302:

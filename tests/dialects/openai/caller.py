@@ -14,6 +14,7 @@ from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Criterion, Evaluation, Run
 from tests.factories import make_actor, make_key
+from tests.patience import patience
 
 STRING_CHECK = {
     "type": "string_check",
@@ -130,7 +131,7 @@ class Caller:
 
 def work() -> None:
     """Finish every run, in this process; on a busy machine a worker may leave before it is done."""
-    ends_at = time.monotonic() + 60
+    ends_at = time.monotonic() + patience(60)
     with override_settings(ENGINE_LINGER_SECONDS=0.1, ENGINE_LOOK_SECONDS=0.05):
         while Worker().run() or sweep_runs() or Run.objects.exclude(state__in=Run.FINAL).exists():
             assert time.monotonic() < ends_at, "there are runs that do not end"

@@ -26,7 +26,7 @@ from tests.dialects.openai.caller import (
 )
 from tests.factories import make_endpoint
 from tests.model_server import running
-from tests.served import wait_until
+from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -208,7 +208,7 @@ def test_what_was_done_before_a_cancel_stays_and_nothing_comes_after_it(slow: Ca
         _, stopped = slow.post(f"{where}/cancel")
         assert stopped["status"] == "canceled"
     finally:
-        aside.join(30)
+        aside.join(patience(30))
     work()
     assert slow.get(where) == (200, stopped)
     counts = stopped["result_counts"]

@@ -29,7 +29,7 @@ from tests.factories import (
     make_version,
 )
 from tests.model_server import ModelServer, running
-from tests.served import wait_until
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

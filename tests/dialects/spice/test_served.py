@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.model_server import running
-from tests.served import Served, wait_until
+from tests.patience import patience, wait_until
+from tests.served import Served
 
 PLACES = 32
 LONG_ROWS = 2_000
@@ -59,7 +60,9 @@ class Spiced:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.served.port, timeout=120)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.served.port, timeout=patience(120)
+        )
         try:
             sent = {"X-API-Key": self.key, "Content-Type": "application/json", **(headers or {})}
             text = None if body is None else json.dumps(body)
@@ -163,7 +166,7 @@ def test_who_comes_when_all_places_are_taken_is_asked_to_come_again(spiced: Spic
 
 def test_a_client_that_hangs_up_does_not_end_its_run(spiced: Spiced):
     before = len(spiced.runs("general knowledge"))
-    connection = http.client.HTTPConnection("127.0.0.1", spiced.served.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", spiced.served.port, timeout=patience(60))
     connection.request(
         "POST",
         "/v1/evals/general%20knowledge",

@@ -1,0 +1,56 @@
+"""How long tests wait for what ought to happen: generously, and longer on a slow machine.
+
+No test passes or fails by the machine's speed. What is promised in seconds is measured by the fault
+command (`python -m tests.faults`) and the benchmarks.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+# The figure that a session measures at its start, for the processes that share its tests.
+ENVIRONMENT = "EVALPLATFORM_TESTS_SLOWNESS"
+REFERENCE_SECONDS = 0.025  # what the work below takes on a quick machine that idles
+MOST = 20.0  # so that a wait in vain ends, whatever was measured
+# Waiting costs only where a test fails, and a machine may get busier after it was measured.
+GENEROSITY = 4.0
+
+
+def slowness() -> float:
+    """How many times slower than a quick machine this one was at the session's start: 1 to 20."""
+    if ENVIRONMENT not in os.environ:
+        os.environ[ENVIRONMENT] = f"{min(max(_work_seconds() / REFERENCE_SECONDS, 1.0), MOST):.2f}"
+    return float(os.environ[ENVIRONMENT])
+
+
+def _work_seconds() -> float:
+    """How long a small fixed piece of work takes, at the worst of three times."""
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        words: dict[str, int] = {}
+        for number in range(100_000):
+            words[f"word {number % 1_000}"] = number
+        took.append(time.perf_counter() - began)
+    return max(took)
+
+
+def patience(seconds: float) -> float:
+    """So long may be waited on this machine for what takes `seconds` at the most on a quick one."""
+    return seconds * slowness() * GENEROSITY
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10, what: object = "it") -> float:
+    """Wait for `true()` and return how many seconds it took.
+
+    Fails the test when it does not come within `patience(seconds)`; `what` is named then, or what
+    it returns.
+    """
+    began = time.monotonic()
+    ends_at = began + patience(seconds)
+    while not true():
+        if time.monotonic() > ends_at:
+            named = what() if callable(what) else what
+            raise AssertionError(f"{named}: not within {patience(seconds):.0f} s")
+        time.sleep(0.03)
+    return time.monotonic() - began
