@@ -1,4 +1,4 @@
-"""Check items against the JSON Schema of their evaluation, compiled once; pure."""
+"""Check items against the JSON Schema of their evaluation."""
 
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ MESSAGE_CHARS = 300
 
 
 class BadSchema(ValueError):
-    """A schema that is none, or one that we do not take."""
+    """A text that is no JSON Schema, or a schema that is too long or that no object can satisfy."""
 
 
 def _refuse_remote(uri: str) -> Any:
@@ -20,7 +20,7 @@ def _refuse_remote(uri: str) -> Any:
 
 
 class ItemSchema:
-    """A compiled schema; `fault` says what is wrong with an item, or None."""
+    """A compiled schema."""
 
     __slots__ = ("_validator",)
 
@@ -33,6 +33,7 @@ class ItemSchema:
         )
 
     def fault(self, item: dict[str, Any]) -> str | None:
+        """Describe the first fault of an item, with its path; None for an item that fits."""
         try:
             if self._validator.is_valid(item):
                 return None
@@ -47,7 +48,7 @@ class ItemSchema:
 
 @lru_cache(maxsize=64)
 def compile_schema(text: str) -> ItemSchema:
-    """The schema of this JSON text. Raises BadSchema, with the reason, for what is no schema."""
+    """Compile the schema in a JSON text. Raises BadSchema with the reason."""
     if len(text) > MAX_SCHEMA_CHARS:
         raise BadSchema(f"A schema has at most {MAX_SCHEMA_CHARS:,} characters.")
     try:
@@ -58,7 +59,7 @@ def compile_schema(text: str) -> ItemSchema:
 
 
 def check_item_schema(schema: dict[str, Any]) -> str:
-    """The schema's text for storing. Raises BadSchema, also when no object can satisfy it."""
+    """Return the schema as the text to be stored. Raises BadSchema with the reason."""
     kinds = schema.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         raise BadSchema(f"type must allow object, not {dump_json(kinds)[:100]}.")

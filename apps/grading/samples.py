@@ -1,4 +1,4 @@
-"""One item and its answer, as graders see them."""
+"""Hold one item and its answer, as graders see them."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 class Sample:
-    """One item and its answer as all graders see them; what they share is computed once."""
+    """One item and its answer. Graders share it, so that what two of them need is computed once.
+
+    item: the row of the dataset. sample: the answer, None for a run that asks no model.
+    """
 
     __slots__ = ("_made", "_rendered", "_scope", "item", "sample")
 
@@ -25,7 +28,7 @@ class Sample:
 
     @property
     def scope(self) -> dict[str, Any]:
-        """What templates see."""
+        """Return the names that templates can use: `item`, and `sample` where there is one."""
         return self._scope
 
     def render(self, template: str) -> str:
@@ -36,11 +39,14 @@ class Sample:
         return text
 
     def value(self, template: str) -> Any:
-        """What the template's only placeholder holds, else its text. Raises as `render` does."""
+        """Return the value of a template that is one placeholder, else render it.
+
+        Raises as `render` does.
+        """
         return compile_template(template).value(self._scope)
 
     def memo(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gave the first time this key was asked for; never None."""
+        """Return what `make` returned when this key was first asked for; it must not be None."""
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = make()
@@ -48,9 +54,9 @@ class Sample:
 
 
 def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict[str, Any]:
-    """A sample with `output_text` and `output_tools` taken from its first choice where missing.
+    """Return the sample with the missing `output_text` and `output_tools` of its first choice.
 
-    output_json is added when JSON was asked for and the text is an object.
+    wants_json: adds `output_json` too, where the text is a JSON object.
     Source: docs/contracts/openai.md, section 10.
     """
     if "output_text" in sample and not wants_json:

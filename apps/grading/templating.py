@@ -1,4 +1,4 @@
-"""Fill the {{ item.path }} placeholders of templates: plain substitution, nothing is evaluated."""
+"""Fill the {{ item.path }} placeholders of templates, by substitution alone."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from apps.strict_json import BadJSON, dump_json, parse_json
 
 NAMESPACES = ("item", "sample")
-# What callers may let in: compiling is linear in it, and compiled templates are kept.
+# For callers to check before they store a template: compiled ones are kept in memory.
 MAX_TEMPLATE_CHARS = 1024 * 1024
 # As much as the longest row; without it, many placeholders of one long value would fill the memory.
 MAX_RENDERED_CHARS = 16 * 1024 * 1024
@@ -42,7 +42,7 @@ class RenderedTooLong(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What a placeholder names: a namespace, and the keys and indexes below it."""
+    """The name in a placeholder: a namespace, and the keys and indexes below it."""
 
     namespace: str
     path: tuple[str | int, ...]
@@ -53,7 +53,7 @@ class Variable:
 
 
 class Template:
-    """A text between whose literals stand the variables to fill in."""
+    """A compiled template: literal texts with variables between them."""
 
     __slots__ = ("_fillings", "_head", "_room", "text", "variables")
 
@@ -65,9 +65,10 @@ class Template:
         self._room = MAX_RENDERED_CHARS - sum(map(len, literals))
 
     def render(self, scope: Scope) -> str:
-        """Fill in: text as it is, any other value as JSON; what was filled in is not read again.
+        """Fill in the variables: a text as it is, any other value as JSON.
 
-        Raises MissingVariable, and RenderedTooLong past MAX_RENDERED_CHARS.
+        Placeholders in a value are not filled in again. Raises MissingVariable, and
+        RenderedTooLong past MAX_RENDERED_CHARS.
         """
         if not self._fillings:
             return self.text
@@ -83,7 +84,7 @@ class Template:
         return "".join(pieces)
 
     def value(self, scope: Scope) -> Any:
-        """The value itself where the template is one placeholder and nothing else, else the text.
+        """Return the value of a template that is one placeholder and nothing else, else render it.
 
         Raises as `render` does.
         """
@@ -154,11 +155,11 @@ def message_templates(messages: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def unknown_variables(
     template: str, item_schema: Mapping[str, Any] | None, allow_sample: bool
 ) -> list[str]:
-    """Return the variables that no row can have, each once, in the order they stand.
+    """Return the variables that no row can have, each once, in the template's order.
 
-    Those are: of a namespace that is neither item nor sample; of sample unless `allow_sample`;
-    of item, where the schema declares properties, closes them with additionalProperties false and
-    the name is not among them, at any depth. None is the open schema.
+    A variable is unknown when its namespace is neither item nor sample; when it is sample and
+    `allow_sample` is false; or when the schema forbids it, at any depth, by additionalProperties
+    false beside properties without its name. item_schema: None allows every item.
     Source: docs/contracts/openai.md, section 9.
     """
     unknown = {
@@ -216,7 +217,7 @@ def _nothing(name: str) -> Finder:
 
 
 def _field(namespace: str, key: str) -> Finder:
-    """Most variables are {{ item.key }}: this is the short way for them."""
+    """Build the finder of {{ item.key }}, without the loop: most variables are of this form."""
 
     def find(scope: Scope) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""The table of graders: a kind of criterion is one class, and one name here."""
+"""The table of graders: each kind of criterion is one class, listed here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ BUILT_IN_SCORERS = ("match", "json_match", "includes", "fuzzy_match", "levenshte
 
 
 def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
-    """Build a grader of this kind that this machine can run.
+    """Build a grader of this kind from new settings, checking that this machine can run it.
 
     Raises InvalidSetting; its field is `type` for kinds that are unknown or cannot run here.
     """
@@ -48,7 +48,10 @@ def build_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
 
 
 def read_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
-    """Build a grader that was accepted before, whatever became of the machine since."""
+    """Build a grader from stored settings, without asking whether this machine can run it.
+
+    Raises InvalidSetting.
+    """
     grader = GRADERS.get(kind)
     if grader is None:
         known = ", ".join(GRADERS)
@@ -56,6 +59,3 @@ def read_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
     if grader is TextSimilarity and settings.get("evaluation_metric") == CosineSimilarity.metric:
         grader = CosineSimilarity
     return grader.from_settings(settings)
-
-
-# Scorers that are graders of ours by the same name.

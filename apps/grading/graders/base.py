@@ -1,4 +1,4 @@
-"""What every grader is: settings checked once, a sample read, a mark given."""
+"""The base classes of graders, and the mark that a grader gives to a sample."""
 
 import math
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ TYPE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why something could not be judged: a machine code and a sentence."""
+    """The reason why something could not be judged: a code for programs, a sentence for people."""
 
     code: str
     message: str
@@ -48,15 +48,20 @@ class Mark:
 
     @property
     def errored(self) -> bool:
+        """Return whether the sample could not be judged; such marks stay out of all rates."""
         return self.value is None
 
     @classmethod
     def errored_by(cls, code: str, message: str) -> Self:
+        """Build the mark of a sample that could not be judged, with the reason."""
         return cls(None, None, error=Fault(code, message))
 
 
 class InvalidSetting(ValueError):
-    """A setting that no grader can be built from; `code` is a word of the OpenAI error table."""
+    """A setting from which no grader can be built.
+
+    field: the setting's path, such as `input[0].role`. code: the kind of fault, for programs.
+    """
 
     def __init__(self, field: str, message: str, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -67,10 +72,10 @@ class InvalidSetting(ValueError):
 
 @dataclass(frozen=True)
 class Grader(ABC):
-    """Base of all graders: a frozen dataclass whose fields are its settings.
+    """The base of all graders: a frozen dataclass whose fields are its settings.
 
-    A subclass of one of the three shapes below names its `kind`, lists its templates and refuses
-    impossible settings in __post_init__ with InvalidSetting.
+    A grader derives from one of the three shapes below. It sets `kind`, returns its templates, and
+    raises InvalidSetting in __post_init__ for settings that it cannot work with.
     """
 
     kind: ClassVar[str]
@@ -78,10 +83,10 @@ class Grader(ABC):
 
     @abstractmethod
     def templates(self) -> tuple[str, ...]:
-        """Every template text this grader fills, to be checked before it is stored."""
+        """Return every template that the grader fills, to be checked before it is stored."""
 
-    def check_machine(self) -> None:  # noqa: B027  most need nothing of it
-        """Raises InvalidSetting when this machine lacks what the grader needs of it."""
+    def check_machine(self) -> None:  # noqa: B027  most graders run on every machine
+        """Raise InvalidSetting when the grader cannot run on this machine."""
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
@@ -93,7 +98,7 @@ class Grader(ABC):
 
 
 class PlainGrader(Grader):
-    """A grader that needs nothing but the sample."""
+    """A grader that needs only the sample: plain code, run as each answer arrives."""
 
     needs = "grade"
 
@@ -106,44 +111,46 @@ class PlainGrader(Grader):
 
     @abstractmethod
     def mark(self, sample: Sample) -> Mark:
-        """Mark the sample; what Sample.render raises passes through."""
+        """Mark the sample. Raises what Sample.render raises, which `grade` turns into a mark."""
 
 
 class BatchGrader(Grader):
-    """A grader that is cheaper for many samples at once: the sandbox, embeddings."""
+    """A grader that is cheaper for many samples at once, such as the sandbox."""
 
     needs = "grade_batch"
 
     @abstractmethod
     def grade_batch(self, samples: Sequence[Sample]) -> list[Mark]:
-        """Mark every sample, in their order; one that cannot be judged is errored alone."""
+        """Mark every sample, in their order. One that cannot be judged does not fail the others."""
 
 
 class ModelCaller(Protocol):
-    """How a grader reaches models.
+    """Access to the models of the run's account, as the engine provides it to judges.
 
-    reply_formats: by model, what was learned of its server while asking; see `judging`.
+    reply_formats: by model, the strictest reply format that its server has not refused; see
+    `judging`.
     """
 
     reply_formats: dict[str, int]
 
     async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
-        """The chat.completion that answers a request. Raises CallFailed, or Stopped.
+        """Send a chat request and return the chat.completion. Raises CallFailed and Stopped.
 
-        prompted: the request brings the system prompt, so the model's own is left out.
+        prompted: the request has a system prompt, so the model's own is left out.
         """
 
     async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
-        """A vector for each text, all from one request. Raises as `chat` does.
+        """Return a vector for each text, all from one request. Raises as `chat` does.
 
         model: an embedding model's name, or "" for the account's own.
         """
 
 
 class JudgeGrader(Grader):
-    """A grader that asks a model; `model_kind` is the kind of it.
+    """A grader that calls a model.
 
-    model: its name; "" is the account's own embedding model.
+    model_kind: the kind of model it calls. model: its name; "" is the account's own embedding
+    model.
     """
 
     needs = "judge"
@@ -160,11 +167,14 @@ class JudgeGrader(Grader):
 
     @abstractmethod
     async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
-        """Mark the sample; a model that fails makes an errored mark, Stopped passes through."""
+        """Mark the sample; a failed call makes an errored mark.
+
+        Raises Stopped, and what Sample.render raises, which `judge` turns into a mark.
+        """
 
 
 def unfilled(error: MissingVariable | RenderedTooLong) -> Mark:
-    """The mark of a sample from which a template could not be filled."""
+    """Build the mark of a sample from which a template could not be filled."""
     if isinstance(error, MissingVariable):
         return Mark.errored_by("invalid_variable_error", f"This row has no {error.path}.")
     return Mark.errored_by("text_too_long", f"A filled template is too long: {error}.")

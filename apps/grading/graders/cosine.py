@@ -13,10 +13,12 @@ from apps.text import quoted
 
 @dataclass(frozen=True)
 class CosineSimilarity(JudgeGrader):
-    """The cosine of the angle between the embeddings of `input` and `reference`, clamped to 0..1.
+    """Score by the cosine of the angle between the embeddings of two texts, clamped to 0..1.
 
-    The account's embedding model is asked; an empty text on either side scores 0 without asking.
-    pass_threshold: as in text_similarity. Source: docs/contracts/openai.md, section 13.2.
+    input, reference: templates of the texts. The account's own embedding model is called, once for
+    both; an empty text on either side scores 0 without a call. pass_threshold: pass at this score
+    or above; without one the score neither passes nor fails.
+    Source: docs/contracts/openai.md, section 13.2.
     """
 
     kind = "text_similarity"
@@ -54,7 +56,7 @@ class CosineSimilarity(JudgeGrader):
 
 
 def cosine(first: Sequence[float], second: Sequence[float]) -> float:
-    """The cosine of two vectors of one length; 0 where one of them is all zeros."""
+    """Return the cosine of two vectors; 0 where one is all zeros or the lengths differ."""
     norms = math.hypot(*first) * math.hypot(*second)
     if not norms or len(first) != len(second):
         return 0.0

@@ -1,4 +1,4 @@
-"""The grader that measures how far apart the embeddings of two texts are."""
+"""The grader that measures the distance between the embeddings of two texts."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from apps.grading.samples import Sample
 
 @dataclass(frozen=True)
 class EmbeddingDistance(ReferenceGrader, JudgeGrader):
-    """1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, far apart nears 0.
+    """Score 1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, near 0 is far.
 
-    model: an embedding model of the account, which is asked once for both: the reply's text, then
-    the ideal's, unchanged. Vectors of length one score 1/3 and up. pass_threshold: pass at this
-    score or above; without one the score has no verdict. Of choices the first one's content is
+    model: an embedding model of the account, called once for both texts: the reply's, then the
+    ideal's, unchanged. Vectors of length one score 1/3 and up. pass_threshold: pass at this score
+    or above; without one the score neither passes nor fails. Of choices the first one's content is
     embedded. A missing vector, or two of unequal lengths, makes an errored mark.
     Source: docs/contracts/spice.md, section 11.6.
     """
@@ -49,5 +49,5 @@ class EmbeddingDistance(ReferenceGrader, JudgeGrader):
 
 
 def closeness(one: Sequence[float], other: Sequence[float]) -> float:
-    """1 / (1 + the Euclidean distance) of two vectors of one length; 0 only by rounding."""
+    """Return 1 / (1 + Euclidean distance) of two vectors of one length; 0 only by rounding."""
     return 1 / (1 + math.dist(one, other))

@@ -1,4 +1,4 @@
-"""Arithmetic over named numbers, parsed by hand: nothing that users write is ever evaluated."""
+"""Parse and compute arithmetic over named numbers, without ever running it as Python."""
 
 import math
 import re
@@ -26,7 +26,7 @@ Node = Callable[[Numbers], float]
 
 
 class BadFormula(ValueError):
-    """A formula that cannot be read, or that has no value for these numbers."""
+    """A formula that cannot be parsed, or that has no value for these numbers."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Formula:
     _node: Node
 
     def value(self, numbers: Numbers) -> float:
-        """The formula's value. Raises BadFormula where it is undefined or no finite number."""
+        """Compute the value. Raises BadFormula where it is undefined or not finite."""
         try:
             value = float(self._node(numbers))
         except (ArithmeticError, ValueError, TypeError) as error:
@@ -49,10 +49,10 @@ class Formula:
 
 
 def parse_formula(text: str) -> Formula:
-    """Parse `+ - * / ^`, parentheses, numbers, names and FUNCTIONS; `^` binds first, rightmost
-    first, and is power.
+    """Parse a formula of `+ - * / ^`, parentheses, numbers, names and FUNCTIONS.
 
-    Raises BadFormula with the position. Source: docs/contracts/openai.md, section 13.6.
+    `^` is power: it binds before a sign and before all others, and from the right. Raises
+    BadFormula with the position. Source: docs/contracts/openai.md, section 13.6.
     """
     if len(text) > MAX_FORMULA_CHARS:
         raise BadFormula(f"A formula has at most {MAX_FORMULA_CHARS:,} characters.")

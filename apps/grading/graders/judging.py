@@ -1,4 +1,4 @@
-"""Ask a model for a judgement in JSON, and read what it says strictly."""
+"""Ask a model for a judgement in JSON, and read its reply strictly."""
 
 import json
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ REPLY_QUOTED = 300
 ROLES = ("user", "assistant", "system", "developer")
 PARAMS = ("seed", "top_p", "temperature", "reasoning_effort")
 
-# The reply formats to ask for, the strictest first; what a server refuses is not tried on it again.
+# The reply formats, the strictest first. One that a server refuses is not asked of it again.
 STRUCTURED, JSON_OBJECT, PLAIN = range(3)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge is asked: messages, and the JSON Schema of the `result` it is to give.
+    """A question for a judge: messages, and the JSON Schema of the `result` that it must give.
 
-    plain: how to ask for the bare result where a server knows no JSON mode. takes_text: whether
-    a bare text can be a result then, or only JSON.
+    plain: the instruction for servers without a JSON mode, which asks for the bare result.
+    takes_text: whether a bare text is a result then, or only JSON.
     """
 
     model: str
@@ -36,6 +36,7 @@ class Question:
     params: Mapping[str, Any]
 
     def request(self, reply_format: int) -> dict[str, Any]:
+        """Build the chat request that asks for this reply format."""
         request = {"model": self.model, "messages": self.messages, **self.params}
         if reply_format == STRUCTURED:
             request["response_format"] = {
@@ -73,17 +74,18 @@ class Question:
 
 @dataclass(frozen=True)
 class JudgeReply:
-    """A judge's `result` as it came, and the conclusions it gave on the way."""
+    """A judge's `result`, unchecked, and the conclusions of its steps joined to one text."""
 
     result: Any
     reasons: str
 
 
 async def ask_judge(models: ModelCaller, question: Question) -> JudgeReply | Fault:
-    """The judge's reply, or why there is none. An unreadable reply is asked for once more.
+    """Ask the judge, and return its reply or the reason why there is none.
 
-    A server that refuses structured outputs is asked for a JSON object, and one that refuses
-    that too for the bare result. Source: docs/contracts/openai.md, sections 13.4 and 13.5.
+    After an unreadable reply it is asked once more. A server that refuses structured outputs is
+    asked for a JSON object, and one that refuses that too for the bare result.
+    Source: docs/contracts/openai.md, sections 13.4 and 13.5.
     """
     fault: Fault | None = None
     for _ in range(2):
@@ -143,7 +145,7 @@ def _read(body: Mapping[str, Any], *, bare: bool, takes_text: bool) -> JudgeRepl
 
 
 def _unfenced(text: str) -> str:
-    """The inside of a Markdown code block, in which many models wrap their JSON."""
+    """Take a reply out of a Markdown code block, in which many models wrap their JSON."""
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         return text.partition("\n")[2].removesuffix("```").strip()
     return text
@@ -160,10 +162,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= REPLY_QUOTED else f"{text[:REPLY_QUOTED]}…"
 
 
-# --- settings ------------------------------------------------------------------------------------
-
-
 def read_text(settings: Mapping[str, Any], name: str) -> str:
+    """Read a setting that is a text and not empty. Raises InvalidSetting."""
     value = _required(settings, name)
     if not isinstance(value, str) or not value:
         raise InvalidSetting(
@@ -173,7 +173,10 @@ def read_text(settings: Mapping[str, Any], name: str) -> str:
 
 
 def read_messages(settings: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The judge's messages, as chat servers read them; their texts are templates."""
+    """Read the judge's messages in the form of chat servers; their texts stay templates.
+
+    Raises InvalidSetting.
+    """
     messages = _required(settings, "input")
     if not isinstance(messages, list) or not messages:
         raise InvalidSetting(
@@ -193,7 +196,10 @@ def read_messages(settings: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def read_params(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The judge's sampling parameters as a chat server names them; unset ones are left out."""
+    """Read the judge's sampling parameters under a chat server's names, without unset ones.
+
+    Raises InvalidSetting.
+    """
     params = settings.get("sampling_params") or {}
     if not isinstance(params, dict):
         raise InvalidSetting(
@@ -210,6 +216,7 @@ def read_params(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_texts(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Read a setting that is a list of texts and not empty. Raises InvalidSetting."""
     values = _required(settings, name)
     if not isinstance(values, list) or not values:
         raise InvalidSetting(

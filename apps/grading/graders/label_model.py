@@ -20,10 +20,10 @@ from apps.text import quoted
 
 @dataclass(frozen=True)
 class LabelModel(JudgeGrader):
-    """1.0 and passed when the judge's label is among `passing_labels`, else 0.0 and failed.
+    """Pass with 1.0 when the judge's label is among `passing_labels`, else fail with 0.0.
 
-    input: messages whose texts are templates. labels: all that the judge may answer. A refusal,
-    an unreadable reply and a label that is not among `labels` are errored, never a score.
+    input: messages whose texts are templates. labels: all labels that the judge may choose. A
+    refusal, an unreadable reply and a label that is not among `labels` are errored, never a score.
     Source: docs/contracts/openai.md, section 13.4.
     """
 

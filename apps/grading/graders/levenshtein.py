@@ -1,4 +1,4 @@
-"""The grader that counts how many letters must change."""
+"""The grader that counts the characters to change from one text to the other."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,22 @@ from apps.grading.samples import Sample
 
 
 def levenshtein(text: str, ideal: str) -> float:
-    """1 - d / n, from 0 to 1; two empty texts score 1.
+    """Return 1 - d / n, from 0 to 1; two empty texts score 1.
 
-    d: the least number of code points to insert, delete or replace; a swap of neighbours takes
-    two. n: the code points of the longer text.
+    d: the least number of code points to insert, delete or replace; a swap of neighbours counts
+    two. n: the code points of the longer text. Source: Levenshtein 1966.
     """
     return Edits.normalized_similarity(text, ideal)
 
 
 @dataclass(frozen=True)
 class Levenshtein(ReferenceGrader, PlainGrader):
-    """How alike `input` and `reference` are by Levenshtein's distance: 1 is equal, 0 is disjoint.
+    """Score the similarity of `input` and `reference` by edit distance, see `levenshtein`.
 
-    See `levenshtein`. pass_threshold: pass at this score or above; without one the score has no
-    verdict. Of choices the first one's content is compared, of no choices the empty text. Texts
-    whose lengths multiply to more than LARGEST_TABLE are errored, as in text_similarity.
+    1 is equal; 0 means that no character could be kept. pass_threshold: pass at this score or
+    above; without one the score neither passes nor fails. Of choices the first one's content is
+    compared, of no choices the empty text. Texts whose lengths multiply to more than LARGEST_TABLE
+    are errored, as in text_similarity.
     Source: docs/contracts/spice.md, section 11.5.
     """
 

@@ -1,4 +1,4 @@
-"""The graders that pass or fail a text beside its ideal: the same, inside it, nearly, as JSON."""
+"""The graders that compare a reply with its ideal and pass or fail it."""
 
 import re
 import string
@@ -17,7 +17,7 @@ from apps.strict_json import BadJSON
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 _ARTICLES = frozenset({"a", "an", "the"})
 _ARTICLE = re.compile(r"\b(?:an?|the)\b")
-# More characters than this would hold up all other work where they are gone through one by one.
+# These graders read every character in Python: longer texts would hold up all other work.
 LARGEST_TEXTS = 1_000_000
 
 
@@ -41,9 +41,9 @@ def json_match(actual: Side, ideal: Side) -> bool:
 
 @dataclass(frozen=True)
 class Matching(ReferenceGrader, PlainGrader):
-    """A grader that asks whether something holds of reply and ideal; 1.0 or 0.0.
+    """The base of graders that score 1.0 or 0.0 by a condition on reply and ideal.
 
-    is_slow: texts of more than LARGEST_TEXTS characters together are errored.
+    is_slow: more than LARGEST_TEXTS characters in both texts together are errored.
     """
 
     is_slow: ClassVar[bool] = False
@@ -79,9 +79,9 @@ class Match(Matching):
 
 @dataclass(frozen=True)
 class Includes(Matching):
-    """Pass when `reference` lies in `input`, letter by letter; 1.0 or 0.0.
+    """Pass when `input` contains `reference`, code point by code point; 1.0 or 0.0.
 
-    The empty text lies in every text. Of choices every pair of contents must pass; lists of
+    Every text contains the empty text. Of choices every pair of contents must pass; lists of
     unequal length score 0. Source: docs/contracts/spice.md, section 11.2.
     """
 
@@ -91,10 +91,10 @@ class Includes(Matching):
 
 @dataclass(frozen=True)
 class FuzzyMatch(Matching):
-    """Pass when one of `input` and `reference` lies in the other, once normalised; 1.0 or 0.0.
+    """Pass when one of `input` and `reference`, once normalised, contains the other; 1.0 or 0.0.
 
-    Normalised: see `normalised`; what is empty then passes beside what is empty too, and beside
-    nothing else. Of choices every pair of contents must pass; lists of unequal length score 0.
+    See `normalised`. A text that is empty once normalised passes only beside another empty one. Of
+    choices every pair of contents must pass; lists of unequal length score 0.
     Source: docs/contracts/spice.md, section 11.3.
     """
 
@@ -105,10 +105,10 @@ class FuzzyMatch(Matching):
 
 @dataclass(frozen=True)
 class JsonMatch(Matching):
-    """Pass when `input` and `reference` are JSON and say the same; 1.0 or 0.0.
+    """Pass when `input` and `reference` are equal as JSON; 1.0 or 0.0.
 
-    See `same_json.same`. What is no JSON matches nothing, itself included, and so does what is
-    nested deeper than MAX_LEVELS; the last of repeated keys counts. Of choices every pair of
+    See `same_json.same`. A text that is no JSON, or is nested deeper than MAX_LEVELS, equals
+    nothing, not even itself; of repeated keys the last counts. Of choices every pair of
     contents must pass; lists of unequal length score 0.
     Source: docs/contracts/spice.md, section 11.4.
     """
@@ -119,13 +119,14 @@ class JsonMatch(Matching):
 
 
 def normalised(text: str) -> str:
-    """Lower case, no ASCII punctuation, no words a, an and the, single blanks, trimmed.
+    """Lower-case the text, drop ASCII punctuation and the words a, an, the, and collapse blanks.
 
     Source: docs/contracts/spice.md, section 11.3.
     """
     words: list[str] = []
     for word in text.lower().translate(_PUNCTUATION).split():
-        if not word.isalnum():  # other signs may stand between words, marks inside of them
+        # Other signs may separate words, and combining marks may belong to one.
+        if not word.isalnum():
             words += _ARTICLE.sub(_dropped, word).split()
         elif word not in _ARTICLES:
             words.append(word)
@@ -133,9 +134,9 @@ def normalised(text: str) -> str:
 
 
 def _dropped(article: re.Match[str]) -> str:
-    """A blank; but a combining mark beside it makes the article a part of another word.
+    """Replace an article by a blank, unless a combining mark makes it part of another word.
 
-    Python's \\b sees a boundary there, the contract does not.
+    Python's \\b sees a boundary at such a mark; the contract does not.
     """
     text, beside = article.string, (article.start() - 1, article.end())
     marked = any(
@@ -165,7 +166,7 @@ def _every_pair(actual: Side, ideal: Side, passes: Callable[[str, str], bool]) -
 
 
 def _without_nulls(value: Any) -> Any:
-    """The value without members that are null: chat servers write some and leave out others."""
+    """Drop members that are null: some chat servers write them, others leave them out."""
     if isinstance(value, list):
         return [_without_nulls(one) for one in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""METEOR: align two texts word by word, in stages, and reward unbroken stretches."""
+"""METEOR: align two texts word by word, in stages, and penalise broken order."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,12 +6,12 @@ from apps.grading.graders.porter import stem
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 
-# In this order: words that agree by the first key are no longer free for the next.
+# By name, the key by which words match; a word matched in one stage is not free in the next.
 STAGES: dict[str, Callable[[str], str]] = {"exact": str, "stem": stem}
 
 
 def meteor(words: Sequence[str], reference: Sequence[str]) -> float:
-    """Weighted harmonic mean of precision and recall, less a penalty for broken order.
+    """Return the weighted harmonic mean of precision and recall, less a penalty for broken order.
 
     words, reference: lower-cased. Of m matched words in c unbroken stretches the penalty takes
     GAMMA * (c / m) ** BETA, so identical texts score 1 - 0.5 / m ** 3 and never 1. 0 when no word
@@ -27,9 +27,9 @@ def meteor(words: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def align(words: Sequence[str], reference: Sequence[str]) -> dict[int, int]:
-    """Map positions of words to positions of the reference words they match.
+    """Map the positions of words to the positions of the reference words they match.
 
-    Both texts are read from the end, as nltk does: the last word takes the last that agrees.
+    Both texts are read from the end, as nltk does: a word takes the last free one that matches.
     """
     partners: dict[int, int] = {}
     free = list(enumerate(words))

@@ -1,4 +1,4 @@
-"""Several graders whose scores a formula joins into one."""
+"""Read several graders and a formula that computes one score from theirs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Build = Callable[[str, Mapping[str, Any]], Grader]
 
 @dataclass(frozen=True)
 class Multi:
-    """Named graders and the formula over their scores. Not itself a criterion of an evaluation.
+    """Named graders and the formula over their scores; no criterion of an evaluation by itself.
 
     Source: docs/contracts/openai.md, section 13.6.
     """
@@ -27,9 +27,11 @@ class Multi:
 
 
 def read_multi(settings: Mapping[str, Any], build: Build) -> Multi:
-    """Build it from decoded JSON: `graders`, a map or an array of named ones; `calculate_output`.
+    """Build the graders and the formula from decoded JSON.
 
-    Raises InvalidSetting; a formula's fault has the code formula_parse_error.
+    settings: `graders`, a map by name or an array of graders with a `name`; `calculate_output`,
+    the formula. build: builds one grader. Raises InvalidSetting; for a bad formula its code is
+    formula_parse_error. Source: docs/contracts/openai.md, section 13.6.
     """
     named = _named(settings.get("graders"))
     if not named:
@@ -56,7 +58,7 @@ def read_multi(settings: Mapping[str, Any], build: Build) -> Multi:
 
 def _named(graders: Any) -> dict[str, Any]:
     if isinstance(graders, dict):
-        # A single grader instead of a map: what the generated types of one release say.
+        # contract: openai section 13.6: the types of one release have a single grader here
         return {} if isinstance(graders.get("type"), str) else graders
     if isinstance(graders, list):
         return {

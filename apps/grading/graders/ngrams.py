@@ -1,4 +1,4 @@
-"""Scores that count the n-grams, or the subsequence, which two lists of tokens share."""
+"""BLEU, GLEU and ROUGE: scores by the n-grams or the subsequence that two texts share."""
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
@@ -13,22 +13,23 @@ _ELSE_SPACE = bytes(byte if byte in _ALPHANUMERIC else 0x20 for byte in range(25
 
 
 def words(text: str) -> list[str]:
-    """Split at Unicode whitespace."""
+    """Split the text at Unicode whitespace."""
     return text.split()
 
 
 def alphanumerics(text: str) -> list[bytes]:
-    """The runs of a-z and 0-9 in the lower-cased text.
+    """Split the lower-cased text into its runs of a-z and 0-9.
 
-    Source: rouge-score's default tokeniser. Letters of other scripts and accented letters
-    separate, as they do there. Bytes, because a table then does the work of a regular expression.
+    All other characters separate, letters of other scripts and accented letters included.
+    Returned as bytes, since a translation table is faster than a regular expression.
+    Source: rouge-score's default tokeniser.
     """
     return text.lower().encode("ascii", "replace").translate(_ELSE_SPACE).split()
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many n-grams a text shares with its reference: matches[n - 1] of order n.
+    """The number of n-grams that a text shares with its reference: matches[n - 1] of order n.
 
     length, reference_length: in tokens.
     """
@@ -64,7 +65,7 @@ def shared(tokens: Sequence[Hashable], reference: Sequence[Hashable], order: int
 
 
 def bleu(overlap: Overlap) -> float:
-    """Sentence BLEU: brevity penalty times the geometric mean of the n-gram precisions.
+    """Return sentence BLEU: brevity penalty times the geometric mean of n-gram precisions.
 
     The k-th order without a match counts as 1 / 2**k of one match (exponential smoothing), and
     orders longer than the text are left out (effective order). 0 when not even a word is shared.
@@ -85,16 +86,16 @@ def bleu(overlap: Overlap) -> float:
 
 
 def gleu(overlap: Overlap) -> float:
-    """Google BLEU: the lesser of precision and recall over the n-grams of all orders together.
+    """Return Google BLEU: the lesser of precision and recall over all n-grams of order 1 to 4.
 
-    Source: Wu et al. 2016, section 4.5; equals nltk's sentence_gleu. 0 when both are empty.
+    0 when both texts are empty. Source: Wu et al. 2016, section 4.5; equals nltk's sentence_gleu.
     """
     total = sum(_totals(max(overlap.length, overlap.reference_length)))
     return sum(overlap.matches) / total if total else 0.0
 
 
 def rouge_n(tokens: Sequence[Hashable], reference: Sequence[Hashable], order: int) -> float:
-    """F-measure of the n-grams of one order; 0 when either text is shorter than that.
+    """Return the F-measure of the n-grams of one order; 0 when either text is shorter than that.
 
     Source: Lin 2004, section 2; equals rouge-score's fmeasure.
     """
@@ -105,7 +106,7 @@ def rouge_n(tokens: Sequence[Hashable], reference: Sequence[Hashable], order: in
 
 
 def rouge_l(tokens: Sequence[Hashable], reference: Sequence[Hashable]) -> float:
-    """F-measure of the longest common subsequence; 0 when either text has no token.
+    """Return the F-measure of the longest common subsequence; 0 when either text has no token.
 
     Source: Lin 2004, section 3.1; equals rouge-score's fmeasure of rougeL.
     """
@@ -121,7 +122,7 @@ def _grams(tokens: Sequence[Hashable], order: int) -> Iterable[Hashable]:
 
 
 def _totals(length: int) -> list[int]:
-    """How many n-grams of order 1, 2, ... a text of this length has."""
+    """Count the n-grams of order 1, 2, ... in a text of this many tokens."""
     return [max(0, length - order) for order in range(HIGHEST_ORDER)]
 
 

@@ -1,4 +1,4 @@
-"""Porter's English stemmer with nltk's extensions, which METEOR's stem stage is defined by."""
+"""Porter's English stemmer with nltk's extensions, for the stem stage of METEOR."""
 
 from functools import lru_cache
 
@@ -24,7 +24,7 @@ IRREGULAR = {
     "sky": "sky",
 }
 
-# In a table the first suffix that fits decides, even if its stem is then too short.
+# The first suffix of a table that a word ends in decides, even if the rest is then too short.
 Table = tuple[tuple[str, str], ...]
 
 DERIVED: Table = (
@@ -68,7 +68,7 @@ PLAIN: Table = tuple(
 
 
 def stem(word: str) -> str:
-    """The stem of a lower-cased word; cached unless it is longer than any word of a language.
+    """Return the stem of a lower-cased word; cached, except for words too long to come back.
 
     Source: Porter 1980; equals nltk's PorterStemmer in its default mode.
     """
@@ -92,7 +92,7 @@ _cached = lru_cache(CACHED_WORDS)(_stem)
 
 
 def _without_plural(word: str) -> str:
-    """Step 1a."""
+    """Do step 1a: plurals."""
     if word.endswith("ies"):
         return word[:-1] if len(word) == 4 else word[:-2]
     if word.endswith("sses"):
@@ -101,7 +101,7 @@ def _without_plural(word: str) -> str:
 
 
 def _without_inflection(word: str) -> str:
-    """Step 1b."""
+    """Do step 1b: -ed and -ing."""
     if word.endswith("ied"):
         return word[:-1] if len(word) == 4 else word[:-2]
     if word.endswith("eed"):
@@ -114,7 +114,7 @@ def _without_inflection(word: str) -> str:
 
 
 def _repaired(base: str) -> str:
-    """What is left of a verb without -ed or -ing, with its own ending put right."""
+    """Put right the end of a verb that has lost -ed or -ing."""
     if base.endswith(("at", "bl", "iz")):
         return base + "e"
     if base[-2:-1] == base[-1] and _shape(base)[-1] == "c":
@@ -126,24 +126,24 @@ def _repaired(base: str) -> str:
 
 
 def _with_final_i(word: str) -> str:
-    """Step 1c, by nltk only after a consonant that does not begin the word."""
+    """Do step 1c: final y; as nltk, only after a consonant that does not begin the word."""
     if word.endswith("y") and len(word) > 2 and _shape(word[:-1])[-1] == "c":
         return word[:-1] + "i"
     return word
 
 
 def _without_derivation(word: str) -> str:
-    """Step 2; nltk takes -alli first and then looks again."""
+    """Do step 2: derivations; as nltk, take -alli first and then look again."""
     if word.endswith("alli") and _measure(word[:-4]) > 0:
         word = word[:-2]
-    # The l counts with the stem, so that geo-logi is long enough.
+    # The l counts as part of the stem, so that geo-logi is long enough.
     if word.endswith("logi"):
         return word[:-1] if _measure(word[:-3]) > 0 else word
     return _replaced(word, DERIVED, longer_than=0)
 
 
 def _without_suffix(word: str) -> str:
-    """Step 4; -ion is only a suffix after s or t, and blocks no other."""
+    """Do step 4: plain suffixes; -ion counts only after s or t, and then alone."""
     if word.endswith("ion"):
         base = word[:-3]
         return base if base.endswith(("s", "t")) and _measure(base) > 1 else word
@@ -151,7 +151,7 @@ def _without_suffix(word: str) -> str:
 
 
 def _without_final_e_or_l(word: str) -> str:
-    """Step 5."""
+    """Do step 5: final e, and the second of two final l."""
     if word.endswith("e"):
         measure = _measure(word[:-1])
         if measure > 1 or (measure == 1 and not _ends_short(word[:-1])):
@@ -168,7 +168,7 @@ def _replaced(word: str, table: Table, longer_than: int) -> str:
 
 
 def _shape(word: str) -> str:
-    """Each letter as c or v; y is a vowel after a consonant, and all that is no vowel is c."""
+    """Spell the word with c for consonants and v for vowels; y after a consonant is a vowel."""
     shape = ""
     for letter in word:
         vowel = letter in "aeiou" or (letter == "y" and shape.endswith("c"))
@@ -177,11 +177,11 @@ def _shape(word: str) -> str:
 
 
 def _measure(word: str) -> int:
-    """Porter's m: how often a vowel is followed by a consonant."""
+    """Return Porter's m: the number of places where a consonant follows a vowel."""
     return _shape(word).count("vc")
 
 
 def _ends_short(word: str) -> bool:
-    """Consonant, vowel, consonant other than w, x, y at the end; by nltk also just vc."""
+    """Test for a last consonant, vowel, consonant but w, x, y; as nltk, also for all of vc."""
     shape = _shape(word)
     return shape == "vc" or (shape.endswith("cvc") and word[-1] not in "wxy")

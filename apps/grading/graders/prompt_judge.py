@@ -1,4 +1,4 @@
-"""The grader that has a model score by a prompt of its own."""
+"""The grader that has a model score by the author's own prompt."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,7 +100,7 @@ class PromptJudge(JudgeGrader):
         return compile_prompt(self.prompt).fill(values)
 
     def _used(self) -> dict[str, str]:
-        """The templates of the variables that the prompt reads: no other must be there."""
+        """Return the templates of the variables that the prompt reads; others may lack a value."""
         if not self.is_template:
             return {}
         templates = {"input": self.input, "actual": self.actual, "ideal": self.ideal}
@@ -109,7 +109,7 @@ class PromptJudge(JudgeGrader):
 
 
 def read_score(reply: str) -> float | None:
-    """The number in the reply's `score`; None where the reply is no JSON object with one."""
+    """Read the number `score` of the reply; None where the reply is no JSON object with one."""
     try:
         value: Any = read_json(reply)
     except BadJSON:

@@ -1,4 +1,4 @@
-"""The grader whose author wrote it in Python; it runs in a sandbox or not at all."""
+"""The grader that runs its author's own Python, in a sandbox or not at all."""
 
 import ast
 import warnings
@@ -20,7 +20,7 @@ RAISED, LOST, UNAVAILABLE = (
 
 @dataclass(frozen=True)
 class PythonCode(BatchGrader):
-    """Score by the author's own `grade(sample, item)`, which returns a number.
+    """Score by the number that the author's own `grade(sample, item)` returns.
 
     source: Python below 256,000 bytes that defines `grade` with two parameters: the answer
     (`output_text`, `output_json`, `choices` …; {} where a run has none) and the row's item. Every
@@ -86,7 +86,7 @@ class PythonCode(BatchGrader):
 
 
 def _parsed(source: str) -> ast.Module:
-    """The source's syntax tree; nothing of it is run. Raises InvalidSetting."""
+    """Parse the source without running it. Raises InvalidSetting."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,9 +101,10 @@ def _parsed(source: str) -> ast.Module:
 
 
 def _check_signature(tree: ast.Module) -> None:
-    """Raises InvalidSetting unless the last `grade` takes exactly two positional arguments.
+    """Raise InvalidSetting unless the last `grade` takes exactly two positional arguments.
 
-    Where none is to be seen, it may be bound otherwise; a source without one fails every sample.
+    A source without a visible `grade` is let through, since an import or an assignment may bind
+    it; if nothing does, every sample fails.
     """
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     grades = [node for node in found if node.name == "grade"]

@@ -1,4 +1,4 @@
-"""Strict JSON for graders, and whether two decoded values say the same."""
+"""Decode JSON for graders, and compare two decoded values."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import orjson
 
 from apps.strict_json import BadJSON
 
-MAX_LEVELS = 127  # deeper than that the readers of other evaluators give up too
+MAX_LEVELS = 127  # other evaluators' parsers refuse deeper nesting too
 NUMBERS = (int, float)
 
 
 def read_json(text: str) -> Any:
-    """Decode a text that is JSON by RFC 8259 as a whole. Raises BadJSON.
+    """Decode a text that is one JSON value. Raises BadJSON. Source: RFC 8259.
 
-    Refuses what parse_json refuses, but for NUL and for nesting down to a thousand levels;
-    integers beyond 64 bits become floats.
+    As strict as parse_json, but it accepts NUL in texts and a thousand levels of nesting; integers
+    beyond 64 bits become floats.
     """
     try:
         return orjson.loads(text)
@@ -23,9 +23,10 @@ def read_json(text: str) -> Any:
 
 
 def same(one: Any, other: Any, levels: int = MAX_LEVELS) -> bool:
-    """Are two decoded values equal, with every number a 64-bit float? Not if nested deeper.
+    """Compare two decoded values, every number as a 64-bit float.
 
-    Members have no order, elements have one; a boolean is no number, and null is not absent.
+    The order of members does not count, that of elements does; a boolean is no number, and a null
+    member differs from an absent one. Values nested deeper than `levels` are not equal.
     """
     if type(one) in NUMBERS and type(other) in NUMBERS:
         return float(one) == float(other)

@@ -1,4 +1,4 @@
-"""The grader that has a model give a number."""
+"""The grader that has a model give a score."""
 
 import math
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ DEFAULT_RANGE = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class ScoreModel(JudgeGrader):
-    """The judge's number, clamped to `range`; passed from `pass_threshold` on.
+    """Score by the judge's number, clamped to `range`; pass at `pass_threshold` or above.
 
-    pass_threshold: in units of the range; without one its middle. A reply whose result is not a
+    low, high: the range, 0 to 1 by default. pass_threshold: in units of the range, by default its
+    middle. A reply whose result is not a
     number counts as 0, clamped too, and the evidence says so; a refusal or an unreadable reply
     is errored. Source: docs/contracts/openai.md, section 13.5.
     """

@@ -1,4 +1,4 @@
-"""A reply and its ideal as graders compare them: each a text, or the choices of a chat answer."""
+"""Read the two sides of a comparison, reply and ideal: each a text or the choices of a chat."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Side = str | Choices
 
 @dataclass(frozen=True)
 class ReferenceGrader(Grader):
-    """The settings of a grader that compares a reply with an ideal.
+    """The base of graders that compare a reply with an ideal, and their common settings.
 
-    input, reference: templates of the reply and of the ideal. choices: may they be chat choices?
-    Then a template that is one placeholder and nothing else gives its value: of `input` a list is
-    the reply's choices; of `reference` a list of choices, or a text that is a JSON array of them,
-    is the ideal's choices; null is the empty text, and all else is text.
+    input, reference: templates of the reply and of the ideal. choices: whether these may be chat
+    choices. If so, a template that is one placeholder and nothing else stands for its value: as
+    `input` a list is the reply's choices; as `reference` a list of choices, or a text that is a
+    JSON array of them, is the ideal's choices; null is the empty text, and all else is text.
     Source: docs/contracts/spice.md, sections 10.3 and 11.
     """
 
@@ -33,13 +33,14 @@ class ReferenceGrader(Grader):
         return (self.input, self.reference)
 
     def sides(self, sample: Sample) -> tuple[Side, Side]:
-        """The reply and the ideal. Raises as Sample.render does."""
+        """Read the reply and the ideal from a sample. Raises as Sample.render does."""
         if not self.choices:
             return sample.render(self.input), sample.render(self.reference)
         return read_reply(sample.value(self.input)), read_ideal(sample.value(self.reference))
 
 
 def read_reply(value: Any) -> Side:
+    """Read a list as choices, all else as text."""
     return value if isinstance(value, list) else as_text(value)
 
 
@@ -67,6 +68,7 @@ def _listed(value: Any, fits: Callable[[Any], bool]) -> Side:
 
 
 def is_choice(value: Any) -> bool:
+    """Test for an object with an index and a message that has a role."""
     if not isinstance(value, dict) or "index" not in value:
         return False
     message = value.get("message")
@@ -74,30 +76,31 @@ def is_choice(value: Any) -> bool:
 
 
 def as_text(value: Any) -> str:
+    """Return a text as it is, null as the empty text, and all else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else dump_json(value)
 
 
 def contents(side: Side) -> list[str]:
-    """The content of every choice; a text counts as a list of one."""
+    """Return the content of every choice; a text is a list of one."""
     return [side] if isinstance(side, str) else [_content(choice) for choice in side]
 
 
 def first_content(side: Side) -> str:
-    """The text, or the first choice's content: the empty text where there is none."""
+    """Return the text, or the first choice's content; of no choices the empty text."""
     return next(iter(contents(side)), "")
 
 
 def describe(side: Side) -> str:
-    """A side as evidence quotes it."""
+    """Quote a side for evidence."""
     if isinstance(side, str):
         return shown(side)
     return f"{len(side)} choice{'' if len(side) == 1 else 's'}, first {shown(first_content(side))}"
 
 
 def _content(choice: Any) -> str:
-    """A choice's text: null is the empty text, parts are joined."""
+    """Return a choice's text; null is the empty text, and parts are joined."""
     message = choice.get("message") if isinstance(choice, dict) else None
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):

@@ -1,4 +1,4 @@
-"""The grader that compares two texts letter by letter."""
+"""The grader that compares two texts character by character."""
 
 import operator
 from collections.abc import Callable
@@ -18,13 +18,13 @@ HOLDS: dict[str, Callable[[str, str], bool]] = {
 
 @dataclass(frozen=True)
 class StringCheck(PlainGrader):
-    """Pass when `input` stands to `reference` as `operation` says; 1.0 or 0.0.
+    """Pass when the operation holds between `input` and `reference`; 1.0 or 0.0.
 
     input, reference: templates. operation: eq and ne compare the whole text, like and ilike look
     for `reference` inside `input` (ilike by Unicode case folding, so STRASSE is found in straße).
-    Nothing is trimmed or normalised, no character is a wildcard, and the empty reference is
-    contained in every text.
-    Source: OpenAI graders, string_check.
+    Nothing is trimmed or normalised, no character is a wildcard, and every text contains the empty
+    reference.
+    Source: docs/contracts/openai.md, section 13.1.
     """
 
     kind = "string_check"

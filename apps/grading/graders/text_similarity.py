@@ -1,4 +1,4 @@
-"""The grader that measures how alike two texts are."""
+"""The grader that measures the similarity of two texts by a metric of choice."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ LARGEST_TABLE = 10**10
 
 @dataclass(frozen=True)
 class Metric:
-    """One measure of a sample's text and reference, both rendered.
+    """A similarity metric.
 
-    quadratic: its time grows with the product of the lengths. evidence: what a reader of the
-    score must know beside its name.
+    measure: computes it from a sample, a text and a reference. quadratic: its time grows with the
+    product of the lengths. evidence: is shown beside every score.
     """
 
     measure: Callable[[Sample, str, str], float]
@@ -79,21 +79,21 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class TextSimilarity(PlainGrader):
-    """Measure how alike `input` and `reference` are, from 0 to 1, by `evaluation_metric`.
+    """Score the similarity of `input` and `reference`, from 0 to 1, by `evaluation_metric`.
 
     input, reference: templates. pass_threshold: pass at this score or above; without one the
-    score has no verdict. Metrics, each defined in its function:
+    score neither passes nor fails. Metrics, each defined in its function:
     fuzzy_match   rapidfuzz's fuzz.ratio / 100 on the raw texts: normalised Indel similarity
     bleu          sentence BLEU of 1- to 4-grams on whitespace words, smoothed exponentially
     gleu          the lesser of precision and recall over all 1- to 4-grams
-    meteor        unigram alignment in stages, which the evidence names
+    meteor        alignment of words in stages, which the evidence names
     rouge_1 .. 5  F-measure of n-grams of lower-cased a-z and 0-9; text in other scripts has none
     rouge_l       F-measure of the longest common subsequence of the same tokens
     Both texts empty: fuzzy_match is 1, all others 0. One empty: 0. Texts whose lengths in
     characters multiply to more than LARGEST_TABLE are errored by fuzzy_match and rouge_l, which
     would hold up all other work for seconds.
-    cosine measures embeddings: see `cosine.CosineSimilarity`, which such settings build.
-    Source: OpenAI graders, text_similarity.
+    The metric cosine compares embeddings: it is a grader of its own, `cosine.CosineSimilarity`.
+    Source: docs/contracts/openai.md, section 13.2.
     """
 
     kind = "text_similarity"
@@ -124,6 +124,7 @@ class TextSimilarity(PlainGrader):
 
 
 def too_long(metric: str, text: str, reference: str) -> Mark:
+    """Build the errored mark of two texts that a quadratic metric must not compare."""
     return Mark.errored_by(
         "text_too_long",
         f"{metric} cannot compare texts of {len(text):,} and {len(reference):,} characters: "

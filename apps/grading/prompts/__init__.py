@@ -1,4 +1,4 @@
-"""Prompts that are Jinja templates: a bounded part of the language, without Python in it."""
+"""Fill prompts that are Jinja templates, in a part of that language which is safe to run."""
 
 from apps.grading.prompts.filling import PromptFailed
 from apps.grading.prompts.language import BadPrompt, Prompt, compile_prompt

@@ -1,6 +1,6 @@
-"""Work out a prompt node by node, so that every step and every character is counted.
+"""Evaluate a prompt's syntax tree node by node, counting every step and every character.
 
-Nothing is in reach but texts, numbers, lists and objects: no attribute of a Python object is ever
+A prompt can reach texts, numbers, lists and objects only: no attribute of a Python object is ever
 looked up, and nothing is called but the functions of this module.
 """
 
@@ -14,8 +14,8 @@ from jinja2 import nodes
 
 from apps.strict_json import dump_json
 
-# A step takes about a microsecond, and so do a hundred characters that an operation goes over:
-# together they stay well below the tenth of a second for which one row may hold up all others.
+# A step takes about a microsecond, and so does reading CHARS_A_STEP characters: MAX_STEPS stay well
+# below the tenth of a second for which one row may hold up all others.
 MAX_STEPS = 30_000
 CHARS_A_STEP = 128
 PARTS_A_STEP = 4
@@ -26,11 +26,11 @@ Names = dict[str, Any]
 
 
 class PromptFailed(ValueError):
-    """A prompt that cannot be filled in from these values, or takes too much work."""
+    """A prompt cannot be filled in from these values, or takes too many steps or characters."""
 
 
 class _Undefined:
-    """What a name stands for that nobody gave: nothing, and so is all that is asked of it."""
+    """The value of a name that was not given, and of any member of it."""
 
     def __bool__(self) -> bool:
         return False
@@ -40,7 +40,10 @@ UNDEFINED: Final = _Undefined()
 
 
 class Filling:
-    """One filling-in: what it may still spend, and what it has written."""
+    """The state while one prompt is filled in.
+
+    steps, room: the steps and the characters of output that are left. pieces: the output.
+    """
 
     def __init__(self) -> None:
         self.steps = MAX_STEPS
@@ -62,7 +65,7 @@ class Filling:
             raise PromptFailed("it takes too much work")
 
     def pass_over(self, chars: int) -> None:
-        """Pay for an operation before it goes over so many characters."""
+        """Spend the steps of an operation on this many characters, before it is done."""
         self.spend(chars // CHARS_A_STEP)
 
     def write(self, text: str) -> None:
@@ -81,7 +84,7 @@ class Filling:
         return dump_json(None if value is UNDEFINED else value)
 
     def pay_for(self, value: Any) -> None:
-        """Pay for all that a value holds, before it is written out."""
+        """Spend the steps of writing out a value with all that is in it."""
         waiting = [value]
         while waiting:
             one = waiting.pop()
@@ -272,7 +275,7 @@ class Filling:
 
 
 def _bounded(number: float) -> float:
-    """The number; with larger ones a loop could fill the memory. Raises PromptFailed."""
+    """Return the number. Raises PromptFailed for one so large that a loop could fill the memory."""
     if not math.isfinite(number) or (isinstance(number, int) and abs(number) > LARGEST_INTEGER):
         raise PromptFailed("a number is too large")
     return number
@@ -283,7 +286,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _member(whole: Any, key: Any) -> Any:
-    """What stands there; nothing is looked up but keys of objects and places in lists and texts."""
+    """Look up a key of an object or an index of a list or text; UNDEFINED for all else."""
     if isinstance(whole, dict):
         return whole.get(key, UNDEFINED) if isinstance(key, str) else UNDEFINED
     if isinstance(whole, list | str) and type(key) is int and -len(whole) <= key < len(whole):
@@ -293,7 +296,7 @@ def _member(whole: Any, key: Any) -> Any:
 
 @dataclass(frozen=True)
 class Operation:
-    """A filter or a test: what it does, and how few and how many arguments it takes."""
+    """A filter or a test. takes: the fewest and the most arguments, beside the value itself."""
 
     call: Callable[..., Any]
     takes: tuple[int, int] = (0, 0)

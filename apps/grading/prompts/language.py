@@ -1,4 +1,4 @@
-"""Which Jinja templates a prompt may be: those whose filling-in is bounded."""
+"""Parse prompts in the part of Jinja that can be filled in within bounds of time and memory."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,18 +19,18 @@ _JINJA = Environment(autoescape=False)  # noqa: S701  a prompt is no HTML
 
 
 class BadPrompt(ValueError):
-    """A text that is no template, or uses what a prompt may not; the message says where."""
+    """A text that is no template, or uses a part of Jinja that prompts lack; says where."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template that was found to be safe. variables: the names that it reads."""
+    """A checked template. variables: the names that it reads."""
 
     body: tuple[nodes.Node, ...]
     variables: frozenset[str]
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """Fill in from decoded JSON. Raises PromptFailed."""
+        """Fill in the template from decoded JSON values. Raises PromptFailed."""
         filling = Filling()
         filling.run(self.body, dict(values))
         return "".join(filling.pieces)
@@ -38,13 +38,14 @@ class Prompt:
 
 @lru_cache(maxsize=64)
 def compile_prompt(text: str) -> Prompt:
-    """Parse a template, and refuse what could not be bounded. Raises BadPrompt.
+    """Parse a template. Raises BadPrompt for what is not part of a prompt's language.
 
-    There are: output, if, for, set, comments, raw; texts, numbers, lists; members, indexes and
-    slices; and, or, not, in, comparisons, ~ + - *; `loop` with index, index0, first, last and
-    length; the filters in FILTERS and the tests in TESTS. Calls, macros, blocks, imports, the
-    other operators, filters and tests are refused. An unknown name is nothing, and so is any
-    member of it; a text is filled in as it is, any other value as JSON, and nothing is escaped.
+    The language has: output, if, for, set, comments, raw; texts, numbers, lists; members, indexes
+    and slices; and, or, not, in, comparisons, ~ + - *; `loop` with index, index0, first, last and
+    length; the filters in FILTERS and the tests in TESTS. It has no calls, macros, blocks or
+    imports, and no other operators, filters and tests: their work cannot be counted beforehand.
+    An unknown name, and any member of one, is undefined and fills in as the empty text. A text is
+    filled in as it is, any other value as JSON, and nothing is escaped.
     Source: docs/contracts/spice.md, section 11.7.
     """
     if len(text) > MAX_TEMPLATE_CHARS:
@@ -70,7 +71,7 @@ def compile_prompt(text: str) -> Prompt:
 
 
 def _checked(tree: nodes.Template) -> Iterator[nodes.Node]:
-    """Every node below the root. Raises BadPrompt at one that a prompt may not have."""
+    """Yield every node below the root. Raises BadPrompt at one that is not in the language."""
     waiting: list[tuple[nodes.Node, int]] = [(node, 1) for node in tree.iter_child_nodes()]
     while waiting:
         node, depth = waiting.pop()

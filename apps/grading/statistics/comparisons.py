@@ -1,6 +1,6 @@
-"""Compare two runs pair by pair, and say in a word what the comparison comes to.
+"""Compare two runs pair by pair, and conclude whether the second is better.
 
-Intervals are at the confidence asked for, 95 % unless told. A figure that the data cannot give is
+confidence: the level of an interval, 95 % by default. A figure that the data cannot give is
 None, never NaN.
 """
 
@@ -18,18 +18,19 @@ from apps.grading.statistics.rates import (
 )
 
 ALPHA = 0.05
-# Below this no word is given: of ten pairs that change, nine must go the same way to count.
+# Fewer pairs are not tested: even of ten that differ, nine must go one way to be significant.
 MIN_UNITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A second run against a first, pair by pair on the item; what errored in either is no pair.
+    """A second run compared with a first, paired by item; an item errored in either is no pair.
 
-    first, second: the mean or rate of each over the pairs; difference: second minus first, with
-    its interval low to high. units: the pairs, or the groups they fall into. test: where p_value
-    (two-sided) is from. effect: Cohen's g for rates, Cohen's d_z for values. wilcoxon_p: the rank
-    test beside the t test, for values that are far from normal. All None without pairs.
+    first, second: the mean or rate of each over the pairs. difference: second minus first, with
+    its interval from low to high. units: the pairs, or the groups they fall into. test: the name
+    of the test that gave p_value, which is two-sided. effect: Cohen's g for rates, Cohen's d_z
+    for values. wilcoxon_p: of the rank test, for values that are far from normal. All None
+    without pairs.
     """
 
     pairs: int
@@ -46,7 +47,7 @@ class Comparison:
 
 
 class Conclusion(StrEnum):
-    """What a comparison comes to, in a word."""
+    """The conclusion from a comparison, in the words that users read."""
 
     IMPROVED = "improved"
     DEGRADED = "degraded"
@@ -56,7 +57,10 @@ class Conclusion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A comparison's conclusion; adjusted_p is Holm's, None where too few samples were compared."""
+    """A comparison with its conclusion.
+
+    adjusted_p: p_value adjusted by Holm; None with too few samples.
+    """
 
     comparison: Comparison
     adjusted_p: float | None
@@ -66,13 +70,14 @@ class Finding:
 def compare_rates(
     both: int, first_only: int, second_only: int, neither: int, confidence: float = CONFIDENCE
 ) -> Comparison:
-    """Compare two runs' passes, from how many items passed in both, in one only, in neither.
+    """Compare two runs' pass rates, from the items that passed in both, in one only, in neither.
 
-    The interval is the score interval of Tango 1998: it holds when few or no pairs differ, and
-    does not depend on how those that agree are divided. p_value is McNemar's exact conditional
-    test, which is the more cautious of the two, so that near the border an interval may leave out
-    0 while p is above 0.05; a conclusion follows p. effect is g, the share of one direction among
-    the pairs that differ minus a half: -0.5 to 0.5, None when none differ.
+    The interval is the score interval of Tango 1998: it is right when few or no pairs differ, and
+    does not depend on how the equal pairs divide into passed and failed. p_value is of McNemar's
+    exact conditional test. That test is the more cautious, so the interval may exclude 0 while p
+    is a little above 0.05; a conclusion follows p. effect is g: the share of the gains among the
+    pairs that differ, minus a half; -0.5 to 0.5, None when none differ. Raises ValueError for
+    negative counts.
     Sources: Tango 1998, Statistics in Medicine 17:891; McNemar 1947; Cohen 1988, chapter 5.
     """
     counts = (both, first_only, second_only, neither)
@@ -102,13 +107,14 @@ def compare_values(
     groups: Sequence[Hashable] | None = None,
     confidence: float = CONFIDENCE,
 ) -> Comparison:
-    """Compare two runs' values, given in the same order of items.
+    """Compare two runs' values by the paired t test, given in the same order of items.
 
     groups: each item's group, where items share one; then the standard error is that of
     `clustered_mean`, and there is no rank test. Passes in groups are compared here too, as ones
-    and zeros. Without spread p is 1 when nothing differs and 0 when all pairs differ by the same.
-    effect is d_z, the mean difference over the standard deviation of the differences: any real
-    number, None without spread. low, high, p_value are None below two units.
+    and zeros. When all differences are equal, p is 1 if they are 0, else 0. effect is d_z, the
+    mean difference over the standard deviation of the differences: any real number, None when all
+    are equal. low, high, p_value are None below two units. Raises ValueError for runs of unequal
+    length.
     Sources: Student 1908; Wilcoxon 1945; Lakens 2013.
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
@@ -134,10 +140,10 @@ def compare_values(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for being several, in the order given; each at most 1.
+    """Adjust p values for multiple comparisons, in the order given; each at most 1.
 
-    Of m, the smallest is multiplied by m, the next by m-1, and none falls below one before it.
-    Source: Holm 1979.
+    The smallest of m is multiplied by m, the next by m-1 and so on; none may fall below one
+    before it. Source: Holm 1979.
     """
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -149,11 +155,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def findings(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> list[Finding]:
-    """Say of each comparison, one for each criterion, what it comes to; higher is better.
+    """Conclude from the comparisons of two runs, one for each criterion; higher is better.
 
-    Fewer than MIN_UNITS pairs (groups, where pairs share them): too few samples, and not tested.
-    The others' p values are adjusted together by Holm. At most alpha: improved or degraded, by
-    the sign of the difference. Above: inconclusive, which is not the same as equal.
+    Fewer than MIN_UNITS units: too few samples, and the p value does not count among the several.
+    The p values of the others are adjusted together by Holm. An adjusted p of at most alpha:
+    improved or degraded, by the sign of the difference. Above: inconclusive, which does not mean
+    equal.
     """
     p_values = [
         comparison.p_value if comparison.units >= MIN_UNITS else None for comparison in comparisons
@@ -196,7 +203,7 @@ def _d_z(difference: Mean) -> float | None:
 
 
 def _sign_test(fewer: int, differing: int) -> float:
-    """Return the two-sided chance of a split as uneven as this, were each side as likely."""
+    """Return the two-sided p of a split at least as uneven as this, were both sides as likely."""
     from scipy import special  # noqa: PLC0415  scipy costs a second of import
 
     return min(1.0, 2 * float(special.bdtr(fewer, differing, 0.5)))

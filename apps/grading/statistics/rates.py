@@ -1,6 +1,6 @@
-"""Rates, means and repeated attempts, each with the uncertainty it carries.
+"""Rates, means and repeated attempts, each with its standard error and confidence interval.
 
-Intervals are at the confidence asked for, 95 % unless told. A figure that the data cannot give is
+confidence: the level of an interval, 95 % by default. A figure that the data cannot give is
 None, never NaN.
 """
 
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many of `total` passed.
+    """A pass rate.
 
     value: passed / total, None when total is 0. low, high: Wilson's interval, (0, 1) when total
     is 0. standard_error: of the mean of the ones and zeros (n-1), None below two.
@@ -34,8 +34,8 @@ class Rate:
 class Mean:
     """The mean of `count` values.
 
-    units: how many independent pieces of evidence stand behind it: the values, or the groups they
-    fall into. value: None when there are none. standard_error, low, high: None below two units.
+    units: the number of independent observations: the values, or the groups they fall into.
+    value: None when there are none. standard_error, low, high: None below two units.
     The interval is Student's with units-1 degrees of freedom; it is not cut at a score's range.
     """
 
@@ -49,10 +49,10 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """What repeated attempts at each item show together.
+    """The pass rates of repeated attempts at each item.
 
     mean: the pass rate over all attempts, clustered by item. at_least_once: pass@k. every_time:
-    pass^k. Both are means over the items that have k attempts; `left_out` counts the others.
+    pass^k. Both are means over the items with at least k attempts; left_out: the other items.
     """
 
     k: int
@@ -63,7 +63,7 @@ class Repeats:
 
 
 def rate(passed: int, total: int, confidence: float = CONFIDENCE) -> Rate:
-    """Return the rate with its score interval, which holds at 0, at 1 and for small totals.
+    """Return the pass rate with its score interval, which is right at 0, at 1 and for few items.
 
     Raises ValueError unless 0 <= passed <= total. Source: Wilson 1927.
     """
@@ -97,10 +97,10 @@ def mean(values: Iterable[float], confidence: float = CONFIDENCE) -> Mean:
 def mean_from_sums(
     count: int, total: float, total_of_squares: float, confidence: float = CONFIDENCE
 ) -> Mean:
-    """Return what `mean` would, from the sums a database can keep.
+    """Return what `mean` would, from sums that a database can compute.
 
-    Exact enough for scores of order one; a spread a million times smaller than the mean drowns in
-    rounding.
+    Exact enough for scores of order one. A standard deviation a million times smaller than the
+    mean is lost in rounding.
     """
     centre = total / count if count else 0.0
     squares = max(0.0, total_of_squares - total * centre)
@@ -147,7 +147,11 @@ def pass_hat_k(attempts: int, passed: int, k: int) -> float:
 def repeats(
     items: Mapping[tuple[int, int], int], k: int, confidence: float = CONFIDENCE
 ) -> Repeats:
-    """Sum up repeated attempts; `items` counts the items by (attempts, passed)."""
+    """Return the rates of repeated attempts.
+
+    items: the number of items for each pair of attempts and passed attempts. Items without an
+    attempt count in left_out only. Sources: as of `pass_at_k`, `pass_hat_k`, `clustered_mean`.
+    """
     attempts = sum(count * tried for (tried, _), count in items.items())
     passed = sum(count * won for (_, won), count in items.items())
     centre = passed / attempts if attempts else 0.0
@@ -192,11 +196,13 @@ def _check_attempts(attempts: int, passed: int, k: int) -> None:
 
 @lru_cache(maxsize=64)
 def normal_quantile(confidence: float) -> float:
+    """Return z, so that a standard normal value lies in -z to z with this probability."""
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 @lru_cache(maxsize=1024)
 def student_quantile(degrees: int, confidence: float) -> float:
+    """Return the same of Student's distribution with these degrees of freedom."""
     from scipy import special  # noqa: PLC0415  scipy costs a second of import
 
     return float(special.stdtrit(degrees, (1 + confidence) / 2))

@@ -43,7 +43,7 @@ ENTRY = struct.Struct("<QQIB3x")
 
 
 class Failure(Exception):
-    """A system call fails with this error number."""
+    """A system call failed; `number` is the error it returns."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -51,7 +51,7 @@ class Failure(Exception):
 
 
 class Exited(Exception):
-    """The program inside has ended itself with this status."""
+    """The program inside ended itself; `status` is its exit status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
