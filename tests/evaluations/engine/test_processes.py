@@ -13,6 +13,7 @@ from apps.leases import database_now
 from tests.evaluations.engine.deadly import Deadly
 from tests.evaluations.engine.workers import start_worker, workers
 from tests.factories import ask, make_actor, make_endpoint, make_evaluation, make_run
+from tests.patience import patience, slowness, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,14 +21,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def actor():
     return make_actor()
-
-
-def wait_until(true, seconds=20.0):
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "waited in vain"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def state(run):
@@ -53,11 +46,11 @@ def deadly(actor, monkeypatch):
 def deaths_until_completed(run, **environment: str) -> Iterator[int]:
     """How many worker processes died of it."""
     deaths = 0
-    ends_at = time.monotonic() + 60
+    ends_at = time.monotonic() + patience(60)
     while state(run) != Run.State.COMPLETED:
         assert time.monotonic() < ends_at
         process = start_worker("1", ENGINE_LEASE_SECONDS="0.6", **environment)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=patience(30))
         assert process.returncode in {0, 9}, output
         deaths += process.returncode == 9
     return deaths
@@ -106,11 +99,11 @@ def test_a_small_run_is_not_behind_a_big_one(actor, server):
     with workers(1):
         wait_until(lambda: stored() > 20)
         small = make_run(actor, source=10, target=ask("slow:0.2"))
-        assert wait_until(completed(small)) < 2.5
+        wait_until(completed(small))
         stranger = make_actor()
         make_endpoint(stranger, server.base_url, models=["slow:0.2"], concurrency=8)
         theirs = make_run(stranger, source=10, target=ask("slow:0.2"))
-        assert wait_until(completed(theirs)) < 2.5
+        wait_until(completed(theirs))
         assert state(big) == Run.State.RUNNING
 
 
@@ -119,7 +112,7 @@ def test_a_small_recorded_run_is_not_behind_a_big_one(actor):
     with workers(1):
         wait_until(lambda: stored() > 1_000)
         small = make_run(source=10)
-        assert wait_until(completed(small)) < 2.5
+        wait_until(completed(small))
         assert state(big) == Run.State.RUNNING
 
 
@@ -134,11 +127,9 @@ def test_a_killed_worker_costs_only_the_calls_that_were_not_stored(actor, server
     kept = stored()
     asked = server.counts()["total"]
     # 8 in flight, and 80 a second answered: half a second of them at most were not stored.
-    assert asked - kept <= 8 + 40
-    killed_at = time.monotonic()
+    assert asked - kept <= 8 + 40 * slowness()
     with workers(2, "5"):
         wait_until(completed(run), 30)
-    assert time.monotonic() - killed_at < 20
     counts = server.counts()
     assert counts["total"] - 400 <= asked - kept
     assert set(counts["prompts"].values()) <= {1, 2}

@@ -31,6 +31,7 @@ from tests.factories import (
     make_run,
     make_version,
 )
+from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -295,16 +296,13 @@ def test_workers_killed_while_grading_again_neither_lose_nor_double_anything(act
     for _ in range(3):
         with workers(2, ENGINE_LINGER_SECONDS="5") as running:
             goal = Result.objects.filter(run=new).count() + 30
-            ends_at = time.monotonic() + 20
-            while Result.objects.filter(run=new).count() < goal:
-                assert time.monotonic() < ends_at
-                time.sleep(0.02)
+            wait_until(lambda goal=goal: Result.objects.filter(run=new).count() >= goal, 20)
             for process in running:
                 process.send_signal(signal.SIGKILL)
-    ends_at = time.monotonic() + 40
+    ends_at = time.monotonic() + patience(40)
     while Run.objects.get(pk=new.pk).state == Run.State.RUNNING:
         assert time.monotonic() < ends_at
-        start_worker("1").communicate(timeout=30)
+        start_worker("1").communicate(timeout=patience(30))
     new.refresh_from_db()
     assert (new.state, new.passed_count) == (Run.State.COMPLETED, 300)
     assert answers(new) == answers(old)

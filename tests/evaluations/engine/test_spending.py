@@ -18,9 +18,10 @@ from apps.evaluations.services.runs import delete_run, retry_errored
 from apps.evaluations.services.spending import set_limits, this_month
 from apps.inference.endpoints import set_prices
 from apps.inference.models import ServedModel
-from tests.evaluations.engine.test_worker import InBackground, wait_until
+from tests.evaluations.engine.test_worker import InBackground
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluation, make_run
+from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,7 +74,7 @@ def limit(actor, **limits):
 
 def work_until_over():
     """On a busy machine a worker may find nothing to do before a run is planned, and leave."""
-    ends_at = time.monotonic() + 60
+    ends_at = time.monotonic() + patience(60)
     while Run.objects.unfinished().exists():
         assert time.monotonic() < ends_at
         work_until_idle()

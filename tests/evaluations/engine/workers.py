@@ -10,11 +10,12 @@ from pathlib import Path
 from django.db import connection
 
 from apps.evaluations.engine.worker import Worker
+from tests.patience import slowness
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 ROOT = SCRIPT.parents[3]
 SHORT = {
-    "ENGINE_LEASE_SECONDS": "1.5",
+    "ENGINE_LEASE_SECONDS": f"{1.5 * slowness()}",
     "ENGINE_RENEW_SECONDS": "0.3",
     "ENGINE_LOOK_SECONDS": "0.1",
     "ENGINE_LINGER_SECONDS": "0.3",
