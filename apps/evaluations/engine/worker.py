@@ -470,7 +470,7 @@ class Worker:
     async def _leave(self) -> None:
         held = [active.claim.shard for active in self._active.values()]
         self._active.clear()
-        requests = [context.meter.ask(is_leaving=True) for context in self._contexts]
+        requests = [context.meter.budget_request(is_leaving=True) for context in self._contexts]
         await self._close_unused()
         try:
             await self._in("coordinator", self._coordinator.release, held)
