@@ -12,7 +12,7 @@ from django_q.brokers import get_broker
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from redis.exceptions import RedisError
 
-from apps.evaluations.engine.coordinator import busy_workers, ready_workers
+from apps.evaluations.engine.heartbeats import busy_workers, ready_workers
 from apps.evaluations.models import Run
 
 

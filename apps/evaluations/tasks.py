@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
-from apps.evaluations.engine.coordinator import busy_workers, renew_machine, sweep_runs
+from apps.evaluations.engine.heartbeats import busy_workers, renew_machine
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.signals import history_purge, run_finished, swept

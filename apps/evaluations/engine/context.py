@@ -45,8 +45,8 @@ class RunContext:
         return self.models.endpoints
 
     @property
-    def asks(self) -> bool:
-        """Is each item a wait of its own, or can rows be graded in one go?"""
+    def waits(self) -> bool:
+        """Return whether each item waits for somebody; else rows are graded in one go."""
         return self.addresses["kind"] != RecordedTarget.kind or self.session.waits
 
     def connect(

@@ -10,7 +10,7 @@ from django.test import Client, override_settings
 
 from apps.accounts.models import Actor
 from apps.datasets.models import File
-from apps.evaluations.engine.coordinator import sweep_runs
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Criterion, Evaluation, Run
 from tests.factories import make_actor, make_key

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from apps.clients import Usage
-from apps.evaluations.engine.coordinator import Assignments, Claim, Coordinator, WorkerState
+from apps.evaluations.engine.assignments import Assignments, Claim, WorkerState
+from apps.evaluations.engine.coordinator import Coordinator
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent
 from apps.evaluations.models import Run, Shard

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from apps.evaluations.engine import coordinator as coordinator_module
+from apps.evaluations.engine import claims as claims_module
 from apps.evaluations.engine import plan as plan_module
-from apps.evaluations.engine.coordinator import busy_workers, sweep_runs
+from apps.evaluations.engine import slot_shares as slot_shares_module
+from apps.evaluations.engine.heartbeats import busy_workers, renew_leases
 from apps.evaluations.engine.store import Batch, store
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.models import Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.runs import cancel_run
 from apps.ids import new_id
@@ -37,7 +39,7 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(plan_module, "GRADING_ROWS", 2)
     monkeypatch.setattr(plan_module, "ASKING_ROWS", 2)
     # A slow machine claims all of them in one poll too.
-    monkeypatch.setattr(coordinator_module, "CLAIM_SECONDS", patience(5))
+    monkeypatch.setattr(claims_module, "CLAIM_SECONDS", patience(5))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
     now = database_now() + timedelta(milliseconds=1)
     found = Shard.objects.next_of(run.pk, now, [])
     assert found == held
-    holder.renew([held.pk], [])
+    renew_leases(holder.worker, [held.pk], [])
     assert not Shard.objects.claim(found, new_id(), now, lease_end(now))
 
 
@@ -135,7 +137,7 @@ def test_a_heartbeat_prolongs_what_is_at_work_and_nothing_else(run):
     first, second = poll(holder, capacity={run.pk: 3}).claims
     soon = database_now() + timedelta(seconds=1)
     Shard.objects.update(lease_until=soon)
-    holder.renew([first.shard.pk], [])
+    renew_leases(holder.worker, [first.shard.pk], [])
     leases = dict(Shard.objects.values_list("pk", "lease_until"))
     assert leases[first.shard.pk] > soon
     assert leases[second.shard.pk] == soon
@@ -143,10 +145,10 @@ def test_a_heartbeat_prolongs_what_is_at_work_and_nothing_else(run):
 
 def test_claims_that_a_poll_lost_on_its_way_are_free_when_their_lease_is_out(run, monkeypatch):
     lost = coordinator()
-    monkeypatch.setattr(lost, "_share_slots", lambda *_: 1 / 0)
+    monkeypatch.setattr(lost._slots, "share", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         poll(lost)
-    lost.renew([], [])
+    renew_leases(lost.worker, [], [])
     Shard.objects.update(lease_until=database_now())
     assert numbers(poll(coordinator())) == [0, 1, 2]
 
@@ -159,7 +161,7 @@ def test_slots_that_a_poll_lost_on_its_way_go_back(small_shards, monkeypatch):
     found = poll(lost)
     assert list(found.grants.values()) == [6]
     # The loop never heard of it, and has no limiter there.
-    lost.renew([], [])
+    renew_leases(lost.worker, [], [])
     again = poll(lost, may_claim=False)
     assert again.left == set(found.grants)
     assert not EndpointSlot.objects.exists()
@@ -173,16 +175,16 @@ def test_a_heartbeat_prolongs_the_slots_in_use_and_no_others(small_shards):
     poll(holder)
     soon = database_now() + timedelta(seconds=1)
     EndpointSlot.objects.update(lease_until=soon)
-    holder.renew([], [])
+    renew_leases(holder.worker, [], [])
     assert EndpointSlot.objects.get().lease_until == soon
-    holder.renew([], [endpoint.pk])
+    renew_leases(holder.worker, [], [endpoint.pk])
     assert EndpointSlot.objects.get().lease_until > soon
 
 
 def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
-    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
-    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
-    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = coordinator(), coordinator()
 
@@ -196,25 +198,25 @@ def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, m
     assert granted(holder, 50, 10) is None
     assert granted(newcomer, 40, 0) == 0
     assert granted(newcomer, 40, 0) is None
-    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 0)
     assert granted(holder, 50, 10) == 5
-    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 100)
     # Who is told to shrink says soon when it has, and who has nothing asks again soon.
-    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 0)
     assert granted(holder, 50, 10) is None
     assert granted(holder, 50, 5) == 5
     assert granted(newcomer, 40, 0) == 5
     assert granted(newcomer, 40, 5) is None
     # What is not wanted any more goes back at once.
-    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 100)
     assert granted(holder, 0, 2) == 0
     assert poll(holder, slots={pk: (0, 0)}).left == {pk}
 
 
 def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
-    monkeypatch.setattr(coordinator_module, "REBALANCE_SECONDS", 0)
-    monkeypatch.setattr(coordinator_module, "HANDOVER_SECONDS", 0)
-    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "YIELD_SLOTS_AFTER_SECONDS", 100)
     pk = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10).pk
     holder, newcomer = coordinator(), coordinator()
     assert poll(holder, slots={pk: (50, 0)}).grants == {pk: 10}
@@ -223,7 +225,7 @@ def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkey
     # What it does not want itself goes at once.
     assert poll(holder, slots={pk: (7, 7)}).grants == {pk: 7}
     assert poll(newcomer, slots={pk: (50, 0)}).grants == {pk: 3}
-    monkeypatch.setattr(coordinator_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
+    monkeypatch.setattr(slot_shares_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
     assert poll(holder, slots={pk: (50, 7)}).grants == {pk: 5}
 
 
@@ -265,7 +267,7 @@ def test_a_release_leaves_alone_what_has_passed_to_another(run):
 
 def test_who_leaves_is_no_longer_busy(run):
     one = coordinator()
-    one.renew([], [])
+    renew_leases(one.worker, [], [])
     assert busy_workers() == 1
     one.leave()
     assert busy_workers() == 0
@@ -280,7 +282,7 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_heartbeats(ru
     poll(coordinator())
     make_run()
     assert sweep_runs()
-    coordinator().renew([], [])
+    renew_leases(coordinator().worker, [], [])
     WorkerHeartbeat.objects.update(seen_until=database_now() - timedelta(hours=2))
     sweep_runs()
     assert not WorkerHeartbeat.objects.exists()
@@ -305,7 +307,7 @@ def test_of_one_account_the_oldest_run_comes_first_and_the_next_is_not_kept_wait
 
 
 def test_a_poll_ends_in_time_however_much_there_is(small_shards, monkeypatch):
-    monkeypatch.setattr(coordinator_module, "CLAIM_SECONDS", 0)
+    monkeypatch.setattr(claims_module, "CLAIM_SECONDS", 0)
     plan(make_run(source=40))
     found = poll(coordinator())
     assert len(found.claims) == 1
@@ -355,7 +357,7 @@ def test_a_database_that_goes_away_fails_no_run(run, monkeypatch):
     def away(*_):
         raise OperationalError("gone away")
 
-    monkeypatch.setattr(coordinator_module, "shard_rows", away)
+    monkeypatch.setattr(claims_module, "shard_rows", away)
     with pytest.raises(OperationalError):
         poll(coordinator())
     run.refresh_from_db()

@@ -11,9 +11,9 @@ from pytest_django.fixtures import Settings
 from apps.accounts.models import Actor
 from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.errors import StateError
-from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import (

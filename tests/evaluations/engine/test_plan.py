@@ -11,10 +11,10 @@ from apps.datasets.stored_files import store_file
 from apps.evaluations.engine import copy as copy_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import source as source_module
-from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.source import shard_rows
 from apps.evaluations.engine.store import Batch, store
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from apps.evaluations.engine.coordinator import Coordinator
+from apps.evaluations.engine.heartbeats import renew_leases
 from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
 from apps.inference.slots import NOTHING, drop_expired, fair_share, rebalance, release_all
@@ -99,7 +99,7 @@ def test_a_heartbeat_that_comes_too_late_does_not_take_slots_back(endpoint):
     ask(endpoint, ANNE, 10)
     endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
     assert ask(endpoint, BERT, 10) == 10
-    Coordinator(ANNE).renew([], [endpoint.pk])
+    renew_leases(ANNE, [], [endpoint.pk])
     alive = endpoint.slots.filter(lease_until__gte=database_now())
     assert dict(alive.values_list("worker", "granted")) == {BERT: 10}
 

@@ -7,8 +7,8 @@ from django.test.utils import CaptureQueriesContext
 from apps.evaluations import reports
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine import writer as writer_module
-from apps.evaluations.engine.coordinator import sweep_runs
 from apps.evaluations.engine.store import ROWS_AT_ONCE, Batch, store, transactions
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.runs import cancel_run

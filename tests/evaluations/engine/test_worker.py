@@ -1,6 +1,7 @@
 """Whole runs by workers in this process, against a real model server."""
 
 import json
+import os
 import threading
 import time
 
@@ -11,11 +12,12 @@ from django.utils import timezone
 from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.evaluations import reports
 from apps.evaluations.engine import close as close_module
-from apps.evaluations.engine import coordinator as coordinator_module
+from apps.evaluations.engine import keeper as keeper_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import store as store_module
-from apps.evaluations.engine import worker as worker_module
-from apps.evaluations.engine.coordinator import sweep_runs
+from apps.evaluations.engine.slot_shares import SlotShares
+from apps.evaluations.engine.stopping import STOP_FD_VARIABLE
+from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Result, Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.evaluations import NewCriterion
@@ -387,15 +389,17 @@ def test_a_worker_that_is_called_off_sends_nothing_more_and_leaves_in_time(
 ):
     settings.ENGINE_DRAIN_SECONDS = 1
     run = make_run(actor, source=100, target=ask("slow:60"))
+    supervised, lifeline = os.pipe()
+    monkeypatch.setenv(STOP_FD_VARIABLE, str(supervised))
     with InBackground() as background:
         wait_until(lambda: server.counts()["total"] == 8)
-        monkeypatch.setattr(worker_module, "is_called_off", lambda: True)
+        os.close(lifeline)
         began = time.monotonic()
         background.join(patience(10))
         # Neither at once nor only when the calls end.
         assert 0.9 < time.monotonic() - began < 60
         assert background.has_more
-    monkeypatch.undo()
+    os.close(supervised)
     assert server.counts()["total"] == 8
     assert not Shard.objects.filter(lease_token__isnull=False).exists()
     assert counts(run)[0] == Run.State.RUNNING
@@ -411,10 +415,10 @@ def test_a_worker_whose_leases_run_out_cuts_its_calls_and_errs_nothing(
     with InBackground() as background:
         wait_until(lambda: server.counts()["in_flight"] == 8)
 
-        def renew(self, held, endpoints):
+        def renew_leases(worker, held, endpoints):
             raise OperationalError("gone away")
 
-        monkeypatch.setattr(coordinator_module.Coordinator, "renew", renew)
+        monkeypatch.setattr(keeper_module, "renew_leases", renew_leases)
         wait_until(lambda: server.counts()["in_flight"] == 0)
         background.join(patience(10))
         assert background.has_more
@@ -462,15 +466,15 @@ def test_a_poll_that_fails_in_the_middle_delays_its_claims_by_a_lease(actor, set
     settings.ENGINE_RENEW_SECONDS = 0.1
     settings.ENGINE_LINGER_SECONDS = 2
     failures = []
-    real = coordinator_module.Coordinator._share_slots
+    real = SlotShares.share
 
-    def share_slots(self, state, assignments):
+    def share(self, state, assignments):
         if assignments.claims and not failures:
             failures.append(1)
             raise OperationalError("gone away")
         real(self, state, assignments)
 
-    monkeypatch.setattr(coordinator_module.Coordinator, "_share_slots", share_slots)
+    monkeypatch.setattr(SlotShares, "share", share)
     run = make_run(actor, source=3)
     Worker().run()
     assert failures

@@ -1,0 +1,85 @@
+"""The keeper's thread, which prolongs a worker's leases, and the clock of how long they last."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from apps.evaluations.engine.heartbeats import renew_leases
+
+log = logging.getLogger(__name__)
+
+DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
+# Of a lease's time. In the rest calls are cut, so that none is in flight when others take the
+# slots: the lease is the database's clock, this one ours, and a cut takes a moment.
+LEASE_SHARE = 0.9
+
+
+class Keeper:
+    """Prolongs what `held` and `endpoints` name; a thread, since grading keeps the loop busy.
+
+    Both functions are called in the keeper's thread.
+    """
+
+    def __init__(
+        self,
+        worker: UUID,
+        held: Callable[[], Collection[UUID]],
+        endpoints: Callable[[], Collection[UUID]],
+    ) -> None:
+        self._worker = worker
+        self._held = held
+        self._endpoints = endpoints
+        self.began = time.monotonic()
+        self._renewed_at = self.began
+        self._was_cut_off = False
+        self._is_left = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Say that the worker is there, in this thread, and keep its leases from now on."""
+        renew_leases(self._worker, [], [])
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_left.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def cut_off_at(self) -> float:
+        """When, by the monotonic clock, the worker has to have let go unless it renews."""
+        return self._renewed_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
+
+    def is_cut_off(self) -> bool:
+        """Return whether the leases are so old that others may soon take work and slots.
+
+        Once so, for ever: a process that was frozen must not go on where it was when it thaws,
+        even if its keeper renews before anybody looks.
+        """
+        if time.monotonic() > self.cut_off_at:
+            self._was_cut_off = True
+        return self._was_cut_off
+
+    def _keep(self) -> None:
+        # Not for ever: a loop that hangs must lose its shards to others some time.
+        last = settings.ENGINE_SLICE_SECONDS + DRAIN_AFTER_SLICE
+        while not self._is_left.wait(settings.ENGINE_RENEW_SECONDS):
+            if time.monotonic() - self.began > last:
+                break
+            # Before the statement: the lease counts from when it was asked for, not answered.
+            began = time.monotonic()
+            if self.is_cut_off():
+                break
+            try:
+                renew_leases(self._worker, self._held(), self._endpoints())
+                self._renewed_at = began
+            except DatabaseError:
+                log.exception("Leases could not be prolonged; trying again")
+                connection.close()
+        connection.close()

@@ -1,0 +1,114 @@
+"""Keep a worker's share of the slots at each endpoint: request, await, yield and return them."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from apps.evaluations.engine.assignments import Assignments, WorkerState
+from apps.inference.slots import rebalance
+
+# Each request locks the endpoint's row, so one that changes nothing is made no more often.
+REBALANCE_SECONDS = 1.0
+HANDOVER_SECONDS = 0.2  # while slots pass from one worker to another, which neither can use
+# Before a worker gives slots up to another, since they stand idle on the way and a run that is
+# over by then has gained nothing.
+YIELD_SLOTS_AFTER_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class SlotRequest:
+    """When slots at an endpoint were last asked for, with what, and how many were granted."""
+
+    at: float
+    wanted: int
+    committed: int
+    granted: int
+
+    def is_due(self, wanted: int, committed: int) -> bool:
+        """Return whether to ask again: for a grown wish that had been granted, or in time."""
+        if not wanted or self.wanted <= self.granted < wanted:
+            return True
+        # Somebody waits for what we were told to give up, or we for what another gives up.
+        waits = self.granted == 0 or committed < self.committed
+        pause = HANDOVER_SECONDS if waits else REBALANCE_SECONDS
+        return time.monotonic() - self.at >= pause
+
+
+class SlotShares:
+    """One worker's slots, at all endpoints that its runs ask; used in the coordinator's thread.
+
+    is_waiting: in this poll a shard was left to others for want of a slot.
+    """
+
+    def __init__(self, worker: UUID) -> None:
+        self._worker = worker
+        self._requests: dict[UUID, SlotRequest] = {}
+        self._wishes: dict[UUID, int] = {}  # calls wanted at endpoints that have no slot for us
+        self._pressed_since: dict[UUID, float] = {}  # when others began to want some of ours
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._wishes)
+
+    def begin_poll(self) -> None:
+        self._wishes.clear()
+
+    def holds_all(self, endpoints: Iterable[UUID], wanted: int, assignments: Assignments) -> bool:
+        """Return whether this worker holds a slot at every endpoint, or gets one at once.
+
+        A shard whose items would have to wait for slots is left to a worker that has them:
+        claimed here it would lie until its turn comes, under a lease that nobody else can take.
+        """
+        for endpoint_id in endpoints:
+            request = self._requests.get(endpoint_id)
+            if request is None or (not request.granted and request.is_due(wanted, 0)):
+                request = self._request(assignments, endpoint_id, wanted, 0)
+            if not request.granted:
+                self._wishes[endpoint_id] = wanted
+                return False
+        return True
+
+    def share(self, state: WorkerState, assignments: Assignments) -> None:
+        """Ask for slots at once where there may be more to have, else once in a while.
+
+        Slots that an earlier poll got, and whose grant did not reach the loop since that poll
+        failed, are asked for with nothing wanted, and so go back.
+        """
+        slots = dict.fromkeys(self._requests, (0, 0)) | state.slots
+        more = [*self._wishes.items()]
+        for claim in assignments.claims:
+            more += [(endpoint_id, len(claim.todo)) for endpoint_id in claim.context.endpoints]
+        for endpoint_id, count in more:
+            wanted, committed = slots.get(endpoint_id, (0, 0))
+            slots[endpoint_id] = (wanted + count, committed)
+        for endpoint_id, (wanted, committed) in slots.items():
+            request = self._requests.get(endpoint_id)
+            if request is None or request.is_due(wanted, committed):
+                self._request(assignments, endpoint_id, wanted, committed)
+
+    def _request(
+        self, assignments: Assignments, endpoint_id: UUID, wanted: int, committed: int
+    ) -> SlotRequest:
+        now = time.monotonic()
+        pressed_since = self._pressed_since.get(endpoint_id, now)
+        grant = rebalance(
+            endpoint_id,
+            self._worker,
+            wanted=wanted,
+            committed=committed,
+            gives_up=now - pressed_since >= YIELD_SLOTS_AFTER_SECONDS,
+        )
+        if grant.others_wait:
+            self._pressed_since[endpoint_id] = pressed_since
+        else:
+            self._pressed_since.pop(endpoint_id, None)
+        request = SlotRequest(now, wanted, committed, grant.slots)
+        if wanted or committed:
+            self._requests[endpoint_id] = request
+            assignments.grants[endpoint_id] = grant.slots
+        else:
+            self._requests.pop(endpoint_id, None)
+            assignments.grants.pop(endpoint_id, None)
+            assignments.left.add(endpoint_id)
+        return request
