@@ -16,7 +16,7 @@ urlpatterns = [
     path("app/", include("evalplatform.web.urls")),
     path("admin/spicepod/", admin.site.admin_view(upload.load), name="load_spicepod"),
     path("admin/", admin.site.urls),
-    path("v1/", include("evalplatform.dialects.crossroads")),
+    path("v1/", include("evalplatform.dialects.shared_routes")),
     path("v1/", include("evalplatform.dialects.openai.urls")),
-    path("", include("evalplatform.dialects.schemas")),
+    path("", include("evalplatform.dialects.kit.schema")),
 ]

@@ -9,7 +9,7 @@ from django.test import Client
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.validation import validate_schema
 
-from evalplatform.dialects.schemas import DIALECTS
+from evalplatform.dialects.kit.schema import DIALECTS
 
 JSON = "application/json"
 

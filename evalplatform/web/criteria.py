@@ -14,7 +14,7 @@ from apps.errors import StateError
 from apps.evaluations.forms import ChangeForm, RegradeForm
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.regrades import check_regradable
-from evalplatform.web.access import in_account_of, in_any_account, signed_in
+from evalplatform.sessions import in_account_of, in_any_account, signed_in
 from evalplatform.web.results import run_of
 
 TRY = "try"

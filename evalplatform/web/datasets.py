@@ -11,8 +11,8 @@ from django.views.decorators.http import require_safe
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset, TestCase
 from apps.strict_json import parse_json
+from evalplatform.sessions import in_account_of, in_any_account, signed_in
 from evalplatform.web import items
-from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.paging import Order, finder, newest_first, page_of
 
 ORDER = newest_first(Dataset)

@@ -13,8 +13,8 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.evaluations.models import Criterion, Evaluation, Run
 from apps.strict_json import parse_json
+from evalplatform.sessions import in_account_of, in_any_account, signed_in
 from evalplatform.web import items
-from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.charts import RunView
 from evalplatform.web.paging import finder, newest_first, page_of
 from evalplatform.web.runs import RunFilter, runs_context, views_of

@@ -24,9 +24,9 @@ from apps.evaluations.reports import (
     summary,
 )
 from apps.strict_json import parse_json
+from evalplatform.sessions import in_account_of, in_any_account, signed_in
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web import items
-from evalplatform.web.access import in_account_of, in_any_account, signed_in
 from evalplatform.web.paging import (
     AFTER,
     BEFORE,

@@ -24,8 +24,8 @@ from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.evaluations.services.spending import this_month
 from apps.strict_json import parse_json
+from evalplatform.sessions import ACCOUNT, in_account_of, signed_in
 from evalplatform.web import items
-from evalplatform.web.access import ACCOUNT, in_account_of, signed_in
 from evalplatform.web.charts import RunView, view_of
 from evalplatform.web.paging import (
     Page,

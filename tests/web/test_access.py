@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from apps.accounts.models import Account
 from apps.accounts.roles import Role
-from evalplatform.dialects.base import SELECTED_ACCOUNT
+from evalplatform.sessions import SELECTED_ACCOUNT
 from evalplatform.web import access
 from evalplatform.web.attempts import Attempts
 from tests.factories import make_account, make_actor, make_user

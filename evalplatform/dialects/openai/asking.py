@@ -10,7 +10,7 @@ from apps.clients import CallFailed
 from apps.inference.live_calls import LiveCall
 from apps.inference.served_models import UnknownModel
 from apps.strict_json import dump_json
-from evalplatform.dialects.base import Kind, Problem
+from evalplatform.dialects.kit.problems import Kind, Problem
 from evalplatform.dialects.openai.wire import Error, OpenAIViewSet
 
 BAD_GATEWAY, GATEWAY_TIMEOUT, TOO_MANY = 502, 504, 429

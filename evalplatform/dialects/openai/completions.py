@@ -19,11 +19,11 @@ from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion, update_completion
 from apps.text import quoted
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, Shape, Text
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet, event, failure_shown
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.wire import COMPLETION_ID, Base62Id, Metadata, UnixTime
-from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, Shape, Text
 
 # What is ours in a request, or not a parameter; all else goes on to the model server.
 OURS = ("store", "metadata")

@@ -13,9 +13,7 @@ from apps.grading.graders.sides import ReferenceGrader
 from apps.grading.graders.string_check import HOLDS
 from apps.grading.graders.text_similarity import METRICS
 from apps.grading.templating import MAX_TEMPLATE_CHARS
-from evalplatform.dialects.openai.messages import Message, echoed
-from evalplatform.dialects.openai.words import REASONING_EFFORTS
-from evalplatform.dialects.strict import (
+from evalplatform.dialects.kit.fields import (
     AnyObject,
     Choice,
     Const,
@@ -26,6 +24,8 @@ from evalplatform.dialects.strict import (
     Text,
     Whole,
 )
+from evalplatform.dialects.openai.messages import Message, echoed
+from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
 SOURCE_CHARS = 256 * 1000
 CRITERIA = 1_000  # at most in one evaluation

@@ -18,7 +18,8 @@ from apps.evaluations.services.evaluations import (
     update_evaluation,
 )
 from apps.strict_json import parse_json
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.sample_schema import row_schema, stored_row_schema
@@ -29,7 +30,6 @@ from evalplatform.dialects.openai.wire import (
     PrefixedId,
     UnixTime,
 )
-from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 
 
 class CustomConfig(Shape):

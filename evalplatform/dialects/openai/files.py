@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, read_file, store_file
 from apps.errors import LimitError
+from evalplatform.dialects.kit.fields import Const
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.wire import (
     FILE_ID,
@@ -28,7 +29,6 @@ from evalplatform.dialects.openai.wire import (
     UnixTime,
 )
 from evalplatform.dialects.openai.words import PURPOSES
-from evalplatform.dialects.strict import Const
 
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 # What a form may take besides the file itself.

@@ -8,8 +8,8 @@ from rest_framework import serializers
 
 from apps.grading.templating import MAX_TEMPLATE_CHARS
 from apps.text import quoted
+from evalplatform.dialects.kit.fields import Choice, Const, OneOf, Shape, Text
 from evalplatform.dialects.openai.words import ROLES
-from evalplatform.dialects.strict import Choice, Const, OneOf, Shape, Text
 
 
 class InputText(Shape):

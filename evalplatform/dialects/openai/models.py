@@ -15,9 +15,9 @@ from apps.clients import BUILT_IN
 from apps.datasets.models import Dataset
 from apps.inference.models import ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, UnknownModel, find_model
-from evalplatform.dialects.base import Kind, Problem
+from evalplatform.dialects.kit.fields import Const
+from evalplatform.dialects.kit.problems import Kind, Problem
 from evalplatform.dialects.openai.wire import OpenAIViewSet, UnixTime
-from evalplatform.dialects.strict import Const
 
 # Built-in models learn from any labelled dataset; those of the newest are listed.
 LISTED_DATASETS = 100

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from apps.evaluations.models import Result, Run
 from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
 from apps.strict_json import parse_json
+from evalplatform.dialects.kit.fields import AnyObject, Const
 from evalplatform.dialects.openai.messages import as_text
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.wire import (
@@ -26,7 +27,6 @@ from evalplatform.dialects.openai.wire import (
     first_of,
 )
 from evalplatform.dialects.openai.words import ITEM_STATE, ITEM_STATUS
-from evalplatform.dialects.strict import AnyObject, Const
 
 SHOWN_COLUMNS = (
     "row_index",

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from apps.errors import Invalid
 from apps.text import quoted
-from evalplatform.dialects.base import beyond
+from evalplatform.dialects.kit.viewset import beyond
 
 
 class Query(serializers.Serializer):

@@ -20,7 +20,19 @@ from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion
 from apps.strict_json import parse_json
 from apps.text import quoted
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.fields import (
+    AnyObject,
+    Choice,
+    Const,
+    Flag,
+    Items,
+    Number,
+    OneOf,
+    Shape,
+    Text,
+    Whole,
+)
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet
 from evalplatform.dialects.openai.response_events import response_events
 from evalplatform.dialects.openai.responses_form import (
@@ -36,18 +48,6 @@ from evalplatform.dialects.openai.responses_form import (
 )
 from evalplatform.dialects.openai.wire import RESPONSE_ID, Metadata, PrefixedId, UnixTime
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
-from evalplatform.dialects.strict import (
-    AnyObject,
-    Choice,
-    Const,
-    Flag,
-    Items,
-    Number,
-    OneOf,
-    Shape,
-    Text,
-    Whole,
-)
 
 # What a response says of how it was asked, and what it says where that was not said.
 ECHOED: dict[str, Any] = {

@@ -9,8 +9,8 @@ from rest_framework import serializers
 from apps.clients import Usage
 from apps.clients.messages import for_chat
 from apps.text import quoted
+from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 from evalplatform.dialects.openai.messages import Content, Message, as_text
-from evalplatform.dialects.strict import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 
 
 class FlatFunctionTool(Shape):

@@ -17,7 +17,8 @@ from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Counts, Summary, count_results, summarize
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.sources import (
     DATA_SOURCES,
     data_source_shown,
@@ -38,7 +39,6 @@ from evalplatform.dialects.openai.wire import (
     first_of,
 )
 from evalplatform.dialects.openai.words import RUN_STATE, RUN_STATUS
-from evalplatform.dialects.strict import Const, OneOf, Shape, Text
 
 # A page of runs shows the rows that came along with them up to this many bytes in all; beyond,
 # `content` is empty there, and whole in the answer about one run.

@@ -14,7 +14,7 @@ from apps.evaluations.exports import summary_table
 from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, Judgement, read_pages
 from apps.strict_json import parse_json
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.evals import EvalSerializer
 from evalplatform.dialects.openai.output_items import items_shown
 from evalplatform.dialects.openai.runs import runs_shown

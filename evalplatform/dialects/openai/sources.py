@@ -16,7 +16,19 @@ from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, RunSo
 from apps.inference.stored_completions import take_snapshot
 from apps.strict_json import parse_json
 from apps.text import quoted
-from evalplatform.dialects.base import RawJSON
+from evalplatform.dialects.kit.fields import (
+    AnyObject,
+    Choice,
+    Const,
+    Flag,
+    Items,
+    Number,
+    OneOf,
+    Shape,
+    Text,
+    Whole,
+)
+from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.messages import Message, as_text, echoed
 from evalplatform.dialects.openai.responses_form import (
     FLAT_TOOLS,
@@ -32,18 +44,6 @@ from evalplatform.dialects.openai.stored_sources import (
 )
 from evalplatform.dialects.openai.wire import FILE_ID
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
-from evalplatform.dialects.strict import (
-    AnyObject,
-    Choice,
-    Const,
-    Flag,
-    Items,
-    Number,
-    OneOf,
-    Shape,
-    Text,
-    Whole,
-)
 
 # Sent on to the model server under their own names.
 CHAT_PARAMS = (

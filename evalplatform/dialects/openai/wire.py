@@ -25,16 +25,12 @@ from rest_framework.response import Response
 
 from apps.accounts.services import actor_for_key
 from apps.text import quoted
-from evalplatform.dialects.base import (
-    BrowserSession,
-    DialectViewSet,
-    Kind,
-    Problem,
-    RawJSON,
-    request_id_of,
-)
+from evalplatform.dialects.kit.fields import AnyObject, Text
+from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.kit.problems import Kind, Problem
+from evalplatform.dialects.kit.viewset import BrowserSession, DialectViewSet
 from evalplatform.dialects.openai.pages import Pages
-from evalplatform.dialects.strict import AnyObject, Text
+from evalplatform.sessions import request_id_of
 
 HEADERS = {"openai-version": "2020-10-01"}
 # contract: openai section 2: never 409, which the vendor's clients send again

@@ -12,8 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.services import actor_for_key
-from evalplatform.dialects.base import DialectViewSet, Kind, Problem, request_id_of
+from evalplatform.dialects.kit.problems import Kind, Problem
+from evalplatform.dialects.kit.viewset import DialectViewSet
 from evalplatform.dialects.spice.renderings import JSON, TEXT
+from evalplatform.sessions import request_id_of
 
 STATUS = {
     Kind.INVALID: 400,

@@ -10,9 +10,9 @@ from django.urls import resolve
 
 from apps.accounts.models import ApiKey
 from apps.evaluations.models import Evaluation
-from evalplatform.dialects.base import SELECTED_ACCOUNT
 from evalplatform.dialects.openai.evals import EvalViewSet
 from evalplatform.dialects.openai.urls import urlpatterns
+from evalplatform.sessions import SELECTED_ACCOUNT
 from tests.dialects.openai.caller import EVAL, Caller
 from tests.factories import make_account, make_actor
 

@@ -1,0 +1,99 @@
+"""Read a body of JSON strictly, and write JSON quickly."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from django.conf import settings
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
+
+from apps.errors import Invalid, LimitError
+from apps.strict_json import BadJSON, parse_json
+from evalplatform.dialects.kit.problems import joined
+
+SHOWN_PATH_LENGTH = 300
+
+
+class RawJSON:
+    """JSON text that is stored as it came in, and goes out without being read again."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str | bytes) -> None:
+        self.text = text
+
+
+class OrjsonRenderer(JSONRenderer):
+    """JSON by orjson, with RawJSON spliced in; NaN becomes null."""
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        indented = orjson.OPT_INDENT_2 if (renderer_context or {}).get("indent") else 0
+        try:
+            return orjson.dumps(data, default=_spliced, option=indented)
+        except orjson.JSONEncodeError:
+            # Integers of more than 64 bits, which orjson refuses to write.
+            return json.dumps(data, default=_parsed, separators=(",", ":")).encode()
+
+
+def _spliced(value: Any) -> orjson.Fragment:
+    if isinstance(value, RawJSON):
+        return orjson.Fragment(value.text)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, RawJSON):
+        return parse_json(value.text)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class StrictJSONParser(BaseParser):
+    """A body of JSON, bounded in size, that can be stored and given back unchanged."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        if int(stream.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_BYTES:
+            raise LimitError(
+                f"The body is larger than the limit of {settings.MAX_BODY_BYTES:,} bytes."
+            )
+        body = stream.read()
+        try:
+            return parse_json(body)
+        except BadJSON as error:
+            message = f"The body is not JSON that can be stored: {error}."
+            raise Invalid(message, path=place_of_fault(body)) from None
+
+
+def place_of_fault(body: bytes) -> str:
+    """The path of the first text or number in a refused body that cannot be stored, if any."""
+    try:
+        waiting = [("", json.loads(body))]
+    except (ValueError, RecursionError):
+        return ""
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(joined(path, key), inner) for key, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            waiting += [(joined(path, i), inner) for i, inner in reversed([*enumerate(value)])]
+        elif _unstorable(value):
+            return path.encode(errors="replace").decode().replace("\0", "?")[:SHOWN_PATH_LENGTH]
+        if len(path) > SHOWN_PATH_LENGTH:
+            return ""
+    return ""
+
+
+def _unstorable(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return isinstance(value, str) and re.search("[\0\ud800-\udfff]", value) is not None
