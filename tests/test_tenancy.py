@@ -12,7 +12,7 @@ from apps.datasets.models import Dataset, File
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.inference.models import StoredCompletion
-from evalplatform.dialects.openai.wire import COMPLETION_ID, RESPONSE_ID, FileId, PrefixedId
+from evalplatform.dialects.openai.ids import COMPLETION_ID, RESPONSE_ID, FileId, PrefixedId
 from tests.dialects.openai.caller import EVAL, chat_body, run_body
 from tests.factories import make_actor, make_key, make_version
 

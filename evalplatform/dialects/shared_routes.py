@@ -7,8 +7,8 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.response import Response
 
-from evalplatform.dialects.openai import wire as openai
-from evalplatform.dialects.openai.evals import EvalViewSet as OpenAIEvals
+from evalplatform.dialects.openai import viewset as openai
+from evalplatform.dialects.openai.evals.evals import EvalViewSet as OpenAIEvals
 from evalplatform.dialects.spice import wire as spice
 from evalplatform.dialects.spice.evals import EvalViewSet as SpiceEvals
 

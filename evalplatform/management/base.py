@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError as FieldError
 from apps.accounts.services import find_account
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Run
-from evalplatform.dialects.openai.wire import RUN_ID, any_of
+from evalplatform.dialects.openai.ids import RUN_ID, any_of
 
 
 class CoreCommand(BaseCommand):

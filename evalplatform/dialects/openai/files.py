@@ -21,13 +21,10 @@ from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, read_file, store_file
 from apps.errors import LimitError
 from evalplatform.dialects.kit.fields import Const
+from evalplatform.dialects.openai.fields import UnixTime
+from evalplatform.dialects.openai.ids import FILE_ID, FileId
 from evalplatform.dialects.openai.pages import Pages, Query
-from evalplatform.dialects.openai.wire import (
-    FILE_ID,
-    FileId,
-    OpenAIViewSet,
-    UnixTime,
-)
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import PURPOSES
 
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"

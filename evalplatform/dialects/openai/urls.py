@@ -2,14 +2,14 @@
 
 from django.urls import path
 
-from evalplatform.dialects.openai.completions import CompletionViewSet
-from evalplatform.dialects.openai.evals import EvalViewSet
+from evalplatform.dialects.openai.asking.completions import CompletionViewSet
+from evalplatform.dialects.openai.asking.models import ModelViewSet
+from evalplatform.dialects.openai.asking.responses import ResponseViewSet
+from evalplatform.dialects.openai.evals.evals import EvalViewSet
+from evalplatform.dialects.openai.evals.graders import GraderViewSet
+from evalplatform.dialects.openai.evals.output_items import OutputItemViewSet
+from evalplatform.dialects.openai.evals.runs import RunViewSet
 from evalplatform.dialects.openai.files import FileViewSet
-from evalplatform.dialects.openai.graders import GraderViewSet
-from evalplatform.dialects.openai.models import ModelViewSet
-from evalplatform.dialects.openai.output_items import OutputItemViewSet
-from evalplatform.dialects.openai.responses import ResponseViewSet
-from evalplatform.dialects.openai.runs import RunViewSet
 
 EVAL = "evals/<str:eval_id>"
 RUN = f"{EVAL}/runs/<str:run_id>"

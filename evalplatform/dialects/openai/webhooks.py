@@ -3,7 +3,7 @@
 from typing import Any
 
 from apps.webhooks.models import WebhookDelivery
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.dialects.openai.words import RUN_EVENT
 
 

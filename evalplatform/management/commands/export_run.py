@@ -14,7 +14,7 @@ from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.exports import columns, rows, summary_table
 from apps.evaluations.models import Run
 from apps.strict_json import dump_json
-from evalplatform.dialects.openai.saved_folder import FILES, write_folder
+from evalplatform.dialects.openai.history.saved_folder import FILES, write_folder
 from evalplatform.management.base import CoreCommand, find_run
 from evalplatform.management.parquet import NoParquet, write_parquet
 from evalplatform.management.writing import in_one_go

@@ -14,8 +14,8 @@ from apps.errors import StateError
 from apps.evaluations.models import Run
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from apps.inference.served_models import UnknownModel
-from evalplatform.dialects.openai.rescue import Rescue, rescue
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.history.rescue import Rescue, rescue
+from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.management.base import CoreCommand
 
 LOOK_SECONDS = 0.5

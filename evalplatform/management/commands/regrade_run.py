@@ -14,7 +14,7 @@ from apps.evaluations.services.criteria import read_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.management.base import CoreCommand, find_run
 
 LOOK_SECONDS = 0.5

@@ -10,7 +10,7 @@ from django.urls import resolve
 
 from apps.accounts.models import ApiKey
 from apps.evaluations.models import Evaluation
-from evalplatform.dialects.openai.evals import EvalViewSet
+from evalplatform.dialects.openai.evals.evals import EvalViewSet
 from evalplatform.dialects.openai.urls import urlpatterns
 from evalplatform.sessions import SELECTED_ACCOUNT
 from tests.dialects.openai.caller import EVAL, Caller

@@ -12,7 +12,7 @@ from openai.types.evals import RunRetrieveResponse
 
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Run
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.ids import RUN_ID
 from tests.dialects.openai.caller import (
     ECHOED,
     NOTHING,

@@ -7,7 +7,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.evaluations.models import Run
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.ids import RUN_ID
 from tests.dialects.openai.caller import (
     ECHOED,
     NOTHING,

@@ -8,7 +8,7 @@ import pytest
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import change_criteria, read_criteria
 from apps.evaluations.services.regrades import regrade_run
-from evalplatform.dialects.openai.evals import EvalSerializer
+from evalplatform.dialects.openai.evals.evals import EvalSerializer
 from tests.dialects.openai.caller import EVAL, STRING_CHECK, Caller, work
 from tests.factories import make_actor
 

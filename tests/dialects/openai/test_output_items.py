@@ -7,8 +7,8 @@ import pytest
 from apps.evaluations.models import Criterion, Result, Run, Score, Shard
 from apps.ids import new_id
 from apps.strict_json import dump_json
-from evalplatform.dialects.openai.output_items import OutputItemSerializer, sample_shown
-from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID
+from evalplatform.dialects.openai.evals.output_items import OutputItemSerializer, sample_shown
+from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
 from tests.dialects.openai.caller import STRING_CHECK, Caller, chat_body, run_body, work
 from tests.factories import make_actor
 

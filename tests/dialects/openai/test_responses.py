@@ -7,7 +7,11 @@ import pytest
 
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import StoredCompletion
-from evalplatform.dialects.openai.responses_form import chat_format, chat_messages, output_items
+from evalplatform.dialects.openai.asking.responses_form import (
+    chat_format,
+    chat_messages,
+    output_items,
+)
 from tests.dialects.openai.caller import Caller
 from tests.model_server import ModelServer
 

@@ -8,8 +8,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.datasets.models import File
 from apps.evaluations.models import Result, Run, Shard
-from evalplatform.dialects.openai.runs import EvalRunSerializer
-from evalplatform.dialects.openai.wire import RUN_ID
+from evalplatform.dialects.openai.evals.runs import EvalRunSerializer
+from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.dialects.openai.words import RUN_STATUS
 from tests.dialects.openai.caller import ROWS, STRING_CHECK, Caller, chat_body, run_body, work
 from tests.factories import make_actor

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
 from apps.evaluations.models import Evaluation
-from evalplatform.dialects.openai.wire import EVAL_ID, FILE_ID, ITEM_ID, RUN_ID
+from evalplatform.dialects.openai.ids import EVAL_ID, FILE_ID, ITEM_ID, RUN_ID
 from tests.dialects.openai.caller import Caller
 from tests.factories import make_actor
 

@@ -18,8 +18,8 @@ from apps.evaluations.services.rescue import (
     SavedScore,
 )
 from apps.text import quoted
-from evalplatform.dialects.openai.criteria import own_criterion
-from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID, KeptId
+from evalplatform.dialects.openai.evals.criteria import own_criterion
+from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, KeptId
 from evalplatform.dialects.openai.words import ITEM_STATUS, RUN_STATE
 
 # Under this key our own export keeps what the vendor's shape has no place for.

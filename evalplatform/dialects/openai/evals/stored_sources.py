@@ -9,7 +9,7 @@ from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Selection
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import Choice, Const, Items, Number, Shape, Text, Whole
-from evalplatform.dialects.openai.wire import Metadata
+from evalplatform.dialects.openai.fields import Metadata
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
 LAST_SECOND = 253_402_300_799  # of the year 9999

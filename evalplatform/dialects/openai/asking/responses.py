@@ -33,9 +33,8 @@ from evalplatform.dialects.kit.fields import (
     Whole,
 )
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet
-from evalplatform.dialects.openai.response_events import response_events
-from evalplatform.dialects.openai.responses_form import (
+from evalplatform.dialects.openai.asking.response_events import response_events
+from evalplatform.dialects.openai.asking.responses_form import (
     FLAT_TOOLS,
     Input,
     TextOptions,
@@ -46,7 +45,9 @@ from evalplatform.dialects.openai.responses_form import (
     output_items,
     usage_shown,
 )
-from evalplatform.dialects.openai.wire import RESPONSE_ID, Metadata, PrefixedId, UnixTime
+from evalplatform.dialects.openai.asking.viewset import FAILURES, AskingViewSet
+from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.ids import RESPONSE_ID, PrefixedId
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
 # What a response says of how it was asked, and what it says where that was not said.

@@ -15,11 +15,11 @@ from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, Judgement, read_pages
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.evals import EvalSerializer
-from evalplatform.dialects.openai.output_items import items_shown
-from evalplatform.dialects.openai.runs import runs_shown
-from evalplatform.dialects.openai.saved_files import MANIFEST
-from evalplatform.dialects.openai.saved_objects import EXTRAS
+from evalplatform.dialects.openai.evals.evals import EvalSerializer
+from evalplatform.dialects.openai.evals.output_items import items_shown
+from evalplatform.dialects.openai.evals.runs import runs_shown
+from evalplatform.dialects.openai.history.saved_files import MANIFEST
+from evalplatform.dialects.openai.history.saved_objects import EXTRAS
 
 FILES = ("eval.json", "run.json", "output_items.jsonl", "manifest.json")
 

@@ -14,18 +14,11 @@ from apps.evaluations.models import Result, Run
 from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const
+from evalplatform.dialects.openai.fields import UnixTime
+from evalplatform.dialects.openai.ids import EVAL_ID, ITEM_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.messages import as_text
 from evalplatform.dialects.openai.pages import Pages
-from evalplatform.dialects.openai.wire import (
-    EVAL_ID,
-    ITEM_ID,
-    RUN_ID,
-    OpenAIViewSet,
-    PrefixedId,
-    UnixTime,
-    any_of,
-    first_of,
-)
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import ITEM_STATE, ITEM_STATUS
 
 SHOWN_COLUMNS = (

@@ -29,20 +29,20 @@ from evalplatform.dialects.kit.fields import (
     Whole,
 )
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.messages import Message, as_text, echoed
-from evalplatform.dialects.openai.responses_form import (
+from evalplatform.dialects.openai.asking.responses_form import (
     FLAT_TOOLS,
     TextOptions,
     chat_format,
     chat_tools,
 )
-from evalplatform.dialects.openai.stored_sources import (
+from evalplatform.dialects.openai.evals.stored_sources import (
     STORED_SOURCES,
     ResponsesSource,
     StoredCompletionsSource,
     selection_of,
 )
-from evalplatform.dialects.openai.wire import FILE_ID
+from evalplatform.dialects.openai.ids import FILE_ID
+from evalplatform.dialects.openai.messages import Message, as_text, echoed
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
 # Sent on to the model server under their own names.

@@ -20,16 +20,17 @@ from apps.evaluations.services.evaluations import (
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.criteria import CRITERIA, GRADERS, criterion_shown, new_criterion
-from evalplatform.dialects.openai.pages import Pages, Query
-from evalplatform.dialects.openai.sample_schema import row_schema, stored_row_schema
-from evalplatform.dialects.openai.wire import (
-    EVAL_ID,
-    Metadata,
-    OpenAIViewSet,
-    PrefixedId,
-    UnixTime,
+from evalplatform.dialects.openai.evals.criteria import (
+    CRITERIA,
+    GRADERS,
+    criterion_shown,
+    new_criterion,
 )
+from evalplatform.dialects.openai.evals.sample_schema import row_schema, stored_row_schema
+from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.ids import EVAL_ID, PrefixedId
+from evalplatform.dialects.openai.pages import Pages, Query
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
 
 class CustomConfig(Shape):

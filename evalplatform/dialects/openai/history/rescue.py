@@ -16,8 +16,8 @@ from apps.evaluations.services.rescue import (
     import_evaluation,
     import_run,
 )
-from evalplatform.dialects.openai.saved_files import EVAL, RUN, Shelf, Trouble, read_saved
-from evalplatform.dialects.openai.saved_objects import (
+from evalplatform.dialects.openai.history.saved_files import EVAL, RUN, Shelf, Trouble, read_saved
+from evalplatform.dialects.openai.history.saved_objects import (
     Unusable,
     criteria_named,
     criterion_key,
@@ -28,7 +28,7 @@ from evalplatform.dialects.openai.saved_objects import (
     saved_result,
     saved_run,
 )
-from evalplatform.dialects.openai.wire import EVAL_ID, RUN_ID
+from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
 
 
 @dataclass

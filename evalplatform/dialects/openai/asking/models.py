@@ -17,7 +17,8 @@ from apps.inference.models import ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, UnknownModel, find_model
 from evalplatform.dialects.kit.fields import Const
 from evalplatform.dialects.kit.problems import Kind, Problem
-from evalplatform.dialects.openai.wire import OpenAIViewSet, UnixTime
+from evalplatform.dialects.openai.fields import UnixTime
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
 # Built-in models learn from any labelled dataset; those of the newest are listed.
 LISTED_DATASETS = 100

@@ -21,9 +21,15 @@ from apps.inference.stored_completions import Keep, delete_completion, update_co
 from apps.text import quoted
 from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.asking import FAILURES, AskingViewSet, event, failure_shown
+from evalplatform.dialects.openai.asking.viewset import (
+    FAILURES,
+    AskingViewSet,
+    event,
+    failure_shown,
+)
+from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.ids import COMPLETION_ID, Base62Id
 from evalplatform.dialects.openai.pages import Pages, Query
-from evalplatform.dialects.openai.wire import COMPLETION_ID, Base62Id, Metadata, UnixTime
 
 # What is ours in a request, or not a parameter; all else goes on to the model server.
 OURS = ("store", "metadata")

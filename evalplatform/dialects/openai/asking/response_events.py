@@ -6,8 +6,8 @@ from typing import Any
 from apps.clients import CallFailed
 from apps.clients.streams import Assembly
 from apps.inference.live_calls import Chunk
-from evalplatform.dialects.openai.asking import event, failure_shown
-from evalplatform.dialects.openai.responses_form import output_items
+from evalplatform.dialects.openai.asking.responses_form import output_items
+from evalplatform.dialects.openai.asking.viewset import event, failure_shown
 
 Shown = Callable[[Mapping[str, Any] | None], dict[str, Any]]
 

@@ -14,9 +14,9 @@ from apps.evaluations.services.previews import Trial, check_grader, try_grader
 from apps.grading.graders.base import Mark
 from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Choice, Const, Shape, Text
-from evalplatform.dialects.openai.criteria import GRADERS, JUDGES, Grader
+from evalplatform.dialects.openai.evals.criteria import GRADERS, JUDGES, Grader
 from evalplatform.dialects.openai.messages import echoed
-from evalplatform.dialects.openai.wire import OpenAIViewSet
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
 MAX_SAMPLE_CHARS = 16 * 1024 * 1024
 DEFAULT_NAME = "grader"

@@ -19,7 +19,7 @@ from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.sources import (
+from evalplatform.dialects.openai.evals.sources import (
     DATA_SOURCES,
     data_source_shown,
     inline_bytes,
@@ -28,16 +28,9 @@ from evalplatform.dialects.openai.sources import (
     rows_of,
     target_of,
 )
-from evalplatform.dialects.openai.wire import (
-    EVAL_ID,
-    RUN_ID,
-    Metadata,
-    OpenAIViewSet,
-    PrefixedId,
-    UnixTime,
-    any_of,
-    first_of,
-)
+from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import RUN_STATE, RUN_STATUS
 
 # A page of runs shows the rows that came along with them up to this many bytes in all; beyond,

@@ -11,7 +11,8 @@ from apps.inference.live_calls import LiveCall
 from apps.inference.served_models import UnknownModel
 from apps.strict_json import dump_json
 from evalplatform.dialects.kit.problems import Kind, Problem
-from evalplatform.dialects.openai.wire import Error, OpenAIViewSet
+from evalplatform.dialects.openai.envelope import Error
+from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
 BAD_GATEWAY, GATEWAY_TIMEOUT, TOO_MANY = 502, 504, 429
 # The model server refused us, not the caller, whose key is in order.

@@ -1,0 +1,120 @@
+"""The vendor's ids: a UUID in its dress, and back without a look-up table."""
+
+import re
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError as FieldError
+
+
+class IdField(serializers.CharField):
+    """A UUID in the vendor's dress; what is not in it is malformed."""
+
+    default_error_messages = {"malformed": "Not an id of this kind."}
+
+    def to_representation(self, value: Any) -> str:
+        raise NotImplementedError
+
+    def to_internal_value(self, data: Any) -> Any:
+        raise NotImplementedError
+
+    def ways(self, name: str, place: str = "") -> list[Q]:
+        """Conditions for rows that go by this id, the likeliest first, each with an index.
+
+        place: what leads to them from other rows, as `evaluation__` does. Raises DRF's
+        ValidationError when no row can have such an id.
+        """
+        return [Q(**{f"{place}pk": self.to_internal_value(name)})]
+
+
+class PrefixedId(IdField):
+    """A UUID as a word and its 32 hex digits: eval_0190…."""
+
+    def __init__(self, prefix: str, **kwargs: Any) -> None:
+        self.prefix = prefix
+        super().__init__(**kwargs)
+
+    def to_representation(self, value: Any) -> str:
+        return f"{self.prefix}_{value.hex}"
+
+    def to_internal_value(self, data: Any) -> Any:
+        match = re.fullmatch(rf"{self.prefix}_([0-9a-f]{{32}})", str(data))
+        if match is None:
+            self.fail("malformed")
+        return UUID(hex=match[1])
+
+
+class KeptId(PrefixedId):
+    """The id of a row that may have come from elsewhere with an id, by which it then goes."""
+
+    KEPT = re.compile(r"[!-~]{1,100}")
+
+    def of(self, row: Any) -> str:
+        return row.imported_id or self.to_representation(row.pk)
+
+    def ways(self, name: str, place: str = "") -> list[Q]:
+        if self.KEPT.fullmatch(name) is None:
+            self.fail("malformed")
+        kept = Q(**{f"{place}imported_id": name})
+        try:
+            return [*super().ways(name, place), kept]
+        except FieldError:
+            return [kept]
+
+
+class Base62Id(IdField):
+    """A UUID as a word and 22 letters and digits, its number to the base 62: file-06hVqm…."""
+
+    DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    LENGTH = 22
+
+    def __init__(self, prefix: str, **kwargs: Any) -> None:
+        self.prefix = prefix
+        super().__init__(**kwargs)
+
+    def to_representation(self, value: Any) -> str:
+        number, digits = value.int, []
+        for _ in range(self.LENGTH):
+            number, digit = divmod(number, 62)
+            digits.append(self.DIGITS[digit])
+        return f"{self.prefix}-" + "".join(reversed(digits))
+
+    def to_internal_value(self, data: Any) -> Any:
+        match = re.fullmatch(rf"{self.prefix}-([0-9A-Za-z]{{{self.LENGTH}}})", str(data))
+        number = 0
+        for digit in match[1] if match else "":
+            number = number * 62 + self.DIGITS.index(digit)
+        if match is None or number >= 2**128:
+            self.fail("malformed")
+        return UUID(int=number)
+
+
+class FileId(Base62Id):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("file", **kwargs)
+
+
+EVAL_ID = KeptId("eval")
+RUN_ID = KeptId("evalrun")
+ITEM_ID = KeptId("outputitem")
+FILE_ID = FileId()
+COMPLETION_ID = Base62Id("chatcmpl")
+RESPONSE_ID = PrefixedId("resp")
+
+
+def first_of(rows: QuerySet[Any], ways: Iterable[Q]) -> Any:
+    """The first row that one of the ways leads to; None when none does.
+
+    One query after the other: of both conditions at once SQLite makes a scan.
+    """
+    return next((row for way in ways if (row := rows.filter(way).first()) is not None), None)
+
+
+def any_of(ways: Iterable[Q]) -> Q:
+    """All of the ways in one condition, for rows that another condition finds."""
+    return reduce(or_, ways)

@@ -1,0 +1,40 @@
+"""The vendor's way to send a key."""
+
+from typing import Any
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+)
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from apps.accounts.services import actor_for_key
+from evalplatform.sessions import request_id_of
+
+
+class BearerKey(BaseAuthentication):
+    """`Authorization: Bearer <key>`."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        header = request.META.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return None
+        scheme, _, secret = header.partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise AuthenticationFailed("Send the key as Authorization: Bearer YOUR_KEY.")
+        actor = actor_for_key(secret.strip(), request_id_of(request))
+        if actor is None:
+            raise AuthenticationFailed("This API key does not exist, or no longer.")
+        return (actor.user, actor)
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class BearerKeyScheme(OpenApiAuthenticationExtension):
+    target_class = BearerKey
+    name = "key"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer"}

@@ -1,0 +1,129 @@
+"""The vendor's manners: the key, the error envelope, ids, times, metadata and headers."""
+
+from time import perf_counter
+from typing import Any, ClassVar
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from drf_spectacular.openapi import AutoSchema
+from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import ValidationError as FieldError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.text import quoted
+from evalplatform.dialects.kit.problems import Problem
+from evalplatform.dialects.kit.viewset import BrowserSession, DialectViewSet
+from evalplatform.dialects.openai.envelope import HEADERS, STATUS, Error, envelope
+from evalplatform.dialects.openai.ids import IdField, first_of
+from evalplatform.dialects.openai.keys import BearerKey
+from evalplatform.dialects.openai.pages import Pages
+
+# --- the key -------------------------------------------------------------------------------------
+
+
+# --- fields --------------------------------------------------------------------------------------
+
+
+# --- the viewset ---------------------------------------------------------------------------------
+
+
+class OpenAISchema(AutoSchema):
+    """Adds to every operation the refusals it may answer with."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation = super().get_operation(*args, **kwargs)
+        if operation is None:
+            return None
+        view: Any = self.view
+        places = {parameter["in"] for parameter in operation.get("parameters", ())}
+        statuses = {
+            400: "query" in places or self.method == "POST",
+            401: True,
+            403: True,
+            404: "path" in places,
+            413: "requestBody" in operation,
+            500: True,
+        }
+        error = {"application/json": {"schema": self.resolve_serializer(Error, "response").ref}}
+        for status in (status for status, possible in statuses.items() if possible):
+            operation["responses"][str(status)] = {"content": {**error}, "description": ""}
+        for status in view.shared.get(view.action, ()):
+            answer = operation["responses"].setdefault(str(status), {"description": ""})
+            answer.setdefault("content", {})["text/plain"] = {"schema": {"type": "string"}}
+        return operation
+
+    def get_operation_id(self) -> str:
+        view: Any = self.view
+        return f"{view.action}_{view.noun.replace(' ', '_')}"
+
+    def get_tags(self) -> list[str]:
+        view: Any = self.view
+        return [f"{view.noun}s"]
+
+
+class OpenAIViewSet(DialectViewSet):
+    """A resource of the vendor's. noun: what one of its objects is called in a sentence.
+
+    shared: by action, the statuses in which another dialect answers in plain text on its path.
+    """
+
+    authentication_classes = [BearerKey, BrowserSession]
+    pagination_class: type[Pages] | None = Pages
+    schema = OpenAISchema()
+    noun: ClassVar[str]
+    id_field: ClassVar[IdField]
+    shared: ClassVar[dict[str, tuple[int, ...]]] = {}
+
+    def all_rows(self) -> Any:
+        """The queryset of what the actor's account has of them here, deleted ones included."""
+        raise NotImplementedError
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return self.all_rows().present()
+
+    def page(self) -> list[Any]:
+        """The page of the list that the query string asks for."""
+        return self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+
+    def get_object(self) -> Any:
+        name = self.lookup_url_kwarg or ""
+        try:
+            found = first_of(self.get_queryset(), self.ways(self.kwargs[name]))
+        except FieldError:
+            found = None
+        if found is None:
+            raise self.missing(self.noun, self.kwargs[name])
+        return found
+
+    def ways(self, name: str) -> list[Q]:
+        """How to find the row with this id. Raises DRF's ValidationError when there is none."""
+        return self.id_field.ways(name)
+
+    def ways_in_path(self, name: str, id_field: IdField, noun: str, place: str = "") -> list[Q]:
+        try:
+            return id_field.ways(self.kwargs[name], place)
+        except FieldError:
+            raise self.missing(noun, self.kwargs[name]) from None
+
+    @staticmethod
+    def missing(noun: str, name: str) -> NotFound:
+        return NotFound(f"There is no {noun} with the id {quoted(name)}.")
+
+    def dress(self, problem: Problem) -> Response:
+        return Response(envelope(problem), STATUS[problem.kind])
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        self.began = perf_counter()
+        return super().initialize_request(request, *args, **kwargs)
+
+    def finalize_response(
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in HEADERS.items():
+            response[name] = value
+        response["openai-processing-ms"] = str(round((perf_counter() - self.began) * 1000))
+        if response.status_code == 401:
+            response["WWW-Authenticate"] = BearerKey().authenticate_header(request)
+        return response
