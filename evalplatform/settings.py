@@ -33,6 +33,9 @@ ENCRYPTION_KEYS = env.kept_secret(
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
+# A vendor's API is a folder, and its line here: an app with routes, commands and pages of its own.
+DIALECTS = ["evalplatform.dialects.openai", "evalplatform.dialects.spice"]
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -52,6 +55,7 @@ INSTALLED_APPS = [
     "apps.evaluations",
     "apps.annotations",
     "apps.webhooks",
+    *DIALECTS,
 ]
 
 MIDDLEWARE = [
@@ -203,7 +207,7 @@ HISTORY_DAYS = env.integer("HISTORY_DAYS", 30)
 # --- webhooks ----------------------------------------------------------------------------------
 
 # What is sent is a dialect's to spell: a function from a WebhookDelivery to a JSON object.
-WEBHOOK_EVENT = "evalplatform.dialects.openai.webhooks.event_shown"
+WEBHOOK_EVENT = "evalplatform.dialects.kit.dialect.webhook_body"
 WEBHOOK_TIMEOUT_SECONDS = 10
 WEBHOOK_LEASE_SECONDS = 60  # well over the timeout: what is being sent is nobody else's to send
 WEBHOOK_RETRY_SECONDS = (5, 30, 2 * 60, 10 * 60, 60 * 60, 6 * 60 * 60)

@@ -5,7 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from evalplatform import health
-from evalplatform.dialects.spice import upload
+from evalplatform.dialects.kit.dialect import dialects
 
 urlpatterns = [
     path("healthz", health.alive),
@@ -14,9 +14,8 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="web:home")),
     path("app", RedirectView.as_view(pattern_name="web:home")),
     path("app/", include("evalplatform.web.urls")),
-    path("admin/spicepod/", admin.site.admin_view(upload.load), name="load_spicepod"),
+    *(path("admin/", include(one.admin_urls)) for one in dialects() if one.admin_urls),
     path("admin/", admin.site.urls),
-    path("v1/", include("evalplatform.dialects.shared_routes")),
-    path("v1/", include("evalplatform.dialects.openai.urls")),
+    path("", include("evalplatform.dialects.shared_routes")),
     path("", include("evalplatform.dialects.kit.schema")),
 ]

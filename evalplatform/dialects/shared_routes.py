@@ -1,79 +1,76 @@
-"""What no dialect owns alone: the routes that two share, and answers where no view answered."""
+"""What no dialect owns alone: the routes that several have, and answers where no view answered."""
 
+import re
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import URLPattern, include, path
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.response import Response
 
-from evalplatform.dialects.openai import viewset as openai
-from evalplatform.dialects.openai.evals.evals import EvalViewSet as OpenAIEvals
-from evalplatform.dialects.spice import wire as spice
-from evalplatform.dialects.spice.evals import EvalViewSet as SpiceEvals
+from evalplatform.dialects.kit.dialect import Dialect, dialects
 
-View = Callable[..., HttpResponse]
-Envelope = Callable[[HttpRequest, int], HttpResponse]
-
-OPENAI_ID = "eval_"
+PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
-# --- /v1/evals: OpenAI's and Spice's -------------------------------------------------------------
+class SharedRoute:
+    """A path that several dialects have: the request tells whose it is."""
+
+    def __init__(self, owners: list[tuple[Dialect, URLPattern]]) -> None:
+        # Who claims is asked before those that take what nobody claims.
+        self.owners = sorted(owners, key=lambda owner: owner[0].claims is None)
+        self.route = f"{owners[0][0].prefix}{owners[0][1].pattern}"
+        self._names = {one.name: PARAMETER.findall(str(own.pattern)) for one, own in owners}
+
+    def owner_of(self, request: HttpRequest, *values: str) -> tuple[Dialect, URLPattern]:
+        """The dialect whose request it is, with its own pattern; values: what is in the path."""
+        for dialect, own in self.owners:
+            if dialect.claims is None or dialect.claims(request, *values):
+                return dialect, own
+        return self.owners[-1]
+
+    def patterns(self) -> list[URLPattern]:
+        """The route; one without parameters also with a slash behind it."""
+
+        @csrf_exempt  # each view sees to that itself
+        def answer(request: HttpRequest, **given: str) -> HttpResponse:
+            dialect, own = self.owner_of(request, *given.values())
+            names = self._names[dialect.name]
+            return own.callback(request, **dict(zip(names, given.values(), strict=True)))
+
+        has_parameters = PARAMETER.search(self.route) is not None
+        spellings = [self.route] if has_parameters else [self.route, f"{self.route}/"]
+        return [path(spelling, answer, {}, None) for spelling in spellings]
 
 
-def is_spices(request: HttpRequest, name: str = "") -> bool:
-    """Tell whether a request for a shared route is meant for Spice.
-
-    Source: docs/contracts/spice.md, section 3.
-    """
-    if "HTTP_X_API_KEY" in request.META and "HTTP_AUTHORIZATION" not in request.META:
-        return True
-    return request.method == "POST" and name != "" and not name.startswith(OPENAI_ID)
-
-
-def _evals(openai_view: View, spice_view: View) -> View:
-    @csrf_exempt  # each view sees to that itself
-    def answer(request: HttpRequest) -> HttpResponse:
-        return (spice_view if is_spices(request) else openai_view)(request)
-
-    return answer
+@cache
+def shared_routes() -> tuple[SharedRoute, ...]:
+    """The routes that more than one of the installed dialects has."""
+    owners: dict[str, list[tuple[Dialect, URLPattern]]] = {}
+    for dialect in dialects():
+        for pattern in import_module(dialect.urls).urlpatterns:
+            route = PARAMETER.sub("<>", f"{dialect.prefix}{pattern.pattern}")
+            owners.setdefault(route, []).append((dialect, pattern))
+    return tuple(SharedRoute(those) for those in owners.values() if len(those) > 1)
 
 
-def _eval(openai_view: View, spice_view: View) -> View:
-    @csrf_exempt
-    def answer(request: HttpRequest, eval_id: str) -> HttpResponse:
-        if is_spices(request, eval_id):
-            return spice_view(request, name=eval_id)
-        return openai_view(request, eval_id=eval_id)
-
-    return answer
+def own_routes(dialect: Dialect) -> list[URLPattern]:
+    """A dialect's routes as they are mounted; those that it claims of others come in by sharing."""
+    shared = {own for route in shared_routes() for one, own in route.owners if one.claims}
+    return [own for own in import_module(dialect.urls).urlpatterns if own not in shared]
 
 
-LIST = _evals(
-    OpenAIEvals.as_view({"post": "create", "get": "list"}), SpiceEvals.as_view({"get": "index"})
-)
-ONE = _eval(
-    OpenAIEvals.as_view({"get": "retrieve", "post": "update", "delete": "destroy"}),
-    SpiceEvals.as_view({"post": "run"}),
-)
-# They stand before both dialects' own routes, which serve their schemas.
-urlpatterns = [path("evals", LIST), path("evals/", LIST), path("evals/<str:eval_id>", ONE)]
+# Before the dialects' own: of what is shared each has a route too, which its schema tells of.
+urlpatterns = [
+    *(pattern for route in shared_routes() for pattern in route.patterns()),
+    *(path(dialect.prefix, include(own_routes(dialect))) for dialect in dialects()),
+]
 
 
-# --- where no view answered ----------------------------------------------------------------------
-
-
-def _v1(request: HttpRequest) -> Envelope:
-    name = request.path_info.removeprefix("/v1/evals").strip("/")
-    shared = request.path_info.startswith("/v1/evals") and "/" not in name
-    return spice.bare_answer if shared and is_spices(request, name) else openai.bare_answer
-
-
-# Where dialects' paths begin -> who says what went wrong with a request there, and how.
-ENVELOPES: dict[str, Callable[[HttpRequest], Envelope]] = {"/v1": _v1}
-
-
-def envelopes(get_response: Callable[[HttpRequest], HttpResponse]) -> View:
+def envelopes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
     """Replace Django's own pages (an unknown path, a bug) below a dialect's path."""
 
     def answer(request: HttpRequest) -> HttpResponse:
@@ -81,9 +78,18 @@ def envelopes(get_response: Callable[[HttpRequest], HttpResponse]) -> View:
         # What a view of ours refused is in its envelope already.
         if response.status_code < 400 or isinstance(response, Response):
             return response
-        for prefix, envelope_of in ENVELOPES.items():
-            if request.path_info == prefix or request.path_info.startswith(f"{prefix}/"):
-                return envelope_of(request)(request, response.status_code)
-        return response
+        dialect = _dialect_of(request)
+        return dialect.bare_answer(request, response.status_code) if dialect else response
 
     return answer
+
+
+def _dialect_of(request: HttpRequest) -> Dialect | None:
+    """The dialect in whose envelope a request is refused that no view answered."""
+    asked = f"{request.path_info.removeprefix('/')}"
+    for route in shared_routes():
+        for pattern in route.patterns():
+            if (match := pattern.resolve(asked)) is not None:
+                return route.owner_of(request, *match.kwargs.values())[0]
+    below: Any = [one for one in dialects() if f"{asked}/".startswith(one.prefix)]
+    return next((one for one in below if one.claims is None), next(iter(below), None))

@@ -14,7 +14,7 @@ from apps.evaluations.services.criteria import change_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts
 from apps.evaluations.services.runs import delete_run
-from evalplatform.management import parquet
+from evalplatform.dialects.kit import parquet
 from tests.dialects.openai.caller import (
     ROWS,
     STRING_CHECK,

@@ -67,8 +67,8 @@ def test_a_bug_is_told_in_the_envelope_of_whoever_asked(
     def fail(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("evalplatform.dialects.spice.wire.actor_for_key", fail)
-    monkeypatch.setattr("evalplatform.dialects.openai.viewset.actor_for_key", fail)
+    monkeypatch.setattr("evalplatform.dialects.spice.viewset.actor_for_key", fail)
+    monkeypatch.setattr("evalplatform.dialects.openai.keys.actor_for_key", fail)
     client = Client(raise_request_exception=False)
     answer = client.get("/v1/evals", headers=headers or {"authorization": "Bearer x"})
     assert (answer.status_code, answer["Content-Type"]) == (500, kind)

@@ -6,16 +6,13 @@ from django.urls import include, path
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-# A dialect's name -> its title, where its paths begin, and the module of its routes.
-DIALECTS = {
-    "openai": ("OpenAI Evals API", "v1/", "evalplatform.dialects.openai.urls"),
-    "spice": ("Spice eval API", "v1/", "evalplatform.dialects.spice.urls"),
-}
+from evalplatform.dialects.kit.dialect import Dialect, dialects
 
 
-def _schema(title: str, prefix: str, routes: str):
+def _schema(dialect: Dialect):
     return SpectacularAPIView.as_view(
-        patterns=[path(prefix, include(routes))], custom_settings={"TITLE": title}
+        patterns=[path(dialect.prefix, include(dialect.urls))],
+        custom_settings={"TITLE": dialect.title},
     )
 
 
@@ -25,7 +22,7 @@ class Docs(SpectacularSwaggerView):
     @extend_schema(exclude=True)
     def get(self, request, *args, **kwargs):
         response = super().get(request, *args, **kwargs)
-        urls = [{"url": f"/schema/{name}", "name": title} for name, (title, *_) in DIALECTS.items()]
+        urls = [{"url": f"/schema/{one.name}", "name": one.title} for one in dialects()]
         response.data["settings"] = f"""{{
             deepLinking: true, layout: "StandaloneLayout", urls: {json.dumps(urls)},
             presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
@@ -34,9 +31,10 @@ class Docs(SpectacularSwaggerView):
 
 
 urlpatterns = [
+    *(path(f"schema/{one.name}", _schema(one), name=f"schema-{one.name}") for one in dialects()),
+    # The first is the one that the page opens with.
     *(
-        path(f"schema/{name}", _schema(*dialect), name=f"schema-{name}")
-        for name, dialect in DIALECTS.items()
+        path("docs/", Docs.as_view(url_name=f"schema-{one.name}"), name="docs")
+        for one in dialects()[:1]
     ),
-    path("docs/", Docs.as_view(url_name="schema-openai"), name="docs"),
 ]

@@ -1,4 +1,4 @@
-"""The vendor's manners: the key, the error envelope, ids, times, metadata and headers."""
+"""The viewset of the vendor's resources: headers, missing rows, and the refusals in the schema."""
 
 from time import perf_counter
 from typing import Any, ClassVar
@@ -18,14 +18,6 @@ from evalplatform.dialects.openai.envelope import HEADERS, STATUS, Error, envelo
 from evalplatform.dialects.openai.ids import IdField, first_of
 from evalplatform.dialects.openai.keys import BearerKey
 from evalplatform.dialects.openai.pages import Pages
-
-# --- the key -------------------------------------------------------------------------------------
-
-
-# --- fields --------------------------------------------------------------------------------------
-
-
-# --- the viewset ---------------------------------------------------------------------------------
 
 
 class OpenAISchema(AutoSchema):

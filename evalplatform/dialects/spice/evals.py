@@ -37,7 +37,7 @@ from evalplatform.dialects.spice.renderings import (
     as_json,
     negotiate,
 )
-from evalplatform.dialects.spice.wire import Refused, SpiceViewSet, written
+from evalplatform.dialects.spice.viewset import Refused, SpiceViewSet, written
 from evalplatform.dialects.spice.words import STATUSES
 
 ERROR_CHARS = 4_000

@@ -1,4 +1,4 @@
-"""The vendor's routes, below /v1; `dialects.crossroads` tells them from their namesakes."""
+"""The vendor's routes, below /v1; `dialects.shared_routes` tells them from their namesakes."""
 
 from django.urls import path
 

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
 from apps.inference.endpoints import add_endpoint
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 
 
 class Command(CoreCommand):

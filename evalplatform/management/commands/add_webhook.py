@@ -6,10 +6,8 @@ from typing import Any
 from apps.accounts.services import actor_of
 from apps.webhooks.models import EVENTS
 from apps.webhooks.services import add_webhook
-from evalplatform.dialects.openai.words import RUN_EVENT
-from evalplatform.management.base import CoreCommand
-
-STATES = {event: state for state, event in RUN_EVENT.items()}
+from evalplatform.dialects.kit.commands import CoreCommand
+from evalplatform.dialects.kit.dialect import webhook_events
 
 
 class Command(CoreCommand):
@@ -24,7 +22,7 @@ class Command(CoreCommand):
         parser.add_argument(
             "--event",
             action="append",
-            choices=[*STATES],
+            choices=[*webhook_events()],
             dest="events",
             help="what is told; repeatable (default: all)",
         )
@@ -35,10 +33,11 @@ class Command(CoreCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        states = webhook_events()
         _, secret = add_webhook(
             actor_of(options["account"]),
             url=options["url"],
-            events=[str(STATES[event]) for event in options["events"] or ()] or EVENTS,
+            events=[str(states[event]) for event in options["events"] or ()] or EVENTS,
             allow_private=options["allow_private"],
         )
         self.stdout.write(secret)

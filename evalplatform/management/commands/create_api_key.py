@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.roles import Role
 from apps.accounts.services import SERVICE_EMAIL, provide_key
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 
 
 class Command(CoreCommand):

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from evalplatform.demo import tour
 from evalplatform.demo.client import Client, Refused
 from evalplatform.demo.prepare import ACCOUNT, DATASET, Access, prepare, tickets
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 from evalplatform.management.commands import up
 
 BAR_WIDTH = 30

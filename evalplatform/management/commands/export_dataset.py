@@ -13,7 +13,7 @@ from apps.datasets.import_export import export_cases, fields_of
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version, read_cases
 from apps.datasets.tabular import write_csv, write_jsonl
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 
 
 class Command(CoreCommand):

@@ -14,30 +14,32 @@ from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.exports import columns, rows, summary_table
 from apps.evaluations.models import Run
 from apps.strict_json import dump_json
-from evalplatform.dialects.openai.history.saved_folder import FILES, write_folder
-from evalplatform.management.base import CoreCommand, find_run
-from evalplatform.management.parquet import NoParquet, write_parquet
-from evalplatform.management.writing import in_one_go
+from evalplatform.dialects.kit.commands import CoreCommand, find_run
+from evalplatform.dialects.kit.dialect import RunExport, exports
+from evalplatform.dialects.kit.parquet import NoParquet, write_parquet
+from evalplatform.dialects.kit.writing import in_one_go
 
 
 class Command(CoreCommand):
     help = (
         "Export a run. jsonl, csv and parquet hold a row for each result: the item, the answer, "
         "the state, and for each criterion its score, verdict, error and evidence; a summary with "
-        "means and standard errors is written beside. folder holds the eval, the run and its "
-        "output items as the OpenAI API returns them, and can be imported by import_openai_export."
+        "means and standard errors is written beside."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("run", metavar="RUN", help="its UUID, or evalrun_… as the API shows it")
+        folders = exports()
+        told = [f"{name} holds {export.help}." for name, export in folders.items()]
+        parser.description = " ".join([self.help, *told])
+        parser.add_argument("run", metavar="RUN", help="its UUID, or its id as the API shows it")
         parser.add_argument(
-            "--format", choices=["jsonl", "csv", "parquet", "folder"], default="jsonl"
+            "--format", choices=["jsonl", "csv", "parquet", *folders], default="jsonl"
         )
         parser.add_argument(
             "--output",
             required=True,
             metavar="PATH",
-            help="a file, or a directory for folder; - is standard output for jsonl and csv",
+            help="a file, or a directory for a folder; - is standard output for jsonl and csv",
         )
         parser.add_argument("--account", metavar="NAME", help="needed where two have such a run")
 
@@ -54,8 +56,8 @@ class Command(CoreCommand):
             self.stderr.write("The run is still going: this is what there is so far.")
         path = Path(output)
         try:
-            write = _write_folder if kind == "folder" else _write_table
-            count = write(run, path, kind)
+            folder = exports().get(kind)
+            count = _write_folder(run, path, folder) if folder else _write_table(run, path, kind)
         except NoParquet as error:
             raise CommandError(str(error)) from error
         except OSError as error:
@@ -91,17 +93,17 @@ def _write_table(run: Run, path: Path, kind: str) -> int:
     return told["results"]["total"]
 
 
-def _write_folder(run: Run, path: Path, _: str) -> int:
+def _write_folder(run: Run, path: Path, export: RunExport) -> int:
     """An export that is there already is replaced, any other directory is not."""
     if path.exists() and (
-        not path.is_dir() or any(inside.name not in FILES for inside in path.iterdir())
+        not path.is_dir() or any(inside.name not in export.files for inside in path.iterdir())
     ):
         raise CommandError(f"{path} is there already and is no export of a run.")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.mkdir()
     try:
-        count = write_folder(run, draft)
+        count = export.write(run, draft)
         if path.exists():
             shutil.rmtree(path)
         draft.replace(path)

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from apps.accounts.services import actor_of
 from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, import_cases
 from apps.datasets.row_readers import STREAMED, stream_format_of
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 
 READ_BYTES = 1024 * 1024
 BAR_WIDTH = 30

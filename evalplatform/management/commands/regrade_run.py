@@ -14,8 +14,8 @@ from apps.evaluations.services.criteria import read_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
-from evalplatform.dialects.openai.ids import RUN_ID
-from evalplatform.management.base import CoreCommand, find_run
+from evalplatform.dialects.kit.commands import CoreCommand, find_run
+from evalplatform.dialects.kit.dialect import shown_run_id
 
 LOOK_SECONDS = 0.5
 
@@ -28,7 +28,7 @@ class Command(CoreCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("run", metavar="RUN", help="its UUID, or evalrun_… as the API shows it")
+        parser.add_argument("run", metavar="RUN", help="its UUID, or its id as the API shows it")
         parser.add_argument(
             "--criteria",
             metavar="FILE",
@@ -59,7 +59,7 @@ class Command(CoreCommand):
             again = regrade_run(actor, run, criteria=criteria)
         except Invalid as error:
             raise CommandError(f"{error.path}: {error.messages[0]}") from error
-        self.stdout.write(f"{RUN_ID.of(run)} is graded again as {RUN_ID.of(again)}.")
+        self.stdout.write(f"{shown_run_id(run)} is graded again as {shown_run_id(again)}.")
         if not options["wait"]:
             return
         while not again.is_final:
@@ -67,7 +67,7 @@ class Command(CoreCommand):
             again.refresh_from_db()
         differing, total = differing_verdicts(run, again)
         self.stdout.write(
-            f"{RUN_ID.of(again)} is {again.state}: {differing:,} of {total:,} verdicts differ."
+            f"{shown_run_id(again)} is {again.state}: {differing:,} of {total:,} verdicts differ."
         )
 
     def _tell(self, estimate: Estimate) -> None:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from apps.accounts.services import actor_of
 from apps.evaluations.costs import shown_money
 from apps.evaluations.services.spending import limits_of, set_limits, this_month
-from evalplatform.management.base import CoreCommand
+from evalplatform.dialects.kit.commands import CoreCommand
 
 NONE = "none"
 

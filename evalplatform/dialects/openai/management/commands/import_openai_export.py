@@ -14,9 +14,9 @@ from apps.errors import StateError
 from apps.evaluations.models import Run
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from apps.inference.served_models import UnknownModel
+from evalplatform.dialects.kit.commands import CoreCommand
 from evalplatform.dialects.openai.history.rescue import Rescue, rescue
 from evalplatform.dialects.openai.ids import RUN_ID
-from evalplatform.management.base import CoreCommand
 
 LOOK_SECONDS = 0.5
 

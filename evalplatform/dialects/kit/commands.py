@@ -1,17 +1,18 @@
 """What our commands share: the core's refusals become one line on stderr and exit code 1."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
-from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.accounts.services import find_account
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Run
-from evalplatform.dialects.openai.ids import RUN_ID, any_of
+from evalplatform.dialects.kit.dialect import run_ways
 
 
 class CoreCommand(BaseCommand):
@@ -31,11 +32,11 @@ def find_run(name: str, account_name: str | None) -> Run:
     try:
         ways = [Q(pk=UUID(name))]
     except ValueError:
-        try:
-            ways = RUN_ID.ways(name)
-        except FieldError:
-            raise CommandError(f"{name} is no id of a run.") from None
-    runs = Run.objects.present().filter(any_of(ways)).select_related("evaluation", "source_file")
+        ways = run_ways(name)
+    if not ways:
+        raise CommandError(f"{name} is no id of a run.")
+    either = reduce(or_, ways)
+    runs = Run.objects.present().filter(either).select_related("evaluation", "source_file")
     if account_name is not None:
         runs = runs.filter(account=find_account(account_name))
     found = list(runs[:2])

@@ -10,10 +10,10 @@ from django.core.management.base import CommandError
 from apps.accounts.services import find_account
 from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.models import Evaluation, Run
+from evalplatform.dialects.kit.commands import CoreCommand
+from evalplatform.dialects.kit.parquet import NoParquet, write_parquet
+from evalplatform.dialects.kit.writing import in_one_go
 from evalplatform.dialects.spice.tables import RESULTS, RUNS, results_table, runs_table
-from evalplatform.management.base import CoreCommand
-from evalplatform.management.parquet import NoParquet, write_parquet
-from evalplatform.management.writing import in_one_go
 
 TABLES = {"runs": (RUNS, runs_table), "results": (RESULTS, results_table)}
 

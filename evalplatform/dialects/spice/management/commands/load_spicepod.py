@@ -11,9 +11,9 @@ from django.core.management.base import CommandError
 from apps.accounts.services import actor_of
 from apps.errors import Invalid, StateError
 from apps.evaluations.services.declarations import declare
+from evalplatform.dialects.kit.commands import CoreCommand
 from evalplatform.dialects.spice.spicepod import read_spicepod
 from evalplatform.dialects.spice.yaml_nodes import MAX_BYTES
-from evalplatform.management.base import CoreCommand
 
 
 class Command(CoreCommand):

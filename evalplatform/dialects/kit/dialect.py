@@ -1,0 +1,103 @@
+"""A dialect as the rest of the server knows it, and the list of those that are installed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
+
+from apps.evaluations.models import Run
+from apps.webhooks.models import WebhookDelivery
+
+
+@dataclass(frozen=True)
+class RunExport:
+    """A folder that holds a run in the vendor's shapes.
+
+    help: a clause that says what is in it. write: fills an empty folder and returns how many
+    results it wrote. files: the names that `write` may give its files.
+    """
+
+    help: str
+    write: Callable[[Run, Path], int]
+    files: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A vendor's API.
+
+    name: of its schema. prefix: the path that its routes are below, "v1/". urls: the dotted name
+    of its module of routes, imported when the server's own are. bare_answer: the error envelope
+    where no view answered, from a request and a status.
+
+    claims: True when a request is this dialect's, of a path that another dialect has too; called
+    with the request and the values in its path. A dialect without it takes what nobody claims.
+
+    webhook_events: a run's final state -> the event that tells of it. webhook_body: the JSON object
+    that a delivery sends. run_ways: the conditions under which a run has this id on the wire, none
+    for what is no such id. run_id: the id of a run on the wire. run_exports: by the name of the
+    format. admin_urls: the dotted name of a module of routes below /admin/.
+    """
+
+    name: str
+    title: str
+    prefix: str
+    urls: str
+    bare_answer: Callable[[HttpRequest, int], HttpResponse]
+    claims: Callable[..., bool] | None = None
+    webhook_events: Mapping[str, str] = field(default_factory=dict)
+    webhook_body: Callable[[WebhookDelivery], dict[str, Any]] | None = None
+    run_ways: Callable[[str], list[Q]] | None = None
+    run_id: Callable[[Run], str] | None = None
+    run_exports: Mapping[str, RunExport] = field(default_factory=dict)
+    admin_urls: str = ""
+
+
+@cache
+def dialects() -> tuple[Dialect, ...]:
+    """The dialects of settings.DIALECTS, in that order; each folder's `dialect` has a DIALECT."""
+    return tuple(import_string(f"{folder}.dialect.DIALECT") for folder in settings.DIALECTS)
+
+
+def run_ways(name: str) -> list[Q]:
+    """Every condition under which a run may have this id on the wire of some dialect."""
+    return [way for one in dialects() if one.run_ways for way in one.run_ways(name)]
+
+
+def shown_run_id(run: Run) -> str:
+    """A run's id as the first dialect that has ids for runs shows it, else its UUID."""
+    return next((one.run_id(run) for one in dialects() if one.run_id), str(run.pk))
+
+
+def webhook_events() -> dict[str, str]:
+    """The events of all dialects, each with the final state of a run that it tells of."""
+    return {event: state for one in dialects() for state, event in one.webhook_events.items()}
+
+
+def webhook_body(delivery: WebhookDelivery) -> dict[str, Any]:
+    """The JSON object that a delivery sends, in the first dialect that has events.
+
+    Without such a dialect it has our own words.
+    """
+    spell = next((one.webhook_body for one in dialects() if one.webhook_body), _plain_body)
+    return spell(delivery)
+
+
+def _plain_body(delivery: WebhookDelivery) -> dict[str, Any]:
+    return {
+        "id": delivery.event_id,
+        "created_at": delivery.created_at.isoformat(),
+        "event": delivery.event,
+        "run": str(delivery.run_id),
+    }
+
+
+def exports() -> dict[str, RunExport]:
+    """Every folder format of every dialect, by its name."""
+    return {name: export for one in dialects() for name, export in one.run_exports.items()}

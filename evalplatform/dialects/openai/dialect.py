@@ -1,0 +1,39 @@
+"""OpenAI's Evals API and what surrounds it, as the rest of the server knows them."""
+
+from django.db.models import Q
+from rest_framework.exceptions import ValidationError as FieldError
+
+from evalplatform.dialects.kit.dialect import Dialect, RunExport
+from evalplatform.dialects.openai.envelope import bare_answer
+from evalplatform.dialects.openai.history.saved_folder import FILES, write_folder
+from evalplatform.dialects.openai.ids import RUN_ID
+from evalplatform.dialects.openai.webhooks import event_shown
+from evalplatform.dialects.openai.words import RUN_EVENT
+
+
+def _run_ways(name: str) -> list[Q]:
+    try:
+        return RUN_ID.ways(name)
+    except FieldError:
+        return []
+
+
+DIALECT = Dialect(
+    name="openai",
+    title="OpenAI Evals API",
+    prefix="v1/",
+    urls="evalplatform.dialects.openai.urls",
+    bare_answer=bare_answer,
+    webhook_events=RUN_EVENT,
+    webhook_body=event_shown,
+    run_ways=_run_ways,
+    run_id=RUN_ID.of,
+    run_exports={
+        "folder": RunExport(
+            help="the eval, the run and its output items as the OpenAI API returns them, and can "
+            "be imported by import_openai_export",
+            write=write_folder,
+            files=frozenset(FILES),
+        )
+    },
+)
