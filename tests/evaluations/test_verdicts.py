@@ -12,8 +12,8 @@ from apps.accounts.models import Actor
 from apps.evaluations.exports import rows, summary_table
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.reports import VERDICTS, Wanted, read_items
-from evalplatform.dialects.openai.output_items import items_shown
-from evalplatform.dialects.openai.saved_folder import FILES, write_folder
+from evalplatform.dialects.openai.evals.output_items import items_shown
+from evalplatform.dialects.openai.history.saved_folder import FILES, write_folder
 from evalplatform.dialects.spice.tables import results_table
 from tests.factories import make_actor
 from tests.web.worked import browser_of, make_run

@@ -1,6 +1,6 @@
 """Section 1 of docs/contracts/openai.md: what each route answers, and to which methods.
 
-tests/vendors/routes.json holds the rows, which the vendor's clients go through as well.
+clients/routes.json holds the rows, which the vendor's clients go through as well.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.dialects.openai.caller import EVAL, ROWS, STRING_CHECK, Caller, run_b
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TABLE = Path(__file__).parents[2] / "vendors" / "routes.json"
+TABLE = Path(__file__).parent / "clients" / "routes.json"
 ROUTES: list[tuple[str, str, int, str | None]] = [
     (method, path, status, noun) for method, path, status, noun in json.loads(TABLE.read_text())
 ]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.dialects.openai.clients.conftest import Platform
 from tests.patience import patience
 from tests.served import ROOT, free_port
-from tests.vendors.conftest import Platform
 
 HERE = Path(__file__).parent
 # Made by `make clients`.

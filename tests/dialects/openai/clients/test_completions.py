@@ -6,8 +6,8 @@ from typing import Any
 import openai
 import pytest
 
+from tests.dialects.openai.clients.conftest import Platform, wait_over
 from tests.patience import wait_until
-from tests.vendors.conftest import Platform, wait_over
 
 CRITERION = {
     "type": "string_check",

@@ -9,8 +9,8 @@ import pytest
 
 from apps.grading.graders import GRADERS
 from apps.sandbox import find_runner
+from tests.dialects.openai.clients.conftest import Platform, wait_over
 from tests.model_server import ModelServer, running
-from tests.vendors.conftest import Platform, wait_over
 
 ROWS = 1_000
 # What no retry helps: the answer to these rows, the verdict on those.

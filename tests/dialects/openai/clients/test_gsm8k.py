@@ -10,8 +10,8 @@ from typing import Any
 import openai
 import pytest
 
+from tests.dialects.openai.clients.conftest import Platform, wait_over
 from tests.served import ROOT
-from tests.vendors.conftest import Platform, wait_over
 
 DATA = Path(
     os.environ.get(
