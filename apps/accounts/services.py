@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Account, Actor, ApiKey, AuditEvent, Membership, User
 from apps.accounts.roles import Action, Role, weaker
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit
 
 KEY_MARK = "ep-"
 # Whose keys are those that were made at the command line without naming anybody.
@@ -171,7 +171,7 @@ def _free_name(name: str) -> str:
     if not 0 < len(name) <= 200:
         raise Invalid("An account's name has 1 to 200 characters.", path="name")
     if Account.objects.filter(name=name).exists():
-        raise Invalid(f"There is an account named {name!r} already.", path="name")
+        raise Unfit(f"There is an account named {name!r} already.", path="name")
     return name
 
 
@@ -220,7 +220,7 @@ def remove_member(actor: Actor, *, user: User) -> None:
 
 def _require_owner(actor: Actor, account: Account) -> None:
     if actor.roles[account.pk] != Role.OWNER:
-        raise Invalid("Only an owner makes, changes or removes an owner.", path="role")
+        raise Unfit("Only an owner makes, changes or removes an owner.", path="role")
 
 
 def _keep_an_owner(account: Account, *, besides: Membership) -> None:
@@ -245,9 +245,9 @@ def issue_key(
     if by is not None:
         by.require(Action.MANAGE, account)
         if weaker(role, by.roles[account.pk]) != role:
-            raise Invalid("A key cannot do more than the one who issues it.", path="role")
+            raise Unfit("A key cannot do more than the one who issues it.", path="role")
     if not Membership.objects.filter(account=account, user=user).exists():
-        raise Invalid(f"{user} is not a member of {account}.", path="user")
+        raise Unfit(f"{user} is not a member of {account}.", path="user")
     if expires_at is not None and expires_at <= timezone.now():
         raise Invalid("A key's expiry must lie in the future.", path="expires_at")
     secret = KEY_MARK + secrets.token_hex(30)
@@ -290,7 +290,7 @@ def provide_key(
         record(None, "membership.add", member, after=after)
     role = role or weaker(Role.ADMIN, member.role)
     if weaker(role, member.role) != role:
-        raise Invalid(f"{user} is {member.role} in {account}: no key of theirs can be {role}.")
+        raise Unfit(f"{user} is {member.role} in {account}: no key of theirs can be {role}.")
     return issue_key(account, user, role=role, name=name, expires_at=expires_at)
 
 

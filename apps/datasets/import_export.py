@@ -14,7 +14,7 @@ from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.row_readers import BadFile
 from apps.datasets.services import begin_fill, checked_name, read_cases
 from apps.datasets.tabular import BadRow, Row
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit
 from apps.strict_json import dump_json
 
 BAD_ROWS_SHOWN = 100
@@ -152,7 +152,7 @@ def _dataset_to_fill(actor: Actor, name: str) -> Dataset:
     named = Dataset.objects.filter(account=account, name=name)
     found = list(named.present().filter(archived_at=None)[:2])
     if len(found) > 1:
-        raise Invalid(f"Several datasets are named {name!r}: rename all but one.", path="name")
+        raise Unfit(f"Several datasets are named {name!r}: rename all but one.", path="name")
     if found:
         return found[0]
     if named.filter(deleted_at__isnull=False, import_token__isnull=False).exclude(UNHELD).exists():

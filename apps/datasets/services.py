@@ -27,7 +27,7 @@ from apps.datasets.models import (
     TestCase,
     TestCaseQuerySet,
 )
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, Path, StateError, Unfit
 from apps.strict_json import dump_json, parse_json
 
 CASES_AT_ONCE = 1_000
@@ -109,7 +109,7 @@ def find_version(account_id: UUID, name: str, num: int | None = None) -> Dataset
         )[:2]
     )
     if len(found) > 1:
-        raise Invalid(f"Several datasets are named {name!r}: rename all but one.", path="dataset")
+        raise Unfit(f"Several datasets are named {name!r}: rename all but one.", path="dataset")
     versions = DatasetVersion.objects.select_related("dataset").filter(dataset__in=found)
     version = versions.filter(num=F("dataset__latest_num") if num is None else num).first()
     if version is None:
@@ -156,7 +156,7 @@ def add_cases(
 
     Raises Invalid, with the item's place as its path, for what JSON has no word for.
     """
-    bodies = [_body(item, None, f"items[{index}]") for index, item in enumerate(items)]
+    bodies = [_body(item, None, ("items", index)) for index, item in enumerate(items)]
     if len(bodies) > PIECE_ROWS:
         return _add_in_pieces(actor, dataset, bodies)
     with _open_draft(actor, dataset) as draft:
@@ -199,7 +199,7 @@ def edit_case(
 
     Raises StateError when the case is no longer part of the draft.
     """
-    body = _body(item, sample, "item")
+    body = _body(item, sample, ("item",))
     with _open_draft(actor, case.dataset) as draft:
         held = _held_case(draft, case)
         before = {"item": parse_json(held.item)}
@@ -265,7 +265,7 @@ def freeze_version(actor: Actor, dataset: Dataset) -> DatasetVersion:
     return version
 
 
-def _body(item: Mapping[str, Any], sample: Mapping[str, Any] | None, path: str) -> Body:
+def _body(item: Mapping[str, Any], sample: Mapping[str, Any] | None, path: Path) -> Body:
     try:
         return Body(dump_json(dict(item)), None if sample is None else dump_json(dict(sample)))
     except (TypeError, ValueError) as error:
@@ -305,7 +305,7 @@ def examples_of(version: DatasetVersion) -> Iterator[tuple[str, str]]:
     """
     dataset = version.dataset
     if not dataset.label_field:
-        raise Invalid(f"The dataset {dataset.name!r} names no label field.", path="label_field")
+        raise Unfit(f"The dataset {dataset.name!r} names no label field.", path="label_field")
     return _examples(version, dataset.label_field, dataset.text_field)
 
 

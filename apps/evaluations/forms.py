@@ -11,7 +11,7 @@ from django.db.models import F
 from apps.accounts.models import Actor
 from apps.datasets.models import DatasetVersion
 from apps.datasets.tabular import BadRow, iter_lines
-from apps.errors import Invalid, LimitError, StateError
+from apps.errors import Invalid, LimitError, Problem, Refusal, StateError, Unfit, dotted
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import ModelUsage
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
@@ -27,7 +27,7 @@ EXCERPT = 400  # characters of an item or an answer
 PASTED = 1_000_000  # characters at most
 COUNTS = (5, 10, ROWS)
 RUN, DATASET, PASTE = "run", "dataset", "rows"
-REFUSALS = (Invalid, ObjectDoesNotExist, StateError, LimitError)
+REFUSALS = (Refusal, ObjectDoesNotExist, StateError, LimitError)
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,10 @@ class CriteriaForm(forms.Form):
 
     def refuse(self, error: Exception) -> None:
         """Show what a service refused at the field it speaks of."""
-        path = error.path if isinstance(error, Invalid) else ""
-        message = error.messages[0] if isinstance(error, Invalid) else str(error)
-        field = path.partition("[")[0].partition(".")[0]
-        place = f"{path}: " if path not in {"", field} else ""
-        self.add_error(field if field in self.fields else None, f"{place}{message}")
+        problem = error.problems[0] if isinstance(error, Refusal) else Problem(str(error))
+        place = f"{dotted(problem.path)}: " if len(problem.path) > 1 else ""
+        field = next(iter(problem.path), None)
+        self.add_error(field if field in self.fields else None, f"{place}{problem.message}")
 
 
 class RegradeForm(CriteriaForm):
@@ -230,7 +229,7 @@ class ChangeForm(CriteriaForm):
             return _pasted(self.cleaned_data["rows"], self.cleaned_data["count"])
         chosen = self.cleaned_data[kind]
         if not chosen:
-            raise Invalid(f"There is no {kind} to take rows from.", path="rows_from")
+            raise Unfit(f"There is no {kind} to take rows from.", path="rows_from")
         return self._runs.get(pk=chosen) if kind == RUN else self._versions.get(pk=chosen)
 
     def save(self) -> bool:

@@ -20,7 +20,7 @@ from apps.clients import (
 )
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import examples_of
-from apps.errors import Invalid
+from apps.errors import Refusal
 from apps.inference.limiters import EndpointLimiter, RunLimiter
 from apps.inference.models import ModelEndpoint
 
@@ -114,6 +114,6 @@ def _built_in(address: Address) -> Client:
     try:
         examples: Iterator[tuple[str, str]] = islice(examples_of(version), LESSONS)
         return kind(list(examples))
-    except (Invalid, ValueError) as error:
-        reason = error.messages[0] if isinstance(error, Invalid) else str(error)
+    except (Refusal, ValueError) as error:
+        reason = error.messages[0] if isinstance(error, Refusal) else str(error)
         raise Unworkable(f"{address['model']} has nothing to learn from: {reason}") from error

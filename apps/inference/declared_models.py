@@ -9,7 +9,7 @@ from django.db import transaction
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.errors import Invalid
+from apps.errors import Unfit
 from apps.grading.graders import BUILT_IN_SCORERS
 from apps.inference.models import ModelEndpoint, ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX
@@ -77,13 +77,13 @@ def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutMod
 
 def _check_name(model: DeclaredModel) -> None:
     if model.name.startswith(BUILT_IN_PREFIX) or model.source.startswith(BUILT_IN_PREFIX):
-        raise Invalid(
+        raise Unfit(
             f"The model {model.name!r} cannot be declared: {BUILT_IN_PREFIX}… are built in and "
             "need no declaration.",
             path="models",
         )
     if model.name in BUILT_IN_SCORERS:
-        raise Invalid(
+        raise Unfit(
             f"The model {model.name!r} has the name of a built-in scorer: call it something else.",
             path="models",
         )
@@ -105,7 +105,7 @@ def _reach(
     ):
         return source.endpoint, source.upstream_name or source.name
     if default is None:
-        raise Invalid(
+        raise Unfit(
             f"No endpoint of the account could serve {model.source!r} for the model "
             f"{model.name!r}: add one with `manage.py add_endpoint` or in the admin.",
             path="models",
@@ -125,7 +125,7 @@ def _put(
     row = row or ServedModel(account=account, name=model.name)
     was_registered = not is_new and not row.declared_from
     if was_registered and row.kind != model.kind:
-        raise Invalid(
+        raise Unfit(
             f"The model {model.name!r} cannot be declared: the account has it as a model of the "
             f"kind {row.kind}.",
             path="models",

@@ -10,7 +10,7 @@ from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.clients import UrlRefused, check_url
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit
 from apps.inference.models import ModelEndpoint, ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, _shown_price
 
@@ -81,7 +81,7 @@ def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, 
         ServedModel.objects.filter(account=account, name=name).exclude(endpoint=endpoint).first()
     )
     if other is not None:
-        raise Invalid(
+        raise Unfit(
             f"The model {name!r} is served by {other.endpoint.base_url} already.", path="models"
         )
     ServedModel.objects.update_or_create(

@@ -10,7 +10,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from apps.clients import BUILT_IN
 from apps.datasets.services import examples_of, find_version
-from apps.errors import Invalid
+from apps.errors import Refusal
 from apps.grading.graders.base import Grader, JudgeGrader
 from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt
 from apps.inference.models import ModelEndpoint, ServedModel
@@ -167,8 +167,8 @@ def _built_in(account_id: UUID, name: str) -> dict[str, Any]:
     try:
         version = find_version(account_id, dataset)
         next(iter(examples_of(version)), None)
-    except (ObjectDoesNotExist, Invalid) as error:
-        reason = error.messages[0] if isinstance(error, Invalid) else str(error)
+    except (ObjectDoesNotExist, Refusal) as error:
+        reason = error.messages[0] if isinstance(error, Refusal) else str(error)
         raise UnknownModel(name, reason) from error
     return {"model": name, "builtin": kind, "version": str(version.pk)}
 

@@ -13,7 +13,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.clients import UrlRefused, check_url
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit
 from apps.leases import database_now
 from apps.webhooks.delivery import PREFIX
 from apps.webhooks.models import EVENTS, WebhookDelivery, WebhookEndpoint
@@ -49,7 +49,7 @@ def add_webhook(
         raise Invalid(f"Events are one or more of {', '.join(EVENTS)}.", path="events")
     secret = new_secret() if secret is None else _checked(secret)
     if WebhookEndpoint.objects.filter(account=account, url=url).exists():
-        raise Invalid("A webhook with this URL exists already.", path="url")
+        raise Unfit("A webhook with this URL exists already.", path="url")
     webhook = WebhookEndpoint.objects.create(
         account=account,
         url=url,

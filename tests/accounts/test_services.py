@@ -25,7 +25,7 @@ from apps.accounts.services import (
     set_role,
     user_by_email,
 )
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, Refusal, StateError, Unfit
 from tests.factories import make_account, make_actor, make_key, make_user
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +53,7 @@ def test_who_opens_an_account_owns_it():
     account = open_account(user, name=" Acme ")
     assert account.name == "Acme"
     assert Membership.objects.get(account=account, user=user).role == Role.OWNER
-    with pytest.raises(Invalid):
+    with pytest.raises(Unfit):
         open_account(user, name="Acme")
 
 
@@ -121,11 +121,11 @@ def test_the_last_use_of_a_key_is_written_at_most_once_a_minute(django_assert_nu
 def test_a_key_is_issued_only_to_members_by_managers_and_no_stronger_than_them():
     admin = make_actor(Role.ADMIN)
     editor = make_actor(Role.EDITOR, account=admin.account)
-    with pytest.raises(Invalid):
+    with pytest.raises(Unfit):
         issue_key(admin.account, make_user(), by=admin)
     with pytest.raises(PermissionDenied):
         issue_key(admin.account, editor.user, by=editor)
-    with pytest.raises(Invalid):
+    with pytest.raises(Unfit):
         issue_key(admin.account, admin.user, role=Role.OWNER, by=admin)
     with pytest.raises(Invalid):
         issue_key(admin.account, admin.user, expires_at=timezone.now())
@@ -160,7 +160,7 @@ def test_roles_are_given_by_managers_and_ownership_by_owners():
         lambda: remove_member(admin, user=owner.user),
         lambda: set_role(admin, user=user, role="god"),
     ):
-        with pytest.raises(Invalid):
+        with pytest.raises(Refusal):
             refused()
     assert set_role(owner, user=user, role=Role.OWNER).role == Role.OWNER
 
@@ -187,7 +187,7 @@ def test_an_account_is_renamed_disabled_and_enabled_by_managers():
     owner = make_actor()
     taken = make_account("Taken")
     rename_account(owner, owner.account, name="New")
-    with pytest.raises(Invalid):
+    with pytest.raises(Unfit):
         rename_account(owner, owner.account, name=taken.name)
     set_disabled(owner, owner.account, is_disabled=True)
     assert actor_for_user(owner.user).account is None
@@ -244,7 +244,7 @@ def test_a_provided_key_is_never_stronger_than_its_user():
     editor = make_actor(Role.EDITOR, account=make_account("Acme"))
     key, _ = provide_key(account_name="Acme", email=editor.user.email)
     assert key.role == Role.EDITOR
-    with pytest.raises(Invalid):
+    with pytest.raises(Unfit):
         provide_key(account_name="Acme", email=editor.user.email, role=Role.ADMIN)
 
 

@@ -25,7 +25,7 @@ from apps.datasets.services import (
     restore_dataset,
     update_dataset,
 )
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit, dotted
 from apps.strict_json import parse_json
 from tests.factories import make_actor, make_dataset, make_version
 
@@ -56,7 +56,7 @@ def test_a_new_dataset_is_empty_and_recorded():
 def test_a_name_has_1_to_3000_characters(name):
     with pytest.raises(Invalid) as caught:
         create_dataset(make_actor(), name=name)
-    assert caught.value.path == "name"
+    assert dotted(caught.value.problems[0].path) == "name"
     assert not Dataset.objects.exists()
 
 
@@ -114,7 +114,7 @@ def test_one_bad_item_adds_none_and_is_named():
     dataset = make_dataset(actor, items=[])
     with pytest.raises(Invalid) as caught:
         add_cases(actor, dataset, items=[{"n": 1}, {"n": float("nan")}])
-    assert caught.value.path == "items[1]"
+    assert dotted(caught.value.problems[0].path) == "items[1]"
     assert not TestCase.objects.exists()
 
 
@@ -221,7 +221,7 @@ def test_find_version_refuses_to_choose_between_equal_names():
     actor = make_actor()
     make_version(actor, name="tickets")
     make_version(actor, name="tickets")
-    with pytest.raises(Invalid, match="Several datasets are named 'tickets'"):
+    with pytest.raises(Unfit, match="Several datasets are named 'tickets'"):
         find_version(actor.account.pk, "tickets")
 
 
@@ -239,9 +239,9 @@ def test_examples_read_the_text_field_or_every_text_but_the_label():
 
 
 def test_examples_need_a_label_field_at_once():
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(Unfit) as caught:
         examples_of(make_version())
-    assert caught.value.path == "label_field"
+    assert dotted(caught.value.problems[0].path) == "label_field"
 
 
 def test_a_deleted_dataset_is_hidden_at_once_and_purged_in_pieces(monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.errors import Invalid, LimitError, StateError
+from apps.errors import Invalid, LimitError, Refusal, StateError, dotted
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score
 from apps.evaluations.services import previews
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
@@ -87,7 +87,7 @@ def test_an_id_that_was_copied_along_is_no_setting():
 def test_what_are_no_criteria_is_refused_with_its_place(text, path):
     with pytest.raises(Invalid) as refusal:
         read_criteria(text)
-    assert refusal.value.path == path
+    assert dotted(refusal.value.problems[0].path) == path
 
 
 def test_changed_criteria_are_a_version_and_runs_keep_theirs(actor, evaluation):
@@ -114,7 +114,7 @@ def test_bad_criteria_change_nothing(actor, evaluation):
     bad = NewCriterion("string_check", "bad", {**SAME.settings, "operation": "near"})
     with pytest.raises(Invalid) as refusal:
         change_criteria(actor, evaluation, [SAME, bad])
-    assert refusal.value.path == "criteria[1].operation"
+    assert dotted(refusal.value.problems[0].path) == "criteria[1].operation"
     assert evaluation.criteria.count() == 1
 
 
@@ -190,9 +190,9 @@ def test_judging_that_takes_too_long_is_given_up(actor, server, monkeypatch):
     ],
 )
 def test_rows_that_cannot_be_tried_are_refused(actor, evaluation, source, count, path):
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(Refusal) as refusal:
         try_criteria(actor, evaluation, criteria=[SAME], source=source, count=count)
-    assert refusal.value.path == path
+    assert dotted(refusal.value.problems[0].path) == path
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,7 +12,7 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, purge_files, read_file, store_file
-from apps.errors import Invalid, StateError
+from apps.errors import Refusal, StateError, dotted
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
 from apps.evaluations.services import runs as runs_module
@@ -59,9 +59,9 @@ def actor():
 
 
 def refused(call, path):
-    with pytest.raises(Invalid) as refusal:
+    with pytest.raises(Refusal) as refusal:
         call()
-    assert refusal.value.path == path
+    assert dotted(refusal.value.problems[0].path) == path
     return refusal.value
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit, dotted
 from apps.evaluations.costs import PriceList, Prices, money_of, picos_of, shown_money
 from apps.evaluations.engine.spending import add_to_month, give_back_calls, month_picos, take_calls
 from apps.evaluations.exports import summary_table
@@ -94,7 +94,7 @@ def ended(run, tally=None, errored=0):
 def test_a_limit_that_is_no_amount_is_refused(actor, name, value) -> None:
     with pytest.raises(Invalid) as refused:
         set_limits(actor, actor.account, **{**NONE, name: value})
-    assert refused.value.path == name
+    assert dotted(refused.value.problems[0].path) == name
     assert not SpendingLimits.objects.exists()
 
 
@@ -119,7 +119,7 @@ def test_a_run_with_a_senseless_limit_is_refused(actor, limits) -> None:
 
 
 def test_a_budget_is_refused_where_a_price_is_not_known(actor) -> None:
-    with pytest.raises(Invalid, match="'m' costs"):
+    with pytest.raises(Unfit, match="'m' costs"):
         make_run(actor, target=ask("m"), budget=Decimal(1))
     price(actor, "m", "1", "1")
     assert make_run(actor, target=ask("m"), budget=Decimal(1)).budget == 1

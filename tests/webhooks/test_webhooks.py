@@ -22,7 +22,7 @@ from openai import InvalidWebhookSignatureError, OpenAI
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit, dotted
 from apps.evaluations import tasks
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.models import Run
@@ -470,13 +470,13 @@ def test_a_webhook_is_disabled_before_it_is_removed(actor):
 def test_what_cannot_work_is_refused(actor, given, path):
     with pytest.raises(Invalid) as refused:
         add_webhook(actor, **{"url": URL, **given})
-    assert refused.value.path == path
+    assert dotted(refused.value.problems[0].path) == path
 
 
 def test_a_url_is_registered_once_in_an_account(actor):
     add_webhook(actor, url=URL)
     add_webhook(make_actor(), url=URL)
-    with pytest.raises(Invalid, match="exists already"):
+    with pytest.raises(Unfit, match="exists already"):
         add_webhook(actor, url=URL)
 
 

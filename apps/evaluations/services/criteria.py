@@ -11,7 +11,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.models import NAME_LENGTH
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, Path, StateError
 from apps.evaluations.models import Criterion, Evaluation
 from apps.evaluations.services.evaluations import (
     NewCriterion,
@@ -47,17 +47,17 @@ def read_criteria(text: str) -> list[NewCriterion]:
         raise Invalid("Criteria are an array of objects.", path="criteria")
     if len(found) > CRITERIA:
         raise Invalid(f"There are at most {CRITERIA:,} criteria.", path="criteria")
-    return [_read(one, f"criteria[{place}]") for place, one in enumerate(found)]
+    return [_read(one, ("criteria", place)) for place, one in enumerate(found)]
 
 
-def _read(found: Any, path: str) -> NewCriterion:
+def _read(found: Any, path: Path) -> NewCriterion:
     if not isinstance(found, dict):
         raise Invalid("A criterion is an object.", path=path)
     for key in ("type", "name"):
         if not isinstance(found.get(key), str) or not found[key]:
-            raise Invalid(f"{key} must be a text that is not empty.", path=f"{path}.{key}")
+            raise Invalid(f"{key} must be a text that is not empty.", path=(*path, key))
     if len(found["name"]) > NAME_LENGTH:
-        raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path=f"{path}.name")
+        raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path=(*path, "name"))
     settings = {key: value for key, value in found.items() if key not in NOT_SETTINGS}
     return NewCriterion(found["type"], found["name"], settings)
 

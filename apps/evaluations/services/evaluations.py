@@ -12,7 +12,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.models import NAME_LENGTH
-from apps.errors import Invalid
+from apps.errors import Invalid, Path, Problem, Unfit
 from apps.evaluations.models import Criterion, Evaluation, Run
 from apps.evaluations.services.runs import cancel_runs
 from apps.grading.graders import build_grader
@@ -80,35 +80,39 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
         find_judges(account_id, graders)
     except UnknownModel as error:
         field = "model" if error.name != EMBEDDING else "evaluation_metric"
-        raise Invalid(
-            str(error), path=f"criteria[{error.position}].{field}", code="model_not_found"
-        ) from error
+        assert error.position is not None
+        path = ("criteria", error.position, field)
+        raise Unfit(str(error), path=path, code="model_not_found") from error
 
 
 def check_criteria(
     criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool
 ) -> list[Grader]:
-    """The graders of the criteria; Invalid at the first that could not judge such an item."""
-    graders = []
+    """The graders of the criteria. Raises Invalid with a problem for all that could not judge."""
+    graders: list[Grader] = []
+    problems: list[Problem] = []
     for index, criterion in enumerate(criteria):
-        path = f"criteria[{index}]"
+        path = ("criteria", index)
         try:
             grader = build_grader(criterion.kind, criterion.settings)
         except InvalidSetting as error:
-            raise Invalid(error.message, path=f"{path}.{error.field}", code=error.code) from error
+            problems.append(Problem(error.message, (*path, *error.path), error.code))
+            continue
+        graders.append(grader)
         for template in grader.templates():
             if unknown := unknown_variables(template, item_schema, has_sample):
-                raise Invalid(
-                    f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
-                    path=_place_of(template, criterion.settings, path),
+                message = (
+                    f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has."
                 )
-        graders.append(grader)
+                problems.append(Problem(message, _path_to(template, criterion.settings, path)))
+    if problems:
+        raise Invalid(problems)
     return graders
 
 
-def _place_of(template: str, settings: Mapping[str, Any], path: str) -> str:
-    """Where in the settings a template text stands; the criterion itself when deeper down."""
-    return next((f"{path}.{key}" for key, value in settings.items() if value == template), path)
+def _path_to(template: str, settings: Mapping[str, Any], path: Path) -> Path:
+    """The path to the setting that is this template; to the criterion when it stands deeper."""
+    return next(((*path, key) for key, value in settings.items() if value == template), path)
 
 
 def store_criteria(

@@ -11,7 +11,7 @@ from uuid import UUID
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
-from apps.errors import Invalid, LimitError
+from apps.errors import Invalid, LimitError, Refusal, Unfit
 from apps.evaluations.engine.context import attach_models, judging_addresses
 from apps.evaluations.engine.grading import JudgingSession
 from apps.evaluations.engine.source import Row, row_fault, rows_at
@@ -88,7 +88,7 @@ def try_criteria(
     else:
         items = _items_given(evaluation, source[:count])
     if not items:
-        raise Invalid("There are no rows to try the criteria on.", path="rows")
+        raise Unfit("There are no rows to try the criteria on.", path="rows")
     return judge_items(evaluation.account_id, graders, items)
 
 
@@ -105,7 +105,7 @@ def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> l
     schema = compile_schema(evaluation.item_schema)
     for index, row in enumerate(rows):
         if fault := row_fault(row, schema):
-            raise Invalid(f"Row {index + 1}: {fault}", path=f"rows[{index}]")
+            raise Invalid(f"Row {index + 1}: {fault}", path=("rows", index))
     return [_recorded(index, row["item"], row.get("sample")) for index, row in enumerate(rows)]
 
 
@@ -203,7 +203,7 @@ def try_grader(
     account = actor.require(Action.EDIT)
     try:
         checked = check_grader(actor, settings)
-    except Invalid as error:
+    except Refusal as error:
         if error.code != BAD_FORMULA:
             raise
         return Trial(0.0, {}, (), 0.0, error.messages[0])
@@ -241,7 +241,7 @@ def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
             multi = None
             graders = [build_grader(kind if isinstance(kind, str) else "", settings)]
     except InvalidSetting as error:
-        raise Invalid(error.message, path=error.field, code=error.code) from error
+        raise Invalid(error.message, path=error.path, code=error.code) from error
     for grader in graders:
         for template in grader.templates():
             if unknown := unknown_variables(template, None, True):
@@ -250,6 +250,7 @@ def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
         find_judges(account.pk, graders)
     except UnknownModel as error:
         names = [*multi.graders] if multi else []
-        part = f"graders.{names[error.position]}." if names and error.position is not None else ""
-        raise Invalid(str(error), path=f"{part}model", code="model_not_found") from error
+        is_part = names and error.position is not None
+        part = ("graders", names[error.position]) if is_part else ()
+        raise Unfit(str(error), path=(*part, "model"), code="model_not_found") from error
     return multi or graders[0]

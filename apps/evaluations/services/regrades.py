@@ -8,7 +8,7 @@ from django.db.models import Count, F, OuterRef, Q, Subquery
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.errors import Invalid, StateError
+from apps.errors import StateError, Unfit
 from apps.evaluations.models import Result, Run
 from apps.evaluations.services.criteria import check_criteria_of, hold_evaluation, keep_criteria
 from apps.evaluations.services.evaluations import NewCriterion
@@ -37,7 +37,7 @@ def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | No
         if criteria is not None:
             version = keep_criteria(evaluation, criteria)
         if not evaluation.criteria.filter(version=version).exists():
-            raise Invalid("There is no criterion to grade by.", path="criteria")
+            raise Unfit("There is no criterion to grade by.", path="criteria")
         kept = run.read_target()
         target = {key: kept[key] for key in kept if key != "judges"}
         again = successor_of(actor, run, "graded again")

@@ -14,7 +14,7 @@ from apps.accounts.roles import Action
 from apps.accounts.services import record
 from apps.datasets.models import NAME_LENGTH, DatasetVersion, File
 from apps.datasets.stored_files import store_file
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
 from apps.evaluations.models import Evaluation, Run
@@ -152,7 +152,7 @@ def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
             graders.append(build_grader(one.kind, one.read_settings()))
         except InvalidSetting as error:
             message = f"The criterion {one.name!r} cannot be run here: {error.message}"
-            raise Invalid(message, path="criteria") from error
+            raise Unfit(message, path="criteria") from error
     return find_judges(evaluation.account_id, graders)
 
 
@@ -162,14 +162,14 @@ def check_prompt(evaluation: Evaluation, target: Chat) -> None:
     templates = message_templates(target.messages or ())
     for template in templates:
         if unknown := unknown_variables(template, schema, False):
-            raise Invalid(
+            raise Unfit(
                 f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
                 path="messages",
             )
     if target.reference is not None and unknown_variables(
         f"{{{{ {target.reference} }}}}", schema, False
     ):
-        raise Invalid(
+        raise Unfit(
             f"{target.reference!r} names nothing that an item of this evaluation has.",
             path="reference",
         )
@@ -180,7 +180,7 @@ def _keep_rows(actor: Actor, evaluation: Evaluation, rows: Sequence[Mapping[str,
     schema = compile_schema(evaluation.item_schema)
     for index, row in enumerate(rows):
         if fault := row_fault(row, schema):
-            raise Invalid(f"Row {index}: {fault}", path=f"source[{index}]")
+            raise Invalid(f"Row {index}: {fault}", path=("source", index))
 
     def lines() -> Iterator[bytes]:
         for row in rows:

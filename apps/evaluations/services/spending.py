@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services import record
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit
 from apps.evaluations.costs import PriceList, money_of
 from apps.evaluations.engine.spending import month_of, month_picos
 from apps.evaluations.models import SpendingLimits
@@ -101,7 +101,7 @@ def limits_of_run(
     check_limit("max_calls", max_calls, CALLS_LIMIT)
     check_limit("budget", budget, BUDGET_LIMIT)
     if budget is not None and (unpriced := PriceList.of(target).unpriced):
-        raise Invalid(
+        raise Unfit(
             f"A budget cannot be kept: nobody has said what {unpriced[0]!r} costs.", path="budget"
         )
     limits = limits_of(account)

@@ -63,9 +63,11 @@ class InvalidSetting(ValueError):
     field: the setting's path, such as `input[0].role`. code: the kind of fault, for programs.
     """
 
-    def __init__(self, field: str, message: str, code: str = "invalid_value") -> None:
+    def __init__(
+        self, path: str | tuple[str | int, ...], message: str, code: str = "invalid_value"
+    ) -> None:
         super().__init__(message)
-        self.field = field
+        self.path = (path,) if isinstance(path, str) else path
         self.message = message
         self.code = code
 

@@ -185,10 +185,10 @@ def read_messages(settings: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     for index, message in enumerate(messages):
         where = f"input[{index}]"
         if not isinstance(message, dict) or "content" not in message:
-            raise InvalidSetting(where, f"{where} must be a message.", "invalid_type")
+            raise InvalidSetting(("input", index), f"{where} must be a message.", "invalid_type")
         if message.get("role") not in ROLES:
             raise InvalidSetting(
-                f"{where}.role",
+                ("input", index, "role"),
                 f"{where}.role must be one of {', '.join(ROLES)}, "
                 f"not {quoted(message.get('role'))}.",
             )
@@ -225,7 +225,7 @@ def read_texts(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if not isinstance(value, str):
             raise InvalidSetting(
-                f"{name}[{index}]",
+                (name, index),
                 f"{name}[{index}] must be a string, not {quoted(value)}.",
                 "invalid_type",
             )

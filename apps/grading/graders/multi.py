@@ -44,15 +44,15 @@ def read_multi(settings: Mapping[str, Any], build: Build) -> Multi:
         raise InvalidSetting("graders", f"graders holds at most {MAX_GRADERS}.")
     built = {}
     for name, sent in named.items():
-        where = f"graders.{name}"
+        path = ("graders", name)
         if not isinstance(sent, Mapping):
-            raise InvalidSetting(where, f"{where} must be a grader.", "invalid_type")
+            raise InvalidSetting(path, f"graders.{name} must be a grader.", "invalid_type")
         if sent.get("type") == KIND:
-            raise InvalidSetting(f"{where}.type", "A multi grader holds no other multi grader.")
+            raise InvalidSetting((*path, "type"), "A multi grader holds no other multi grader.")
         try:
             built[name] = build(sent.get("type", ""), sent)
         except InvalidSetting as error:
-            raise InvalidSetting(f"{where}.{error.field}", error.message, error.code) from error
+            raise InvalidSetting((*path, *error.path), error.message, error.code) from error
     return Multi(built, _formula(settings.get("calculate_output"), built))
 
 

@@ -56,7 +56,7 @@ class PromptJudge(JudgeGrader):
             raise InvalidSetting("model", "model must name a model.")
         for name in OURS:
             if name in self.params:
-                raise InvalidSetting(f"params.{name}", f"params cannot set {name}.")
+                raise InvalidSetting(("params", name), f"params cannot set {name}.")
         if self.is_template:
             try:
                 compile_prompt(self.prompt)

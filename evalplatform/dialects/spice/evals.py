@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.roles import Action
-from apps.errors import Invalid
+from apps.errors import Refusal
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Summary, summary
 from apps.evaluations.services.named_runs import (
@@ -157,7 +157,7 @@ def _read_model(request: Request) -> str:
         raise Refused(415, f"expected the content type application/json, not '{kind}'")
     try:
         body = request.data
-    except Invalid as error:
+    except Refusal as error:
         raise Refused(400, f"the body could not be parsed: {error.messages[0]}") from None
     # DRF takes an empty body for an empty object.
     if not body and not int(request.META.get("CONTENT_LENGTH") or 0):

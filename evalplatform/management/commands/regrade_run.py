@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts.services import actor_of
-from apps.errors import Invalid
+from apps.errors import Refusal, dotted
 from apps.evaluations.costs import shown_money
 from apps.evaluations.services.criteria import read_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
@@ -57,8 +57,9 @@ class Command(CoreCommand):
                 self._tell(estimate_regrade(actor, run, criteria=criteria))
                 return
             again = regrade_run(actor, run, criteria=criteria)
-        except Invalid as error:
-            raise CommandError(f"{error.path}: {error.messages[0]}") from error
+        except Refusal as error:
+            problem = error.problems[0]
+            raise CommandError(f"{dotted(problem.path)}: {problem.message}") from error
         self.stdout.write(f"{shown_run_id(run)} is graded again as {shown_run_id(again)}.")
         if not options["wait"]:
             return

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apps.accounts.models import Actor
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit, dotted
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import Recorded, start_run
@@ -97,9 +97,9 @@ def test_a_judge_without_a_verdict_errs_the_item_and_the_run_completes(
 def test_an_unknown_judge_is_refused_when_the_evaluation_is_made_and_when_a_run_starts(
     actor: Actor, server: ModelServer
 ) -> None:
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(Unfit) as refused:
         create_evaluation(actor, criteria=[SAME, labels("nobody")], has_sample=True)
-    assert refused.value.path == "criteria[1].model"
+    assert dotted(refused.value.problems[0].path) == "criteria[1].model"
     serve(actor, server, GOOD)
     evaluation = create_evaluation(actor, criteria=[labels()], has_sample=True)
     add_endpoint(actor, base_url=server.base_url).models.all().delete()
@@ -132,11 +132,11 @@ def test_a_machine_without_a_sandbox_errs_that_criterion_alone_and_starts_no_fur
     run = start_run(actor, evaluation, source=rows(3, right=3), target=Recorded())
     monkeypatch.setattr(choose, "_choice", choose.Choice(tmp_path, wanted="none"))
     run = worked(run)
-    with pytest.raises(Invalid, match="make sandbox") as refused:
+    with pytest.raises(Unfit, match="make sandbox") as refused:
         start_run(actor, evaluation, source=rows(1, right=1), target=Recorded())
     with pytest.raises(Invalid, match="install bubblewrap"):
         create_evaluation(actor, criteria=[code(source)], has_sample=True)
-    assert refused.value.path == "criteria"
+    assert dotted(refused.value.problems[0].path) == "criteria"
     assert run.state == Run.State.COMPLETED
     scores = {(score.criterion.kind, score.error_code) for score in Score.objects.all()}
     assert scores == {("python", "sandbox_unavailable"), ("string_check", "")}
@@ -177,9 +177,12 @@ def test_a_name_that_is_no_embedding_model_of_the_account_is_refused(
         make_actor(), base_url=server.base_url, embedding_models=["theirs"], allow_private=True
     )
     for name in ("talker", "theirs", "builtin/echo"):
-        with pytest.raises(Invalid) as refused:
+        with pytest.raises(Unfit) as refused:
             create_evaluation(actor, criteria=[SAME, distance(name)], has_sample=True)
-        assert (refused.value.path, refused.value.code) == ("criteria[1].model", "model_not_found")
+        assert (dotted(refused.value.problems[0].path), refused.value.code) == (
+            "criteria[1].model",
+            "model_not_found",
+        )
 
 
 def test_a_value_too_large_to_be_summed_errs_its_item_alone(

@@ -8,7 +8,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.errors import Invalid, StateError
+from apps.errors import Refusal, StateError, dotted
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.store import Batch, store
 from apps.evaluations.models import Result, Run, Score
@@ -269,9 +269,9 @@ def test_criteria_are_checked_before_anything_is_stored(actor):
     run = worked(make_run(actor))
     bad = NewCriterion("string_check", "bad", {**SAME.settings, "operation": "almost"})
     for criteria, path in (([bad], "criteria[0].operation"), ([], "criteria")):
-        with pytest.raises(Invalid) as refusal:
+        with pytest.raises(Refusal) as refusal:
             regrade_run(actor, run, criteria=criteria)
-        assert refusal.value.path == path
+        assert dotted(refusal.value.problems[0].path) == path
     assert Run.objects.get() == run
     assert run.evaluation.criteria.count() == 1
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.errors import dotted
 from apps.grading.graders import GRADERS, build_grader
 from apps.grading.graders.base import Fault, InvalidSetting, Mark, PlainGrader
 from apps.grading.samples import Sample
@@ -56,7 +57,7 @@ def test_a_grader_keeps_the_settings_it_was_built_from(kind):
 
 def test_an_unknown_kind_is_refused_by_the_field_type():
     error = refusal("regex", {})
-    assert (error.field, error.code) == ("type", "invalid_value")
+    assert (dotted(error.path), error.code) == ("type", "invalid_value")
     assert error.message == f'type must be one of {", ".join(GRADERS)}, not "regex".'
 
 
@@ -66,7 +67,7 @@ def test_an_unknown_kind_is_refused_by_the_field_type():
 )
 def test_a_missing_setting_is_named(kind, name):
     error = refusal(kind, {key: SETTINGS[kind][key] for key in SETTINGS[kind] if key != name})
-    assert (error.field, error.code) == (name, "missing_required_parameter")
+    assert (dotted(error.path), error.code) == (name, "missing_required_parameter")
     assert error.message == f"{name} is required."
 
 
@@ -83,13 +84,13 @@ def test_a_missing_setting_is_named(kind, name):
 )
 def test_a_setting_of_the_wrong_type_is_named_with_its_value(name, value, message):
     error = refusal("text_similarity", {**SETTINGS["text_similarity"], name: value})
-    assert (error.field, error.code, error.message) == (name, "invalid_type", message)
+    assert (dotted(error.path), error.code, error.message) == (name, "invalid_type", message)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
 def test_a_threshold_that_is_not_finite_is_refused(value):
     error = refusal("text_similarity", {**SETTINGS["text_similarity"], "pass_threshold": value})
-    assert (error.field, error.code) == ("pass_threshold", "invalid_value")
+    assert (dotted(error.path), error.code) == ("pass_threshold", "invalid_value")
     assert len(error.message) < 200
 
 
@@ -98,7 +99,7 @@ def test_a_threshold_that_is_not_finite_is_refused(value):
 def test_no_value_that_is_no_text_is_taken_for_one(kind, data, value):
     name = data.draw(st.sampled_from([name for name in SETTINGS[kind] if name != "pass_threshold"]))
     error = refusal(kind, {**SETTINGS[kind], name: value})
-    assert (error.field, error.code) == (name, "invalid_type")
+    assert (dotted(error.path), error.code) == (name, "invalid_type")
     assert error.message.startswith(f"{name} must be a string, not ")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Unlimited
 from apps.clients.retries import RetryPolicy
+from apps.errors import dotted
 from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
@@ -83,7 +84,7 @@ def test_a_missing_vector_or_a_failure_makes_an_errored_mark(
 def test_a_grader_that_names_no_model_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting) as refused:
         build_grader("embedding_distance", settings)
-    assert refused.value.field == "model"
+    assert dotted(refused.value.path) == "model"
 
 
 PAIRS = st.integers(1, 6).flatmap(

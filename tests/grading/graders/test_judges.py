@@ -8,6 +8,7 @@ import pytest
 
 from apps.clients import ChatClient, Unlimited
 from apps.clients.retries import RetryPolicy
+from apps.errors import dotted
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, Mark
 from apps.grading.samples import Sample
@@ -201,4 +202,4 @@ def test_impossible_settings_are_refused_by_their_place(
 ) -> None:
     with pytest.raises(InvalidSetting) as refused:
         build_grader(kind, {"model": "m", **LABELS, **changes})
-    assert refused.value.field == field
+    assert dotted(refused.value.path) == field

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.errors import dotted
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, Mark
 from apps.grading.graders.levenshtein import levenshtein
@@ -242,7 +243,7 @@ def test_the_mark_shows_what_was_compared() -> None:
 def test_a_setting_of_the_wrong_type_is_named(kind: str, name: str, wrong: Any) -> None:
     with pytest.raises(InvalidSetting) as refused:
         build_grader(kind, {name: wrong})
-    assert refused.value.field == name
+    assert dotted(refused.value.path) == name
 
 
 @given(TEXTS | WORDS, TEXTS | WORDS)

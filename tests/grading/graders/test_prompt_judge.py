@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from apps.clients import ChatClient, Preset, Unlimited
 from apps.clients.retries import RetryPolicy
+from apps.errors import dotted
 from apps.evaluations.engine.grading import Asker
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark
@@ -196,7 +197,7 @@ def test_a_prompt_that_takes_too_much_work_errs_the_row_and_asks_nobody(
 def test_a_setting_that_cannot_be_is_named(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidSetting) as refused:
         build_grader("prompt_judge", {"model": "m", **settings})
-    assert refused.value.field == field
+    assert dotted(refused.value.path) == field
 
 
 def test_braces_of_a_prompt_that_is_no_template_are_not_looked_at() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from apps import sandbox
+from apps.errors import dotted
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting
 from apps.grading.graders.python_code import PythonCode
@@ -47,7 +48,7 @@ def marks(grader, *scores):
 def test_a_source_that_cannot_grade_is_refused(source):
     with pytest.raises(InvalidSetting) as refused:
         PythonCode(source)
-    assert refused.value.field == "source"
+    assert dotted(refused.value.path) == "source"
 
 
 @pytest.mark.parametrize("source", ["", "x = 1", "class A:\n    def grade(self, item): return 1"])
@@ -75,7 +76,7 @@ def test_a_source_that_only_warns_is_accepted():
 def test_a_threshold_that_is_no_finite_number_is_refused(threshold):
     with pytest.raises(InvalidSetting) as refused:
         PythonCode.from_settings({"source": SOURCE, "pass_threshold": threshold})
-    assert refused.value.field == "pass_threshold"
+    assert dotted(refused.value.path) == "pass_threshold"
 
 
 def test_the_image_tag_and_a_null_threshold_are_ignored(build):
@@ -128,7 +129,7 @@ def test_without_a_sandbox_it_is_refused_with_a_way_to_have_one(tmp_path):
     sandbox.configure(tmp_path, wanted="none")
     with pytest.raises(InvalidSetting, match="install bubblewrap") as refused:
         build_grader("python", {"source": SOURCE})
-    assert refused.value.field == "type"
+    assert dotted(refused.value.path) == "type"
 
 
 def test_a_sandbox_that_is_gone_errs_every_item(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from apps.errors import dotted
 from apps.grading.graders import InvalidSetting, build_grader
 from apps.grading.graders.base import Mark
 from apps.grading.samples import Sample
@@ -72,7 +73,7 @@ def test_ilike_passes_wherever_like_does(text, reference):
 def test_an_unknown_operation_is_refused(operation):
     with pytest.raises(InvalidSetting) as caught:
         check("a", operation, "a")
-    assert (caught.value.field, caught.value.code) == ("operation", "invalid_value")
+    assert (dotted(caught.value.path), caught.value.code) == ("operation", "invalid_value")
     assert caught.value.message == (
         f'operation must be one of eq, ne, like, ilike, not "{operation}".'
     )

@@ -11,6 +11,7 @@ from rapidfuzz import fuzz
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import sentence_bleu
 
+from apps.errors import dotted
 from apps.grading.graders import InvalidSetting, build_grader
 from apps.grading.graders.text_similarity import METRICS
 from apps.grading.samples import Sample
@@ -213,7 +214,7 @@ def test_the_evidence_of_meteor_names_the_stages_that_ran():
 def test_an_unknown_metric_is_refused_by_name(metric):
     with pytest.raises(InvalidSetting) as caught:
         similarity(metric)
-    assert caught.value.field == "evaluation_metric"
+    assert dotted(caught.value.path) == "evaluation_metric"
     assert caught.value.message.endswith(f'rouge_l, cosine, not "{metric}".')
 
 
