@@ -12,8 +12,8 @@ from django_q.brokers import get_broker
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from redis.exceptions import RedisError
 
-from apps.evaluations.engine.heartbeats import busy_workers, ready_workers
 from apps.evaluations.models import Run
+from apps.evaluations.services.workers import count_workers
 
 
 @require_safe
@@ -51,7 +51,7 @@ def _queue() -> str:
 
 
 def _workers() -> str:
-    return "" if ready_workers() else "none was seen lately"
+    return "" if count_workers().ready else "none was seen lately"
 
 
 CHECKS = {"database": _database, "queue": _queue, "workers": _workers}
@@ -67,8 +67,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     counts = dict(Run.objects.unfinished().order_by().values_list("state").annotate(Count("pk")))
     for state in (Run.State.QUEUED, Run.State.RUNNING):
         runs.labels(state).set(counts.get(state, 0))
-    Gauge("evalplatform_workers", "Workers kept ready.", registry=registry).set(ready_workers())
-    Gauge("evalplatform_busy_workers", "Tasks at work.", registry=registry).set(busy_workers())
+    workers = count_workers()
+    Gauge("evalplatform_workers", "Workers kept ready.", registry=registry).set(workers.ready)
+    Gauge("evalplatform_busy_workers", "Tasks at work.", registry=registry).set(workers.busy)
     Gauge("evalplatform_queue_size", "Bells that wait.", registry=registry).set(
         get_broker().queue_size()
     )
