@@ -111,6 +111,21 @@ def _store(run: Run, evaluation: Evaluation, marks: Sequence[str]) -> None:
         shard.save()
 
 
+def contradict(run: Run) -> None:
+    """A person says the opposite of every verdict."""
+    for score in Score.objects.filter(result__run=run):
+        Score.objects.create(
+            result=score.result,
+            criterion=score.criterion,
+            source=Score.Source.HUMAN,
+            author="somebody",
+            value=0.0 if score.passed else 1.0,
+            passed=not score.passed,
+            evidence="a person's words",
+            error_code="unsure" if score.passed else "",
+        )
+
+
 def _state(marks: str) -> str:
     for letter, state in (("e", Result.State.ERRORED), ("f", Result.State.FAILED)):
         if letter in marks:
