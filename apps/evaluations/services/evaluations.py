@@ -80,8 +80,7 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
         find_judges(account_id, graders)
     except UnknownModel as error:
         field = "model" if error.name != EMBEDDING else "evaluation_metric"
-        assert error.position is not None
-        path = ("criteria", error.position, field)
+        path = ("criteria", error.position or 0, field)
         raise Unfit(str(error), path=path, code="model_not_found") from error
 
 
