@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # Where scores are told apart, where they are kept, and the one page that shows all, by whom.
 READERS = {
     "apps/evaluations/models/verdicts.py",
-    "apps/evaluations/models/runs.py",
+    "apps/evaluations/models/results.py",
     "apps/evaluations/reports/items.py",
     "apps/evaluations/reports/verdicts.py",
     "apps/evaluations/admin/results.py",

@@ -72,7 +72,7 @@ def close_run(run_id: UUID) -> bool:
 def _first_errored(run: Run) -> Result | None:
     if not run.shards.filter(errored_count__gt=0).exists():
         return None
-    return run.first_errored()
+    return run.results.first_errored()
 
 
 def _reason(errored: Result) -> tuple[str, str]:

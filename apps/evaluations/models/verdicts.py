@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from django.db import models
-
-if TYPE_CHECKING:
-    pass
 
 
 class ScoreSource(models.TextChoices):
