@@ -34,7 +34,10 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 # A vendor's API is a folder, and its line here: an app with routes, commands and pages of its own.
-DIALECTS = ["evalplatform.dialects.openai", "evalplatform.dialects.spice"]
+DIALECTS = [
+    "evalplatform.dialects.openai",
+    "evalplatform.dialects.spice",
+]
 
 INSTALLED_APPS = [
     "django.contrib.admin",
