@@ -12,12 +12,20 @@ from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 
 from evalplatform.bodies import measured
-from tests.dialects.openai.caller import EVAL
+from tests.dialects.installed import needs
 from tests.factories import make_key
 from tests.patience import patience
 from tests.served import Served
 
 BOUNDARY = "boundary"
+# Bodies of both kinds are read by this dialect.
+through_openai = needs("openai")
+CHECK = {"type": "string_check", "operation": "eq", "input": "a", "reference": "a"}
+EVAL = {
+    "name": "Tickets",
+    "data_source_config": {"type": "custom", "item_schema": {"type": "object"}},
+    "testing_criteria": [{**CHECK, "name": "same"}],
+}
 
 
 def chunks_of(body: bytes, size: int = 700) -> Any:
@@ -88,11 +96,13 @@ def call(serve, key):
     return call
 
 
+@through_openai
 def test_json_without_a_length_is_read_whole(call):
     status, made = call("/v1/evals", json.dumps(EVAL).encode(), "application/json")
     assert (status, made["name"]) == (201, EVAL["name"])
 
 
+@through_openai
 def test_a_form_without_a_length_is_read_whole(call):
     content = b'{"item": {"text": "a"}}\n' * 5_000
     kind = f"multipart/form-data; boundary={BOUNDARY}"
@@ -100,17 +110,20 @@ def test_a_form_without_a_length_is_read_whole(call):
     assert (status, made["bytes"]) == (200, len(content))
 
 
+@through_openai
 def test_a_body_of_unsaid_length_may_come_by_http_2(call):
     sent = json.dumps(EVAL).encode()
     headers = {"HTTP_TRANSFER_ENCODING": "", "SERVER_PROTOCOL": "HTTP/2.0"}
     assert call("/v1/evals", sent, "application/json", **headers)[0] == 201
 
 
+@through_openai
 def test_chunks_that_hold_nothing_are_no_body(call):
     status, refused = call("/v1/evals", b"", "application/json")
     assert (status, refused["error"]["code"]) == (400, "missing_required_parameter")
 
 
+@through_openai
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
@@ -128,6 +141,7 @@ def test_a_body_that_never_ends_is_refused_at_the_limit(call, settings, path, ki
     )
 
 
+@through_openai
 def test_where_the_server_does_not_say_where_a_body_ends_its_length_is_asked_for(call):
     sent = json.dumps(EVAL).encode()
     status, refused = call(
@@ -143,6 +157,7 @@ def test_a_page_that_is_sent_too_much_refuses_it(serve, settings):
     assert 400 <= status < 500
 
 
+@through_openai
 @pytest.mark.slow
 def test_a_served_instance_reads_chunks(tmp_path: Path):
     with Served(tmp_path) as served:

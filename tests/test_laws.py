@@ -73,7 +73,12 @@ def copy_tree(to: Path) -> Path:
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program in the copy, whose modules come before ours."""
-    clean = {"ALLOWED_HOSTS": "testserver", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(cwd), "DATA_DIR": str(cwd / "var")}
+    clean = {
+        "ALLOWED_HOSTS": "testserver",
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(cwd),
+        "DATA_DIR": str(cwd / "var"),
+    }
     return subprocess.run(
         [str(word) for word in command],
         cwd=cwd,

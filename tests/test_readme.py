@@ -43,11 +43,10 @@ def test_the_readme_has_what_the_tests_below_look_at():
 @pytest.mark.parametrize("words", MANAGED, ids=" ".join)
 def test_every_management_command_takes_the_options_it_is_shown_with(words):
     name, *options = words
-    commands = get_commands()
-    assert name in commands
-    assert commands[name] == "evalplatform"
+    app = get_commands()[name]
+    assert app.startswith("evalplatform")
     # Exits, which fails the test, when an option is unknown or missing.
-    load_command_class("evalplatform", name).create_parser("manage.py", name).parse_args(options)
+    load_command_class(app, name).create_parser("manage.py", name).parse_args(options)
 
 
 @pytest.mark.parametrize("target", MADE)

@@ -1,6 +1,7 @@
 """The law of the whole project: no route shows one account what another owns."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -9,18 +10,20 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset, File
+from apps.datasets.stored_files import store_file
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.inference.models import StoredCompletion
-from evalplatform.dialects.openai.ids import COMPLETION_ID, RESPONSE_ID, FileId, PrefixedId
-from tests.dialects.openai.caller import EVAL, chat_body, run_body
-from tests.factories import make_actor, make_key, make_version
+from apps.inference.stored_completions import Keep, store_completion
+from evalplatform.dialects.kit.dialect import dialects
+from tests.factories import ask, make_actor, make_evaluation, make_key, make_run, make_version
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # Routes of one owner: their parameters name things, and the things here belong to somebody else.
 OPEN_PREFIXES = ("admin/", "static/")
 # Names that are not ids of owned rows.
 HARMLESS = {"model": "builtin/echo"}
+PREFIXES = tuple({dialect.prefix for dialect in dialects()})
 
 
 def patterns(
@@ -49,50 +52,47 @@ def call(client: Client, method: str, path: str, body: Any = None, **headers: st
 
 
 class Owner:
-    """An account with one of everything, made through the wire."""
+    """An account with one of everything."""
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
         self.key = {"HTTP_AUTHORIZATION": f"Bearer {make_key(actor)[1]}"}
-        client = Client()
-        self.version = make_version(actor)
-        evaluation = call(client, "post", "v1/evals", EVAL, **self.key).json()["id"]
-        run = call(client, "post", f"v1/evals/{evaluation}/runs", run_body(), **self.key)
-        assert run.status_code == 201, run.content
+        version = make_version(actor)
+        evaluation = make_evaluation(actor)
+        Evaluation.objects.filter(pk=evaluation.pk).update(call_name=f"named {evaluation.pk.hex}")
+        run = make_run(actor, evaluation=evaluation)
         Worker().run()
-        call(client, "post", f"v1/evals/{evaluation}/runs", chat_body(), **self.key)
-        message = {"role": "user", "content": "ours"}
-        asked = {"model": "builtin/echo", "messages": [message], "store": True}
-        call(client, "post", "v1/chat/completions", asked, **self.key)
-        call(client, "post", "v1/responses", {"model": "builtin/echo", "input": "x"}, **self.key)
+        make_run(actor, evaluation=evaluation, target=ask())
+        self.rows = {
+            "dataset": version.dataset,
+            "evaluation": Evaluation.objects.get(pk=evaluation.pk),
+            "run": run,
+            "result": Result.objects.filter(run=run)[0],
+            "file": store_file(actor, filename="a.jsonl", purpose="evals", chunks=[b"{}"]),
+            "completion": self.keep(StoredCompletion.Kind.CHAT),
+            "response": self.keep(StoredCompletion.Kind.RESPONSES),
+        }
+
+    def keep(self, kind: str) -> StoredCompletion:
+        message = {"role": "assistant", "content": "ours"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return store_completion(
+            self.actor,
+            Keep(kind, messages=[{"role": "user", "content": "ours"}], params={}),
+            model="builtin/echo",
+            completion={"choices": [choice]},
+        )
 
     def parameters(self, route: str) -> dict[str, str]:
-        """Values for the route's parameters: ids of what this owner has, in the route's dress."""
-        result = Result.objects.filter(account=self.actor.account).first()
-        run = Run.objects.get(pk=result.run_id)
-        dataset = Dataset.objects.get(account=self.actor.account)
-        file = File.objects.filter(account=self.actor.account).first()
-        dressed = {
-            "eval_id": PrefixedId("eval").to_representation(run.evaluation_id),
-            "run_id": PrefixedId("evalrun").to_representation(run.pk),
-            "item_id": PrefixedId("outputitem").to_representation(result.pk),
-            "file_id": FileId().to_representation(file.pk),
-            "completion_id": COMPLETION_ID.to_representation(self.kept("chat")),
-            "response_id": RESPONSE_ID.to_representation(self.kept("responses")),
-        }
-        if route.startswith("v1/"):
-            return {**dressed, **HARMLESS}
-        return {
-            "run_id": str(run.pk),
-            "result_id": str(result.pk),
-            "evaluation_id": str(run.evaluation_id),
-            "dataset_id": str(dataset.pk),
-            "file_id": str(file.pk),
-            **HARMLESS,
-        }
-
-    def kept(self, kind: str) -> Any:
-        return StoredCompletion.objects.get(account=self.actor.account, kind=kind).pk
+        """Give the route's parameters ids of this owner's rows, as the route spells them."""
+        found = dict(HARMLESS)
+        for dialect in dialects():
+            if route.startswith(dialect.prefix):
+                owned = import_module(f"tests.dialects.{dialect.name}.owned")
+                found |= owned.parameters(self.rows)
+        if route.startswith("app/"):
+            found |= {f"{noun}_id": str(row.pk) for noun, row in self.rows.items()}
+        return found
 
 
 def path_of(route: str, parameters: dict[str, str]) -> str:
@@ -101,7 +101,7 @@ def path_of(route: str, parameters: dict[str, str]) -> str:
         before, _, rest = path.partition("<")
         parameter, _, after = rest.partition(">")
         name = parameter.rpartition(":")[2]
-        assert name in parameters, f"{route}: say in this test what {name} is an id of"
+        assert name in parameters, f"{route}: say in its dialect's owned.py what {name} is an id of"
         path = f"{before}{parameters[name]}{after}"
     return path
 
@@ -145,7 +145,7 @@ def test_lists_hold_only_what_the_account_owns() -> None:
     signed_in.force_login(stranger.actor.user)
     secrets = [
         value
-        for route in ("v1/", "app/")
+        for route in (*PREFIXES, "app/")
         for key, value in owner.parameters(route).items()
         if key not in HARMLESS
     ]
@@ -153,7 +153,7 @@ def test_lists_hold_only_what_the_account_owns() -> None:
     for route in lists:
         if route.startswith((*OPEN_PREFIXES, "metrics", "schema/", "docs/")):
             continue
-        headers = stranger.key if route.startswith("v1/") else {}
+        headers = stranger.key if route.startswith(PREFIXES) else {}
         answer = call(signed_in, "get", route, **headers)
         body = b"".join(answer.streaming_content) if answer.streaming else answer.content
         for secret in secrets:

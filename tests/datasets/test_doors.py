@@ -13,6 +13,7 @@ from django.urls import reverse
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset
 from apps.datasets.services import find_version, read_cases
+from tests.dialects.installed import needs
 from tests.factories import make_actor, make_user
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +49,9 @@ def by_admin(actor: Actor, path: Path) -> str:
     return "" if answer.status_code == 302 else answer.content.decode()
 
 
-doors = pytest.mark.parametrize("enter", [by_command, by_spicepod, by_admin])
+doors = pytest.mark.parametrize(
+    "enter", [by_command, pytest.param(by_spicepod, marks=needs("spice")), by_admin]
+)
 
 
 def enter_with(enter: Callable[[Actor, Path], str], folder: Path, text: str) -> tuple[Actor, str]:

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from tests.dialects.installed import needs
 from tests.factories import make_actor, make_evaluation, make_key
+
+pytestmark = needs("openai", "spice")
 
 ROLES = {"spice": "text/plain; charset=utf-8", "openai": "application/json"}
 

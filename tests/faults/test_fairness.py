@@ -9,6 +9,7 @@ import openai
 import orjson
 import pytest
 
+from tests.dialects.installed import needs
 from tests.faults.system import Client, Site
 from tests.model_server import ModelServer, running
 from tests.patience import wait_until
@@ -19,7 +20,7 @@ ANSWER_SECONDS = 2.0
 SMALL_RUN_SECONDS = 15
 CONCURRENCY = {"big": 24, "other": 8}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs("openai")]
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ from evalplatform.demo.client import Client, Refused
 from evalplatform.demo.prepare import tickets
 from evalplatform.demo.tour import MODELS, Outcome, compare, sentence, table
 from evalplatform.management.commands.demo import add_endpoint_command, is_private
+from tests.dialects.installed import needs
 from tests.patience import patience, wait_until
 from tests.served import Managed, free_port
+
+speaks_openai = needs("openai")  # the demo is a client of that dialect
 
 
 class Demo(Managed):
@@ -54,6 +57,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Demo]]:
             yield [first, second]
 
 
+@speaks_openai
 def test_the_demo_reaches_its_table(twice):
     for demo in twice:
         lines = demo.log.splitlines()
@@ -64,6 +68,7 @@ def test_the_demo_reaches_its_table(twice):
         assert demo.found(r"points \(95 % interval .*\), exact McNemar p .* 100 pairs: improved\.")
 
 
+@speaks_openai
 def test_sigint_ends_the_demo_with_success_and_no_process_left(twice):
     first, _ = twice
     assert first.process.returncode == 0
@@ -71,6 +76,7 @@ def test_sigint_ends_the_demo_with_success_and_no_process_left(twice):
     assert not first.processes()
 
 
+@speaks_openai
 def test_a_second_demo_reuses_all_but_the_runs(twice):
     first, second = twice
     assert first.found("ep-[0-9a-f]+") == second.found("ep-[0-9a-f]+")
@@ -83,12 +89,14 @@ def test_a_second_demo_reuses_all_but_the_runs(twice):
     assert {run["status"] for run in runs} == {"completed"}
 
 
+@speaks_openai
 def test_what_the_demo_keeps_is_readable_by_its_owner_alone(twice):
     first, _ = twice
     for name in ("demo_api_key.txt", "demo_admin_password.txt"):
         assert (first.data_dir / name).stat().st_mode & 0o077 == 0
 
 
+@speaks_openai
 def test_the_demo_says_how_to_add_the_model_of_the_environment(twice):
     first, second = twice
     assert "add_endpoint" not in first.log
@@ -96,6 +104,7 @@ def test_the_demo_says_how_to_add_the_model_of_the_environment(twice):
     assert "--base-url http://127.0.0.1:9/v1 --allow-private MODEL" in command
 
 
+@speaks_openai
 def test_the_addresses_it_prints_are_served(twice):
     _, second = twice
     for url in second.found(r"^  (http://\S+)"):

@@ -13,11 +13,12 @@ import pytest
 from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.dialects.installed import needs
 from tests.model_server import ModelServer, running
 from tests.patience import patience, wait_until
 from tests.served import Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs("openai")]
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
@@ -259,6 +260,7 @@ def test_no_page_is_wider_than_its_window(
     context.close()
 
 
+@needs("spice")
 def test_a_spicepod_is_uploaded_looked_at_and_loaded_in_the_admin(
     page: Page, site: Site, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ from apps.webhooks.services import (
     resend,
     set_webhook_disabled,
 )
+from tests.dialects.installed import needs
 from tests.factories import make_actor, make_user
 from tests.patience import patience, wait_until
 
@@ -117,6 +118,7 @@ def unwrapped(receiver: Receiver, secret: str) -> Any:
 # --- what is told -------------------------------------------------------------------------------
 
 
+@needs("openai")
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
@@ -159,6 +161,7 @@ def test_another_secret_does_not_fit(actor, receiver):
         unwrapped(receiver, other)
 
 
+@needs("openai")
 def test_a_given_secret_is_used(actor, receiver):
     secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="
     assert told(actor, receiver, secret=secret)[1] == secret
@@ -167,6 +170,7 @@ def test_a_given_secret_is_used(actor, receiver):
     assert unwrapped(receiver, secret).type == "eval.run.succeeded"
 
 
+@needs("openai")
 def test_only_the_chosen_events_are_told(actor, receiver):
     _, secret = told(actor, receiver, events=["failed"])
     for state in (Run.State.COMPLETED, Run.State.FAILED, Run.State.CANCELED):
@@ -192,6 +196,7 @@ def test_webhooks_of_one_account_share_the_event(actor, receiver):
     assert first["webhook-signature"] != second["webhook-signature"]
 
 
+@needs("openai")
 def test_a_canceled_and_a_deleted_run_are_told(actor, receiver):
     _, secret = told(actor, receiver)
     cancel_run(actor, make_run(actor))
@@ -511,6 +516,7 @@ def added(actor, *words: str) -> str:
     return out.getvalue()
 
 
+@needs("openai")
 def test_the_command_prints_the_secret_and_only_that(actor, receiver):
     secret = added(actor, "--url", receiver.url, "--allow-private").strip()
     finish_run(make_run(actor).pk, Run.State.COMPLETED)
@@ -518,6 +524,7 @@ def test_the_command_prints_the_secret_and_only_that(actor, receiver):
     assert unwrapped(receiver, secret).type == "eval.run.succeeded"
 
 
+@needs("openai")
 def test_the_command_takes_the_vendors_events(actor):
     words = ("--event", "eval.run.failed", "--event", "eval.run.canceled")
     added(actor, "--url", URL, *words)
