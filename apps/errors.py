@@ -47,16 +47,12 @@ class Refusal(ValidationError):
             super().__init__([ValidationError(one.message, code=one.code) for one in problems])
         self.problems = tuple(problems)
 
-    @property
-    def path(self) -> str:
-        return dotted(self.problems[0].path)
-
 
 class Invalid(Refusal):
     """It is wrong in itself: no state of the data would make it right."""
 
 
-class Unfit(Invalid):
+class Unfit(Refusal):
     """It is well formed and against a rule of the domain: a name is taken, a model unknown."""
 
 

@@ -11,11 +11,10 @@ from django.conf import settings
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
 
-from apps.errors import Invalid, LimitError
+from apps.errors import Invalid, LimitError, Path, Step
 from apps.strict_json import BadJSON, parse_json
-from evalplatform.dialects.kit.problems import joined
 
-SHOWN_PATH_LENGTH = 300
+PATH_LENGTH = 300  # steps, and characters of one
 
 
 class RawJSON:
@@ -71,26 +70,32 @@ class StrictJSONParser(BaseParser):
             return parse_json(body)
         except BadJSON as error:
             message = f"The body is not JSON that can be stored: {error}."
-            raise Invalid(message, path=place_of_fault(body)) from None
+            raise Invalid(message, path=path_to_fault(body)) from None
 
 
-def place_of_fault(body: bytes) -> str:
-    """The path of the first text or number in a refused body that cannot be stored, if any."""
+def path_to_fault(body: bytes) -> Path:
+    """Find the first text or number in a refused body that cannot be stored; () for none."""
     try:
-        waiting = [("", json.loads(body))]
+        waiting: list[tuple[Path, Any]] = [((), json.loads(body))]
     except (ValueError, RecursionError):
-        return ""
+        return ()
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, dict):
-            waiting += [(joined(path, key), inner) for key, inner in reversed(value.items())]
+            waiting += [((*path, key), inner) for key, inner in reversed(value.items())]
         elif isinstance(value, list):
-            waiting += [(joined(path, i), inner) for i, inner in reversed([*enumerate(value)])]
+            waiting += [((*path, i), inner) for i, inner in reversed([*enumerate(value)])]
         elif _unstorable(value):
-            return path.encode(errors="replace").decode().replace("\0", "?")[:SHOWN_PATH_LENGTH]
-        if len(path) > SHOWN_PATH_LENGTH:
-            return ""
-    return ""
+            return tuple(_storable(step) for step in path)
+        if len(path) > PATH_LENGTH:
+            return ()
+    return ()
+
+
+def _storable(step: Step) -> Step:
+    if isinstance(step, int):
+        return step
+    return step[:PATH_LENGTH].encode(errors="replace").decode().replace("\0", "?")
 
 
 def _unstorable(value: Any) -> bool:

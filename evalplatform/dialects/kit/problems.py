@@ -1,6 +1,6 @@
 """Name what went wrong with a request in plain words, whichever library said so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,13 +11,14 @@ from django.http import Http404
 from django.http.request import UnreadablePostError
 from rest_framework import exceptions
 
-from apps.errors import Invalid, LimitError, StateError
+from apps.errors import LimitError, Path, Refusal, StateError, Unfit
 
 
 class Kind(StrEnum):
     """The sorts of problem; a dialect has a status for each."""
 
     INVALID = "invalid"
+    UNFIT = "unfit"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     MISSING = "missing"
@@ -29,11 +30,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a request was refused. path: the field, dotted and indexed, "" for none of them."""
+    """Why a request was refused. path: the steps to the field, none for the whole request."""
 
     kind: Kind
     message: str
-    path: str = ""
+    path: Path = ()
     code: str = ""
 
 
@@ -44,6 +45,7 @@ KINDS: tuple[tuple[tuple[type[Exception], ...], Kind], ...] = (
     ((exceptions.MethodNotAllowed,), Kind.METHOD),
     ((StateError,), Kind.STATE),
     ((LimitError,), Kind.LIMIT),
+    ((Unfit,), Kind.UNFIT),
     (
         (
             exceptions.ValidationError,
@@ -73,34 +75,31 @@ CODES = {
 }
 
 
-def problem_of(error: Exception) -> Problem | None:
-    """The problem that an exception stands for; None for one that is our own fault."""
+def problems_of(error: Exception) -> list[Problem]:
+    """Tell the problems that an exception stands for, one at least; none for a fault of our own."""
     kind = next((kind for kinds, kind in KINDS if isinstance(error, kinds)), None)
     if kind is None:
-        return None
+        return []
     if isinstance(error, exceptions.ValidationError):
-        return _first_of(error.detail)
+        return [*_problems_in(error.detail, ())]
+    if isinstance(error, Refusal):
+        return [Problem(kind, one.message, one.path, one.code) for one in error.problems]
     if isinstance(error, DjangoValidationError):
-        path = error.path if isinstance(error, Invalid) else ""
-        return Problem(kind, error.messages[0], path, getattr(error, "code", None) or "")
+        code = getattr(error, "code", None) or ""
+        return [Problem(kind, message, code=code) for message in error.messages]
     if isinstance(error, exceptions.APIException):
-        return Problem(kind, str(error.detail))
-    return Problem(kind, str(error) or "This does not exist.")
+        return [Problem(kind, str(error.detail))]
+    return [Problem(kind, str(error) or "This does not exist.")]
 
 
-def _first_of(detail: Any, path: str = "") -> Problem:
-    """The first fault in DRF's tree of them, with the way that led to it."""
+def _problems_in(detail: Any, path: Path) -> Iterator[Problem]:
+    """Walk DRF's tree of problems in its order, with the way that led to each."""
     if isinstance(detail, Mapping):
-        key, inner = next((key, inner) for key, inner in detail.items() if inner)
-        return _first_of(inner, path if key == "non_field_errors" else joined(path, key))
-    if isinstance(detail, Sequence) and not isinstance(detail, str):
-        return _first_of(detail[0], path)
-    code = getattr(detail, "code", "") or ""
-    return Problem(Kind.INVALID, str(detail), path, CODES.get(code, code))
-
-
-def joined(path: str, step: str | int) -> str:
-    """A path and one step more: "a", "a.b", "a.b[0]"."""
-    if isinstance(step, int):
-        return f"{path}[{step}]"
-    return f"{path}.{step}" if path else step
+        for step, inner in detail.items():
+            yield from _problems_in(inner, path if step == "non_field_errors" else (*path, step))
+    elif isinstance(detail, Sequence) and not isinstance(detail, str):
+        for inner in detail:
+            yield from _problems_in(inner, path)
+    else:
+        code = getattr(detail, "code", "") or ""
+        yield Problem(Kind.INVALID, str(detail), path, CODES.get(code, code))

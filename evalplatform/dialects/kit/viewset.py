@@ -1,11 +1,10 @@
 """The viewset that every dialect's resources stand on, and who may call it with a session."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db.models import Q
 from django.http import QueryDict
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import SessionAuthentication
@@ -18,8 +17,9 @@ from rest_framework.viewsets import GenericViewSet
 
 from apps.accounts.models import Actor
 from apps.accounts.services import actor_for_user
-from evalplatform.dialects.kit.json import SHOWN_PATH_LENGTH, OrjsonRenderer, StrictJSONParser
-from evalplatform.dialects.kit.problems import Problem, problem_of
+from apps.errors import Path
+from evalplatform.dialects.kit.json import OrjsonRenderer, StrictJSONParser
+from evalplatform.dialects.kit.problems import Problem, problems_of
 from evalplatform.sessions import SELECTED_ACCOUNT, request_id_of
 
 
@@ -48,18 +48,6 @@ class Negotiation(BaseContentNegotiation):
         return renderer, renderer.media_type
 
 
-def beyond(fields: tuple[str, str], place: tuple[Any, Any], *, descending: bool) -> Q:
-    """Rows after a place in the order of two fields, which are unique together.
-
-    The bound on the first field alone says nothing new, but lets an index find the place.
-    """
-    first, second = fields
-    word = "lt" if descending else "gt"
-    return Q(**{f"{first}__{word}e": place[0]}) & (
-        Q(**{f"{first}__{word}": place[0]}) | Q(**{first: place[0], f"{second}__{word}": place[1]})
-    )
-
-
 class BrowserSession(SessionAuthentication):
     """The actor of a signed-in browser that sent no key; what changes things needs CSRF's token."""
 
@@ -83,7 +71,7 @@ class BrowserSessionScheme(OpenApiAuthenticationExtension):
 class DialectViewSet(GenericViewSet):
     """A vendor's resource: reads with its shapes, calls a service, dresses what comes back.
 
-    paths: the first word of a core path -> where the caller wrote that.
+    paths: the first step of a core path -> where the caller wrote that.
     """
 
     parser_classes = [StrictJSONParser]
@@ -91,7 +79,7 @@ class DialectViewSet(GenericViewSet):
     content_negotiation_class = Negotiation
     # No OPTIONS: its answer would speak DRF's language, not the vendor's.
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
-    paths: ClassVar[Mapping[str, str]] = {}
+    paths: ClassVar[Mapping[str, Path]] = {}
 
     @property
     def actor(self) -> Actor:
@@ -111,15 +99,20 @@ class DialectViewSet(GenericViewSet):
         """The problem in the vendor's envelope."""
         raise NotImplementedError
 
-    def get_exception_handler(self) -> Any:
-        return self._answer_problem
+    def dress_all(self, problems: Sequence[Problem]) -> Response:
+        """The first problem; a vendor whose envelope holds several overrides this."""
+        return self.dress(problems[0])
 
-    def _answer_problem(self, error: Exception, context: Any) -> Response | None:
-        problem = problem_of(error)
-        if problem is None:
-            return None
-        word = re.match(r"\w*", problem.path)[0]  # type: ignore[index]  # matches the empty text
-        path = self.paths.get(word, word) + problem.path[len(word) :]
-        return self.dress(
-            Problem(problem.kind, problem.message, path[:SHOWN_PATH_LENGTH], problem.code)
-        )
+    def get_exception_handler(self) -> Any:
+        return self._answer_problems
+
+    def _answer_problems(self, error: Exception, context: Any) -> Response | None:
+        problems = problems_of(error)
+        return self.dress_all([self._as_written(one) for one in problems]) if problems else None
+
+    def _as_written(self, problem: Problem) -> Problem:
+        """The problem with the path as the caller knows it."""
+        if not problem.path:
+            return problem
+        first, *others = problem.path
+        return replace(problem, path=(*self.paths.get(str(first), (first,)), *others))

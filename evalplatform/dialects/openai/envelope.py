@@ -6,13 +6,16 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 from rest_framework import serializers
 
+from apps.errors import dotted
 from apps.text import quoted
 from evalplatform.dialects.kit.problems import Kind, Problem
 
 HEADERS = {"openai-version": "2020-10-01"}
+PARAM_LENGTH = 300
 # contract: openai section 2: never 409, which the vendor's clients send again
 STATUS = {
     Kind.INVALID: 400,
+    Kind.UNFIT: 400,
     Kind.STATE: 400,
     Kind.UNAUTHENTICATED: 401,
     Kind.FORBIDDEN: 403,
@@ -39,7 +42,7 @@ def envelope(problem: Problem) -> dict[str, Any]:
         "error": {
             "message": problem.message,
             "type": TYPES.get(problem.kind, "invalid_request_error"),
-            "param": problem.path or None,
+            "param": dotted(problem.path)[:PARAM_LENGTH] or None,
             "code": problem.code or CODES.get(problem.kind),
         }
     }

@@ -9,9 +9,9 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.errors import Invalid
+from apps.errors import Unfit
+from apps.keyset import beyond
 from apps.text import quoted
-from evalplatform.dialects.kit.viewset import beyond
 
 
 class Query(serializers.Serializer):
@@ -57,7 +57,7 @@ class Pages(BasePagination):
         except FieldError:
             place = None
         if place is None:
-            raise Invalid(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
+            raise Unfit(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
         return place
 
     def get_paginated_response(self, data: Sequence[Mapping[str, Any]]) -> Response:

@@ -18,6 +18,7 @@ from evalplatform.dialects.spice.renderings import JSON, TEXT
 from evalplatform.sessions import request_id_of
 
 STATUS = {
+    Kind.UNFIT: 400,
     Kind.INVALID: 400,
     Kind.STATE: 409,
     Kind.UNAUTHENTICATED: 401,

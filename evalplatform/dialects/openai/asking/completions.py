@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.clients import CallFailed
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit
 from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion, update_completion
@@ -195,7 +195,7 @@ class CompletionViewSet(AskingViewSet):
         if after := asked.get("after"):
             places = [message["id"] for message in shown]
             if after not in places:
-                raise Invalid(f"There is no message {quoted(after)} in this list.", path="after")
+                raise Unfit(f"There is no message {quoted(after)} in this list.", path="after")
             shown = shown[places.index(after) + 1 :]
         pages = Pages()
         pages.has_more = len(shown) > asked["limit"]

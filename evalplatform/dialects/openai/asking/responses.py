@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.errors import Invalid
+from apps.errors import Invalid, Unfit
 from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion
@@ -197,7 +197,7 @@ class ResponseViewSet(AskingViewSet):
         try:
             kept = self.get_queryset().get(pk=RESPONSE_ID.to_internal_value(name))
         except (FieldError, StoredCompletion.DoesNotExist):
-            raise Invalid(
+            raise Unfit(
                 f"There is no response with the id {quoted(name)}.",
                 path="previous_response_id",
                 code="previous_response_not_found",

@@ -1,7 +1,7 @@
 """What chat completions and responses share: a model is asked while the caller waits."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from django.http import StreamingHttpResponse
 from rest_framework.response import Response
@@ -63,14 +63,12 @@ class EventStream:
 class AskingViewSet(OpenAIViewSet):
     """Dresses what models and those who serve them answer."""
 
-    paths: ClassVar[Mapping[str, str]] = {}
-
     def get_exception_handler(self) -> Any:
         usual = super().get_exception_handler()
 
         def answer(error: Exception, context: Any) -> Response | None:
             if isinstance(error, UnknownModel):
-                return self.dress(Problem(Kind.MISSING, str(error), "model", "model_not_found"))
+                return self.dress(Problem(Kind.MISSING, str(error), ("model",), "model_not_found"))
             if isinstance(error, CallFailed):
                 status = status_of(error)
                 headers = {"retry-after": RETRY_AFTER_SECONDS} if status == TOO_MANY else {}

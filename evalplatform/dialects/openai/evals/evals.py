@@ -140,7 +140,10 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
         "update": (200, 400, 401, 403, 404, 413, 415, 422, 500, 503, 504),
         "destroy": (401, 405),
     }
-    paths = {"criteria": "testing_criteria", "item_schema": "data_source_config.item_schema"}
+    paths = {
+        "criteria": ("testing_criteria",),
+        "item_schema": ("data_source_config", "item_schema"),
+    }
 
     def all_rows(self) -> QuerySet[Evaluation]:
         return Evaluation.objects.visible_to(self.actor).with_criteria()

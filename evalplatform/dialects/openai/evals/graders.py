@@ -94,7 +94,7 @@ class GraderViewSet(OpenAIViewSet):
     queryset = Criterion.objects.none()
     # What the core says of a grader is said of the body's `grader`.
     paths = {
-        name: f"grader.{name}"
+        name: ("grader", name)
         for name in (
             "type", "name", "input", "reference", "operation", "evaluation_metric", "model",
             "labels", "passing_labels", "range", "sampling_params", "pass_threshold", "source",

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.datasets.models import NAME_LENGTH
-from apps.errors import Invalid
+from apps.errors import Unfit
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Counts, Summary, count_results, summarize
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
@@ -116,9 +116,9 @@ class RunViewSet(OpenAIViewSet):
     filterset_class = RunFilters
     lookup_url_kwarg = "run_id"
     paths = {
-        "source": "data_source.source.content",
-        "messages": "data_source.input_messages.template",
-        "reference": "data_source.input_messages.item_reference",
+        "source": ("data_source", "source", "content"),
+        "messages": ("data_source", "input_messages", "template"),
+        "reference": ("data_source", "input_messages", "item_reference"),
     }
 
     @cached_property
@@ -162,8 +162,8 @@ class RunViewSet(OpenAIViewSet):
             )
         except UnknownModel as error:
             # Else it is a criterion's judge, which the message names.
-            path = "data_source.model" if error.name == data_source.get("model") else ""
-            raise Invalid(str(error), path=path, code="model_not_found") from error
+            path = ("data_source", "model") if error.name == data_source.get("model") else ()
+            raise Unfit(str(error), path=path, code="model_not_found") from error
         return self.answer(run, 201)
 
     def retrieve(self, request: Request, **ids: str) -> Response:

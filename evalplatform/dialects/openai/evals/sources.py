@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError as FieldError
 from apps.accounts.models import Actor
 from apps.clients.messages import for_chat
 from apps.datasets.models import File, FileChunk
-from apps.errors import Invalid
+from apps.errors import Unfit
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.runs import INLINE_PURPOSE, Chat, Recorded, RunSource, Target
 from apps.inference.stored_completions import take_snapshot
@@ -232,9 +232,8 @@ def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]
         pk = FILE_ID.to_internal_value(sent["id"])
         return File.objects.visible_to(actor).present().get(pk=pk, is_inline=False)
     except (FieldError, File.DoesNotExist):
-        raise Invalid(
-            f"There is no file {quoted(sent['id'])}.", path="data_source.source.id"
-        ) from None
+        path = ("data_source", "source", "id")
+        raise Unfit(f"There is no file {quoted(sent['id'])}.", path=path) from None
 
 
 def target_of(sent: Mapping[str, Any]) -> Target:
