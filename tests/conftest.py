@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import django
+import hypothesis
 import pytest
 from django.conf import settings
 from django.test import override_settings
@@ -27,6 +28,12 @@ if "REDIS_URL" in os.environ and (sharer := os.environ.get("PYTEST_XDIST_WORKER"
 # A worker that finds nothing to do ends soon.
 os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 
+
+# No generated example fails by the machine's speed.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 # Here and not in a hook: conftest files below import models when they are loaded.
 django.setup()

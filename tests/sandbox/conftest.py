@@ -1,4 +1,4 @@
-"""The runners that this machine can be trusted with; without any, what needs one is skipped."""
+"""The runners of this machine; tests of a runner that it lacks are skipped."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from apps.sandbox import CallResult, Case, Limits
+from apps.sandbox.base import LONGEST_SECONDS
 from apps.sandbox.pool import SandboxPool
-from tests.sandbox.ways import WAYS
+from tests.patience import patience, slowness
+from tests.sandbox.runners import EACH_KIND
 
-LIMITS = Limits(seconds=30, memory_bytes=512 << 20, disk_bytes=4 << 20)
-ATTACK_LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
+# As long as a call may take, so that no slow machine meets a limit that is not meant.
+SECONDS = min(patience(7.5), LONGEST_SECONDS)
+# The time limit of calls that are meant to meet it, with harmless calls beside them under the same.
+TIGHT = max(2.0, slowness())
+LIMITS = Limits(seconds=SECONDS, memory_bytes=512 << 20, disk_bytes=4 << 20)
 RIGHT = CallResult("scored", 0.5)
 Run = Callable[..., list[CallResult]]
 
 
-@pytest.fixture(scope="session", params=WAYS.values(), ids=WAYS)
+@pytest.fixture(scope="session", params=EACH_KIND.values(), ids=EACH_KIND)
 def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SandboxPool:
     runner = request.param(tmp_path_factory.mktemp("slots"))
     refusal = runner.probe()
@@ -29,7 +34,7 @@ def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def run(runner: SandboxPool) -> Run:
-    """Runs a source whose grade() is given these items, under limits that are soon met."""
+    """Run a source once for each item, under small limits of memory and disk."""
 
     def run(
         source: str, items: Sequence[dict[str, Any]], limits: Limits = LIMITS
@@ -41,9 +46,9 @@ def run(runner: SandboxPool) -> Run:
 
 @pytest.fixture
 def attack(run: Callable[..., list[CallResult]]) -> Callable[..., CallResult]:
-    """Runs the attack between two harmless cases, which must not notice; how the attack ended."""
+    """Run the attack between two harmless cases, which must not notice; return how it ended."""
 
-    def attack(body: str, seconds: float = 30, **item: object) -> CallResult:
+    def attack(body: str, seconds: float = SECONDS, **item: object) -> CallResult:
         source = "import os, sys, time\ndef attack(sample, item):\n"
         source += textwrap.indent(textwrap.dedent(body), "    ")
         source += (
@@ -51,7 +56,7 @@ def attack(run: Callable[..., list[CallResult]]) -> Callable[..., CallResult]:
             "    return attack(sample, item) if item['attacks'] else 0.5\n"
         )
         items = [{"attacks": False}, {"attacks": True} | item, {"attacks": False}]
-        before, result, after = run(source, items, replace(ATTACK_LIMITS, seconds=seconds))
+        before, result, after = run(source, items, replace(LIMITS, seconds=seconds))
         assert (before, after) == (RIGHT, RIGHT)
         return result
 

@@ -1,4 +1,4 @@
-"""What a runner makes of graders that mean no harm, and how the sandbox is chosen."""
+"""Harmless graders: their results in every runner, and how a runner is chosen and kept."""
 
 import math
 import os
@@ -21,6 +21,7 @@ from apps.sandbox.pool import IdleSandboxes, SandboxPool
 from apps.sandbox.process import CaseExchange
 from apps.sandbox.slots import Slot
 from tests.patience import patience
+from tests.sandbox.runners import as_every_user
 
 
 def test_each_case_is_given_its_own_arguments_in_their_order(runner):
@@ -42,38 +43,37 @@ def test_what_one_call_changes_no_other_sees(run):
     assert run(source, [{"word": "kept"}] * 3) == [CallResult("scored", 1.0)] * 3
 
 
-@pytest.mark.parametrize(
-    ("returned", "value"),
-    [
-        ("True", 1.0),
-        ("False", 0.0),
-        ("3", 3.0),
-        ("-2.5", -2.5),
-        ("__import__('fractions').Fraction(1, 4)", 0.25),
-        ("__import__('numpy').float32(0.5)", 0.5),
-        ("__import__('numpy').bool_(True)", 1.0),
-        ("__import__('numpy').array(0.5)", 0.5),
-    ],
-)
-def test_a_number_is_a_score_whatever_its_type(run, returned, value):
-    assert run(f"def grade(sample, item): return {returned}", [{}]) == [CallResult("scored", value)]
+# One source for all that is returned, so that a single sandbox starts and imports.
+RETURNS = "import fractions, numpy\ndef grade(sample, item): return eval(item['returned'])"
 
 
-@pytest.mark.parametrize(
-    "returned",
-    [
-        "None", "'1.0'", "b'1'", "[1.0]", "{}", "1j", "float('nan')", "float('inf')", "10 ** 400",
-        "__import__('numpy').array([0.5])", "__import__('numpy').str_('1')",
-    ],
-)  # fmt: skip
-def test_what_is_no_finite_number_is_told_as_an_error(run, returned):
-    [result] = run(f"def grade(sample, item): return {returned}", [{}])
-    assert result.end == "raised"
-    assert result.text.rstrip().splitlines()[-1].split(":")[0] in {
-        "TypeError",
-        "ValueError",
-        "OverflowError",
+def test_a_number_is_a_score_whatever_its_type(run):
+    values = {
+        "True": 1.0,
+        "False": 0.0,
+        "3": 3.0,
+        "-2.5": -2.5,
+        "fractions.Fraction(1, 4)": 0.25,
+        "numpy.float32(0.5)": 0.5,
+        "numpy.bool_(True)": 1.0,
+        "numpy.array(0.5)": 0.5,
     }
+    results = run(RETURNS, [{"returned": returned} for returned in values])
+    assert dict(zip(values, results, strict=True)) == {
+        returned: CallResult("scored", value) for returned, value in values.items()
+    }
+
+
+def test_what_is_no_finite_number_is_told_as_an_error(run):
+    returned = [
+        *("None", "'1.0'", "b'1'", "[1.0]", "{}", "1j", "float('nan')", "float('inf')"),
+        *("10 ** 400", "numpy.array([0.5])", "numpy.str_('1')"),
+    ]
+    results = run(RETURNS, [{"returned": one} for one in returned])
+    for one, result in zip(returned, results, strict=True):
+        assert result.end == "raised", one
+        error = result.text.rstrip().splitlines()[-1].split(":")[0]
+        assert error in {"TypeError", "ValueError", "OverflowError"}, one
 
 
 def test_a_traceback_shows_the_grader_and_not_the_driver(run):
@@ -108,6 +108,7 @@ def test_a_source_without_grade_says_so(run):
     assert "no function grade" in result.text
 
 
+@as_every_user
 def test_the_packages_it_names_can_be_imported(run, runner):
     packages = runner.packages()
     assert {"numpy", "scipy", "rapidfuzz"} <= set(packages)
@@ -286,6 +287,7 @@ def test_the_next_batch_of_a_source_finds_its_sandbox_waiting(fresh):
     assert len(processes(fresh)) == min(2, os.cpu_count() or 1)
 
 
+@as_every_user
 def test_a_sandbox_outlives_the_thread_that_asked_for_it(fresh):
     """The kernel kills a process with the thread that started it, where it was told to."""
     cases = [Case({}, {})] * 100  # enough for a helper's sandbox

@@ -9,6 +9,8 @@ from apps.grading.graders.base import InvalidSetting
 from apps.grading.graders.python_code import PythonCode
 from apps.grading.samples import Sample
 from apps.sandbox import choose
+from apps.sandbox.base import LONGEST_SECONDS
+from tests.patience import patience, slowness
 
 SOURCE = "def grade(sample, item):\n    return float(item['score'])\n"
 
@@ -16,7 +18,7 @@ SOURCE = "def grade(sample, item):\n    return float(item['score'])\n"
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(choose, "_choice", choose._choice)
-    sandbox.configure(tmp_path, sandbox.Limits(seconds=1))
+    sandbox.configure(tmp_path, sandbox.Limits(seconds=min(patience(3), LONGEST_SECONDS)))
 
 
 @pytest.fixture
@@ -111,7 +113,8 @@ def test_a_failure_passes_no_threshold_however_low(build):
     assert (bad.value, bad.passed) == (0.0, False)
 
 
-def test_a_limit_fails_its_item_and_names_itself(build):
+def test_a_limit_fails_its_item_and_names_itself(build, tmp_path):
+    sandbox.configure(tmp_path, sandbox.Limits(seconds=max(1.0, slowness())))
     source = "def grade(sample, item):\n    while item['score']: pass\n    return 1"
     late, good = marks(build(source=source), 1, 0)
     assert (late.value, late.passed) == (0.0, False)

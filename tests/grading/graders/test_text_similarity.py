@@ -136,21 +136,21 @@ def test_every_metric_has_a_library_to_agree_with():
     assert set(REFERENCES) == set(METRICS)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@settings(max_examples=150, deadline=None)
+# Texts take longer to make up than to measure: each pair is tried with every metric.
+@settings(max_examples=200)
 @given(text=TEXTS, reference=TEXTS)
 @example(text="", reference="")
 @example(text="", reference="word")
 @example(text="word", reference="")
 @example(text="word", reference="word")
 @example(text="a a a b", reference="a b a a a")
-def test_every_metric_equals_its_library(metric, text, reference):
-    # sacrebleu can exceed 1 by a rounding error; the contract clamps.
-    expected = min(REFERENCES[metric](text, reference), 1.0)
-    assert score(metric, text, reference) == pytest.approx(expected, abs=1e-9)
+def test_every_metric_equals_its_library(text, reference):
+    for metric, measure in REFERENCES.items():
+        # sacrebleu can exceed 1 by a rounding error; the contract clamps.
+        expected = min(measure(text, reference), 1.0)
+        assert score(metric, text, reference) == pytest.approx(expected, abs=1e-9), metric
 
 
-@settings(max_examples=100, deadline=None)
 @given(text=TEXTS, reference=TEXTS, order=st.permutations(list(METRICS)))
 def test_graders_that_share_a_sample_do_not_change_each_other(text, reference, order):
     shared = pair(text, reference)
@@ -158,12 +158,12 @@ def test_graders_that_share_a_sample_do_not_change_each_other(text, reference, o
         assert similarity(metric).grade(shared).value == score(metric, text, reference)
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @given(text=TEXTS, reference=TEXTS)
-def test_a_score_lies_between_0_and_1(metric, text, reference):
-    value = score(metric, text, reference)
-    assert 0.0 <= value <= 1.0
-    assert not math.isnan(value)
+def test_a_score_lies_between_0_and_1(text, reference):
+    for metric in METRICS:
+        value = score(metric, text, reference)
+        assert 0.0 <= value <= 1.0, metric
+        assert not math.isnan(value), metric
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -173,10 +173,10 @@ def test_empty_texts_are_unlike_except_to_fuzzy_match(metric):
     assert score(metric, "", "a b c d e f") == 0.0
 
 
-@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "meteor"])
 @given(text=st.lists(st.sampled_from(["ab", "c", "d1"]), min_size=5, max_size=40).map(" ".join))
-def test_identical_texts_score_exactly_1(metric, text):
-    assert similarity(metric, 1.0).grade(pair(text, text)).passed
+def test_identical_texts_score_exactly_1(text):
+    for metric in set(METRICS) - {"meteor"}:
+        assert similarity(metric, 1.0).grade(pair(text, text)).passed, metric
 
 
 @given(st.lists(st.sampled_from(["ab", "c", "d1"]), min_size=1, max_size=20))
@@ -185,10 +185,10 @@ def test_meteor_of_identical_texts_lacks_half_over_the_cube_of_their_length(word
     assert score("meteor", text, text) == pytest.approx(1 - 0.5 / len(words) ** 3, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["fuzzy_match", "gleu", "rouge_1", "rouge_2", "rouge_l"])
 @given(text=TEXTS, reference=TEXTS)
-def test_symmetric_metrics_do_not_care_which_text_is_the_reference(metric, text, reference):
-    assert score(metric, text, reference) == score(metric, reference, text)
+def test_symmetric_metrics_do_not_care_which_text_is_the_reference(text, reference):
+    for metric in ("fuzzy_match", "gleu", "rouge_1", "rouge_2", "rouge_l"):
+        assert score(metric, text, reference) == score(metric, reference, text), metric
 
 
 def test_a_score_equal_to_the_threshold_passes():
