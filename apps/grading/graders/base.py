@@ -60,7 +60,8 @@ class Mark:
 class InvalidSetting(ValueError):
     """A setting from which no grader can be built.
 
-    field: the setting's path, such as `input[0].role`. code: the kind of fault, for programs.
+    path: of the setting, as names and indexes; a name may stand alone. code: the kind of fault, for
+    programs.
     """
 
     def __init__(
