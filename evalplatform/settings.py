@@ -96,8 +96,7 @@ TEMPLATES = [
     },
 ]
 
-# --- the engine: durations in seconds, shortened by tests -------------------------------------
-
+# The engine's durations, in seconds; tests shorten them.
 ENGINE_LEASE_SECONDS = env.seconds("ENGINE_LEASE_SECONDS", 20)
 ENGINE_RENEW_SECONDS = env.seconds("ENGINE_RENEW_SECONDS", 5)
 ENGINE_SLICE_SECONDS = env.seconds("ENGINE_SLICE_SECONDS", 120)
@@ -109,8 +108,6 @@ ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
 ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
 ENGINE_CALL_SECONDS = env.seconds("ENGINE_CALL_SECONDS", 120)  # then a model call is cut
 ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
-
-# --- databases -------------------------------------------------------------------------------
 
 DATABASES = {
     "default": dj_database_url.parse(env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR}/db.sqlite3")
@@ -161,8 +158,6 @@ REDIS_URL = env.text("REDIS_URL")
 # A queue behind a cut wire must not be waited for; those who listen do for a second at a time.
 REDIS_PATIENCE = "socket_timeout=10&socket_connect_timeout=5&socket_keepalive=true"
 
-# --- the queue -------------------------------------------------------------------------------
-
 WORKERS = env.integer("WORKERS", 2)
 Q_CLUSTER = {
     "name": "evals",
@@ -187,8 +182,7 @@ if REDIS_URL:
 else:
     Q_CLUSTER["orm"] = "default"
 
-# --- graders written in Python -----------------------------------------------------------------
-
+# Graders written in Python.
 # auto takes bubblewrap where it works, else wasm (`make sandbox`), else refuses them; none refuses.
 SANDBOX = env.text("SANDBOX", "auto")
 # Of one call of grade(). The contract allows two minutes at most.
@@ -196,26 +190,19 @@ GRADER_SECONDS = env.seconds("GRADER_SECONDS", 10)
 GRADER_MEMORY_BYTES = env.integer("GRADER_MEMORY_BYTES", 2 << 30)
 GRADER_DISK_BYTES = env.integer("GRADER_DISK_BYTES", 64 << 20)
 
-# --- requests that wait for their run ------------------------------------------------------------
-
+# Requests that wait for their run.
 # Of one web process, which has three times as many threads: pages are answered as well.
 WAITING_PLACES = env.integer("WAITING_PLACES", 32)
 WAITING_SECONDS = env.seconds("WAITING_SECONDS", 3600)
 
-# --- history -------------------------------------------------------------------------------------
-
 # Deliveries that are settled and tasks of the queue that ended are removed after so long.
 HISTORY_DAYS = env.integer("HISTORY_DAYS", 30)
-
-# --- webhooks ----------------------------------------------------------------------------------
 
 # What is sent is a dialect's to spell: a function from a WebhookDelivery to a JSON object.
 WEBHOOK_EVENT = "evalplatform.dialects.kit.dialect.webhook_body"
 WEBHOOK_TIMEOUT_SECONDS = 10
 WEBHOOK_LEASE_SECONDS = 60  # well over the timeout: what is being sent is nobody else's to send
 WEBHOOK_RETRY_SECONDS = (5, 30, 2 * 60, 10 * 60, 60 * 60, 6 * 60 * 60)
-
-# --- people and keys ---------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [
@@ -227,8 +214,6 @@ LOGIN_URL = "web:sign_in"
 LOGIN_REDIRECT_URL = "web:runs"
 SESSION_COOKIE_NAME = "evalplatform_session"
 CSRF_COOKIE_NAME = "evalplatform_csrf"
-
-# --- HTTP ----------------------------------------------------------------------------------------
 
 MAX_BODY_BYTES = env.integer("MAX_BODY_BYTES", 64 * 1024 * 1024)
 MAX_UPLOAD_BYTES = env.integer("MAX_UPLOAD_BYTES", 512 * 1024 * 1024)

@@ -12,8 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.text import quoted
+from evalplatform.dialects.kit.browsers import BrowserSession
 from evalplatform.dialects.kit.problems import Problem
-from evalplatform.dialects.kit.viewset import BrowserSession, DialectViewSet
+from evalplatform.dialects.kit.viewset import DialectViewSet
 from evalplatform.dialects.openai.envelope import HEADERS, STATUS, Error, envelope
 from evalplatform.dialects.openai.ids import IdField, first_of
 from evalplatform.dialects.openai.keys import BearerKey

@@ -163,9 +163,6 @@ def test_a_host_that_is_not_ours_is_refused_in_the_envelope():
     assert_envelope(response, 400, None)
 
 
-# --- browsers ----------------------------------------------------------------------------------
-
-
 def signed_in(actor: Any, **options: Any) -> Client:
     client = Client(**options)
     client.force_login(actor.user)

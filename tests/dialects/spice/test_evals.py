@@ -120,9 +120,6 @@ def caller() -> Caller:
     return Caller()
 
 
-# --- the answer ----------------------------------------------------------------------------------
-
-
 def test_a_run_is_answered_when_it_is_over(caller: Caller, working: None):
     caller.have()
     answer = caller.post()
@@ -278,9 +275,6 @@ def test_the_runtimes_row_comes_on_request(caller: Caller, working: None):
     assert not row["created_at"].endswith("Z")
 
 
-# --- runs that fail ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("items", "scorers", "model", "words"),
     [
@@ -348,9 +342,6 @@ def test_a_failed_run_leaves_no_trace_in_the_next(
     caller.have(scorers=["match"])
     assert caller.post(body={"model": "garbage"}).json()["status"] == "failed"
     assert caller.post(body={"model": "m"}).json()["metrics"] == {"match/mean": 1 / 3}
-
-
-# --- refusals ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -441,9 +432,6 @@ def test_a_run_that_takes_too_long_goes_on(caller: Caller, settings: Settings):
     assert run.state == Run.State.COMPLETED
 
 
-# --- the list ------------------------------------------------------------------------------------
-
-
 def test_the_list_has_the_named_evals_in_the_order_of_their_registration(caller: Caller):
     assert caller.listed().json() == []
     caller.have("zulu", dataset="one")
@@ -477,9 +465,6 @@ def test_an_account_has_names_of_its_own(caller: Caller, working: None):
     assert stranger.post().content.decode() == "eval 'capitals' not found"
     stranger.have(items=[{"input": "a", "ideal": "a"}], scorers=["match"])
     assert stranger.post().json()["metrics"] == {"match/mean": 1.0}
-
-
-# --- what changes --------------------------------------------------------------------------------
 
 
 def test_naming_again_changes_the_eval_and_not_its_past(caller: Caller, working: None):

@@ -254,9 +254,6 @@ def test_what_is_not_there_yet_is_warned_of_and_an_eval_may_come_before_its_data
     assert err == ""
 
 
-# --- models and where they lead --------------------------------------------------------------
-
-
 def test_a_model_is_reached_where_its_id_is_registered_or_at_the_oldest_endpoint(load, owner):
     make_endpoint(owner, "http://127.0.0.1:8682/v1", models=["gone"])
     disabled = ServedModel.objects.get(name="gone").endpoint
@@ -460,9 +457,6 @@ def test_a_dry_run_tells_the_same_and_stores_nothing(load, owner, endpoint):
     assert Dataset.objects.get(name="trivia").latest_num == before
     with pytest.raises(CommandError, match="line 1"):
         load("--dry-run", datasets=[dataset()], files={"trivia.jsonl": "broken"})
-
-
-# --- the account -------------------------------------------------------------------------------
 
 
 def test_accounts_have_names_of_their_own(load, owner, endpoint):

@@ -7,7 +7,8 @@ import pytest
 
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import DeclaredEvaluation
-from evalplatform.dialects.spice.spicepod import MAX_COMPONENTS, Spicepod, read_spicepod
+from evalplatform.dialects.spice.components import MAX_COMPONENTS
+from evalplatform.dialects.spice.spicepod import Spicepod, read_spicepod
 from tests.served import ROOT
 
 FILES = {

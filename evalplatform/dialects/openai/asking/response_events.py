@@ -6,7 +6,7 @@ from typing import Any
 from apps.clients import CallFailed
 from apps.clients.streams import Assembly
 from apps.inference.live_calls import Chunk
-from evalplatform.dialects.openai.asking.responses_form import output_items
+from evalplatform.dialects.openai.asking.response_output import output_items
 from evalplatform.dialects.openai.asking.viewset import event, failure_shown
 
 Shown = Callable[[Mapping[str, Any] | None], dict[str, Any]]

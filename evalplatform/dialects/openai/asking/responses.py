@@ -33,18 +33,15 @@ from evalplatform.dialects.kit.fields import (
     Whole,
 )
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.asking.response_events import response_events
-from evalplatform.dialects.openai.asking.responses_form import (
-    FLAT_TOOLS,
-    Input,
-    TextOptions,
+from evalplatform.dialects.openai.asking.chat_form import (
     chat_format,
     chat_messages,
     chat_tool_choice,
     chat_tools,
-    output_items,
-    usage_shown,
 )
+from evalplatform.dialects.openai.asking.response_events import response_events
+from evalplatform.dialects.openai.asking.response_output import output_items, usage_shown
+from evalplatform.dialects.openai.asking.response_shapes import FLAT_TOOLS, Input, TextOptions
 from evalplatform.dialects.openai.asking.viewset import FAILURES, AskingViewSet
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import RESPONSE_ID, PrefixedId

@@ -19,15 +19,14 @@ from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.evals.sources import (
-    DATA_SOURCES,
+from evalplatform.dialects.openai.evals.source_echo import (
     data_source_shown,
     inline_bytes,
     inline_rows,
     kept_echo,
-    rows_of,
-    target_of,
 )
+from evalplatform.dialects.openai.evals.source_shapes import DATA_SOURCES
+from evalplatform.dialects.openai.evals.sources import rows_of, target_of
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.viewset import OpenAIViewSet

@@ -16,18 +16,11 @@ from apps.evaluations.services.rescue import (
     import_evaluation,
     import_run,
 )
+from evalplatform.dialects.openai.history.saved_evals import saved_evaluation
 from evalplatform.dialects.openai.history.saved_files import EVAL, RUN, Shelf, Trouble, read_saved
-from evalplatform.dialects.openai.history.saved_objects import (
-    Unusable,
-    criteria_named,
-    criterion_key,
-    id_of,
-    own_id,
-    row_index,
-    saved_evaluation,
-    saved_result,
-    saved_run,
-)
+from evalplatform.dialects.openai.history.saved_items import row_index, saved_result
+from evalplatform.dialects.openai.history.saved_runs import criteria_named, saved_run
+from evalplatform.dialects.openai.history.saved_values import Unusable, criterion_key, id_of, own_id
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
 
 

@@ -19,7 +19,7 @@ from evalplatform.dialects.openai.evals.evals import EvalSerializer
 from evalplatform.dialects.openai.evals.output_items import items_shown
 from evalplatform.dialects.openai.evals.runs import runs_shown
 from evalplatform.dialects.openai.history.saved_files import MANIFEST
-from evalplatform.dialects.openai.history.saved_objects import EXTRAS
+from evalplatform.dialects.openai.history.saved_values import EXTRAS
 
 FILES = ("eval.json", "run.json", "output_items.jsonl", "manifest.json")
 

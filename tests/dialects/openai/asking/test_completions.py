@@ -69,9 +69,6 @@ def ids(caller: Caller, **query: Any) -> list[str]:
     return [one["id"] for one in page["data"]]
 
 
-# --- asked live ----------------------------------------------------------------------------------
-
-
 def test_a_model_of_an_endpoint_answers_under_an_id_of_ours(caller: Caller):
     status, answer = caller.post("/chat/completions", asked(model="echo", temperature=0.5))
     assert status == 200
@@ -170,9 +167,6 @@ def test_who_may_only_read_may_not_ask():
     assert caller.post("/responses", {"model": "builtin/echo", "input": "x"})[0] == 403
 
 
-# --- in chunks -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("model", ["echo", "whole", "builtin/echo"])
 def test_a_streamed_answer_comes_in_chunks_and_is_kept_whole(model: str, caller: Caller):
     chunks = streamed(caller, asked("one two", model, stream=True, store=True))
@@ -206,9 +200,6 @@ def test_a_caller_who_goes_away_gives_its_place_back(caller: Caller):
         answer.close()
         assert live._calls_at_once._value == live.CALLS_AT_ONCE
     assert not StoredCompletion.objects.exists()
-
-
-# --- kept ----------------------------------------------------------------------------------------
 
 
 def test_a_kept_completion_reads_as_it_was_answered():

@@ -7,11 +7,8 @@ import pytest
 
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import StoredCompletion
-from evalplatform.dialects.openai.asking.responses_form import (
-    chat_format,
-    chat_messages,
-    output_items,
-)
+from evalplatform.dialects.openai.asking.chat_form import chat_format, chat_messages
+from evalplatform.dialects.openai.asking.response_output import output_items
 from tests.dialects.openai.caller import Caller
 from tests.model_server import ModelServer
 
@@ -164,9 +161,6 @@ def test_a_bad_request_is_refused_with_its_field(
 def test_an_unknown_model_is_not_found():
     status, answer = Caller().post("/responses", {"model": "nobody", "input": "x"})
     assert (status, answer["error"]["code"]) == (404, "model_not_found")
-
-
-# --- in events -----------------------------------------------------------------------------------
 
 
 def events(caller: Caller, **fields: Any) -> list[dict[str, Any]]:

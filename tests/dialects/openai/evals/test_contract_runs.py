@@ -39,9 +39,6 @@ def caller() -> Caller:
     return Caller()
 
 
-# --- the object ----------------------------------------------------------------------------------
-
-
 def test_a_run_has_these_fields_when_it_is_made_and_when_it_is_over(caller: Caller) -> None:
     made = caller.new_eval(testing_criteria=[STRING_CHECK, ECHOED])
     keys = [criterion["id"] for criterion in made["testing_criteria"]]
@@ -105,8 +102,6 @@ def test_a_run_fails_for_what_is_wrong_with_all_of_it_and_never_for_its_items(
     else:
         assert run["error"] is None
 
-
-# --- how it is stopped and deleted ---------------------------------------------------------------
 
 STATES = ("queued", "in_progress", "completed", "canceled", "failed")
 

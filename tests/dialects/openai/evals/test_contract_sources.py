@@ -245,9 +245,6 @@ def test_what_is_wrong_is_refused_before_anything_is_stored(caller: Caller) -> N
     assert stored() == before
 
 
-# --- what becomes of it --------------------------------------------------------------------------
-
-
 def test_a_reference_must_lead_to_messages_or_its_item_errs(caller: Caller) -> None:
     said = [{"role": "system", "content": "Repeat."}, {"role": "user", "content": "billing"}]
     there: list[Any] = [said, [], "billing", None, 5, ["billing"], {}]

@@ -182,9 +182,6 @@ def test_a_responses_run_over_rows_that_came_along_asks_a_chat_server():
     assert "text" not in params
 
 
-# --- which rows ----------------------------------------------------------------------------------
-
-
 def test_the_metadata_of_the_eval_and_of_the_run_are_both_asked_for():
     caller = Caller()
     keep(caller, metadata={"team": "a", "case": "1"})

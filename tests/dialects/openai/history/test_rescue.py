@@ -157,9 +157,6 @@ def caller(db: Any) -> Caller:
     return Caller(make_actor(account=make_account("Acme")))
 
 
-# --- there and back ------------------------------------------------------------------------------
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("body", [run_body(), chat_body(sampling_params={"temperature": 0.5})])
 def test_an_exported_run_reads_the_same_in_the_account_it_is_imported_into(body, tmp_path):
@@ -286,9 +283,6 @@ def test_what_is_no_run_or_no_export_is_refused(caller, tmp_path):
     save(tmp_path / "mine" / "thesis.txt", "…")
     with pytest.raises(CommandError, match="no export of a run"):
         run("export_run", RUN_ID, "--format", "folder", "--output", str(tmp_path / "mine"))
-
-
-# --- what was saved of the hosted service -------------------------------------------------------
 
 
 SHAPES: dict[str, dict[str, Any]] = {

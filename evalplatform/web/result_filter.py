@@ -1,0 +1,116 @@
+"""Narrow the results of a run down by state or by one criterion, and offer the tabs that do so."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+
+from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.reports import (
+    VERDICTS,
+    Summary,
+    Wanted,
+)
+from evalplatform.templatetags.formats import result_word
+from evalplatform.web.paging import (
+    Finder,
+    Order,
+    Place,
+    finder,
+)
+
+ORDER = Order(Result, ("row_index", "repeat"))
+STATE, CRITERION, ROW = "state", "criterion", "row"
+
+
+@dataclass(frozen=True)
+class ResultFilter:
+    """What the results are narrowed down to: a state, of the whole result or by one criterion.
+
+    number: the criterion's place from 1 on, as the query string has it.
+    """
+
+    run: Run
+    state: str = ""
+    number: int = 0
+    criterion: Criterion | None = None
+
+    @classmethod
+    def of(cls, run: Run, criteria: Sequence[Criterion], query: QueryDict) -> "ResultFilter":
+        state = query.get(STATE, "")
+        if state not in Result.State.values:
+            state = ""
+        places = {str(number): number for number in range(1, len(criteria) + 1)}
+        number = places.get(query.get(CRITERION, ""))
+        if number is None or state not in {"", *VERDICTS}:
+            return cls(run, state)
+        return cls(run, state, number, criteria[number - 1])
+
+    @property
+    def words(self) -> str:
+        """The filter as it reads after "those", empty without one."""
+        if not self.state:
+            return ""
+        word = "without a verdict" if self.state == Result.State.UNJUDGED else self.state
+        return f"{word} by {self.criterion.name}" if self.criterion else word
+
+    @property
+    def without_criterion(self) -> str:
+        return replace(self, number=0, criterion=None).query
+
+    @property
+    def query(self) -> str:
+        """The query string that leads back to this filter."""
+        return self.with_state(self.state)
+
+    def with_state(self, state: str) -> str:
+        words = {STATE: state, CRITERION: self.number or ""}
+        return f"?{urlencode({name: value for name, value in words.items() if value})}"
+
+    def finder(self) -> Finder[Result]:
+        rows = Result.objects.filter(run=self.run)
+        if self.criterion is not None and self.state:
+            return self._find_by_criterion
+        return finder(rows.filter(state=self.state) if self.state else rows, ORDER)
+
+    def _find_by_criterion(
+        self, place: Place | None, *, backwards: bool, limit: int
+    ) -> list[Result]:
+        """Look only into the rows that hold such results, as far as sums tell."""
+        assert self.criterion is not None
+        wanted = Wanted(self.run, self.criterion, self.state)
+        rows = wanted.results()
+        found: list[Result] = []
+        for start, stop in wanted.spans(place[0] if place else None, backwards=backwards):
+            find = finder(rows.filter(row_index__gte=start, row_index__lt=stop), ORDER)
+            found += find(place, backwards=backwards, limit=limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A way to narrow the table down, and how many results it leaves."""
+
+    label: str
+    count: int
+    query: str
+    is_chosen: bool
+
+
+def tabs_of(report: Summary, narrowed: ResultFilter) -> Iterator[Tab]:
+    counts: Any = report.counts
+    criterion = next((one for one in report.criteria if one.criterion == narrowed.criterion), None)
+    yield Tab("All", counts.done, narrowed.with_state(""), not narrowed.state)
+    for state in Result.State:
+        if criterion is not None and state not in VERDICTS:
+            continue
+        count = getattr(criterion or counts, state.value)
+        # Most runs judge every result: the word would only be in the way.
+        if count or state != Result.State.UNJUDGED:
+            yield Tab(
+                result_word(state), count, narrowed.with_state(state), narrowed.state == state
+            )

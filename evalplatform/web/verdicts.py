@@ -1,0 +1,45 @@
+"""Say what each criterion said about a result, as pages show it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apps.evaluations.models import Criterion, Result
+from apps.evaluations.reports import (
+    Item,
+    Judgement,
+)
+from evalplatform.templatetags.formats import result_word
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a criterion said about a result. state: a Result.State, or missing while it is due."""
+
+    criterion: Criterion
+    state: str
+    value: float | None = None
+    score: Judgement | None = None
+
+    @property
+    def label(self) -> str:
+        # A score that passes nothing and fails nothing is a judgement all the same.
+        is_score = self.state == Result.State.UNJUDGED and self.value is not None
+        return "Scored" if is_score else result_word(self.state)
+
+    @property
+    def shows_value(self) -> bool:
+        """Is the value more than the word?"""
+        return self.value is not None and (
+            self.state == Result.State.UNJUDGED or self.value not in {0.0, 1.0}
+        )
+
+
+def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[Verdict]:
+    verdicts = item.verdicts
+    return [_verdict(criterion, verdicts.get(criterion.pk)) for criterion in criteria]
+
+
+def _verdict(criterion: Criterion, score: Judgement | None) -> Verdict:
+    if score is None:
+        return Verdict(criterion, "missing")
+    return Verdict(criterion, score.state.value, score.value, score)
