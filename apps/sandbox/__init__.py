@@ -1,7 +1,7 @@
 """Run untrusted Python graders apart from the server, under limits and without a way out."""
 
 from apps.sandbox.base import CallResult, Case, Limits, Refusal, Runner
-from apps.sandbox.choose import configure, find_runner, limits, why_none
+from apps.sandbox.choose import configure, find_runner, limits, why_no_runner
 
 __all__ = [
     "CallResult",
@@ -12,5 +12,5 @@ __all__ = [
     "configure",
     "find_runner",
     "limits",
-    "why_none",
+    "why_no_runner",
 ]

@@ -77,12 +77,12 @@ def limits() -> Limits:
 
 
 def find_runner() -> Runner | None:
-    """Return the first runner whose probe passes, or None; `why_none` then says why."""
+    """Return the first runner whose probe passes, or None; `why_no_runner` then says why."""
     _choice.probe()
     return _choice.runner
 
 
-def why_none() -> str:
+def why_no_runner() -> str:
     """Explain to the operator of a machine without a runner how to get one."""
     _choice.probe()
     refused = "; ".join(refusal.message.rstrip(".") for refusal in _choice.refusals)

@@ -174,7 +174,7 @@ def bare_machine(tmp_path, monkeypatch):
 def test_without_a_runner_both_ways_to_have_one_are_told(tmp_path, wanted):
     sandbox.configure(tmp_path, wanted=wanted)
     assert sandbox.find_runner() is None
-    why = sandbox.why_none()
+    why = sandbox.why_no_runner()
     assert "install bubblewrap" in why
     assert "`make sandbox`" in why
     assert ("bubblewrap is not installed" in why) == (wanted in {"auto", "bubblewrap"})

@@ -61,7 +61,7 @@ class PythonCode(BatchGrader):
 
     def check_machine(self) -> None:
         if sandbox.find_runner() is None:
-            raise InvalidSetting("type", sandbox.why_none())
+            raise InvalidSetting("type", sandbox.why_no_runner())
 
     def templates(self) -> tuple[str, ...]:
         return ()
@@ -69,7 +69,7 @@ class PythonCode(BatchGrader):
     def grade_batch(self, samples: Sequence[Sample]) -> list[Mark]:
         runner = sandbox.find_runner()
         if runner is None:
-            return [Mark.errored_by(UNAVAILABLE, sandbox.why_none())] * len(samples)
+            return [Mark.errored_by(UNAVAILABLE, sandbox.why_no_runner())] * len(samples)
         cases = [sandbox.Case(sample.sample or {}, sample.item) for sample in samples]
         return [self._mark(result) for result in runner.run(self.source, cases, sandbox.limits())]
 

@@ -24,7 +24,7 @@ def _own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def build():
     if sandbox.find_runner() is None:
-        pytest.skip(sandbox.why_none())
+        pytest.skip(sandbox.why_no_runner())
     return lambda **settings: build_grader("python", settings)
 
 
