@@ -12,7 +12,8 @@ from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import add_cases, create_dataset, freeze_version
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Chat, Recorded, RunSource, Target, start_run
+from apps.evaluations.services.runs import RunSource, start_run
+from apps.evaluations.targets import Chat, Recorded, Target
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import ModelEndpoint
 

@@ -11,7 +11,7 @@ from apps.clients.base import (
     Unlimited,
     Usage,
 )
-from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest
+from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest, is_built_in
 from apps.clients.chat import ChatClient, no_budget
 from apps.clients.presets import Preset
 from apps.clients.retries import RetryPolicy
@@ -34,5 +34,6 @@ __all__ = [
     "UrlRefused",
     "Usage",
     "check_url",
+    "is_built_in",
     "no_budget",
 ]

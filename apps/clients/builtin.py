@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -97,6 +97,11 @@ class Nearest(Majority):
 
 
 BUILT_IN: dict[str, type[BuiltIn]] = {model.kind: model for model in (Echo, Majority, Nearest)}
+
+
+def is_built_in(address: Mapping[str, Any]) -> bool:
+    """Return whether an address, as a run keeps it, is of a model here: no server, no price."""
+    return "builtin" in address
 
 
 def last_user_text(messages: Any) -> str:

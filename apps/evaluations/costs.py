@@ -6,6 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 from typing import Any, Self
 
+from apps.clients.builtin import is_built_in
 from apps.evaluations.tally import COMPLETION, PROMPT, Tally
 
 # Money is counted in whole picos, 10^-12 of the currency: what a token costs, at a price that has
@@ -41,7 +42,7 @@ class Prices:
     @classmethod
     def of(cls, address: Mapping[str, Any]) -> Self:
         """The prices beside a model's address; what is built in costs nothing."""
-        if "builtin" in address:
+        if is_built_in(address):
             return cls(0, 0)
         kept = address.get("prices") or {}
         return cls(*(_per_token(kept.get(name)) for name in ("prompt", "completion")))

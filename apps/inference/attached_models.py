@@ -16,6 +16,7 @@ from apps.clients import (
     Preset,
     RetryPolicy,
     Unlimited,
+    is_built_in,
     no_budget,
 )
 from apps.datasets.models import DatasetVersion
@@ -54,7 +55,7 @@ class Models:
         self._built_in: dict[str, Client] = {}
         self._clients: dict[UUID, ChatClient] = {}
         for address in addresses:
-            if "builtin" in address:
+            if is_built_in(address):
                 self._built_in[address["model"]] = _built_in(address)
             elif (pk := UUID(address["endpoint"])) not in self.endpoints:
                 self.endpoints[pk] = _endpoint(pk, address["model"])
@@ -84,7 +85,7 @@ class Models:
         return Judge(self.client(address), name, upstream, Preset.of(address))
 
     def client(self, address: Address) -> Client:
-        if "builtin" in address:
+        if is_built_in(address):
             return self._built_in[address["model"]]
         return self._clients[UUID(address["endpoint"])]
 

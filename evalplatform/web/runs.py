@@ -23,6 +23,7 @@ from apps.evaluations.services.estimates import estimate_retry
 from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.evaluations.services.spending import this_month
+from apps.evaluations.targets import target_of_run
 from apps.strict_json import parse_json
 from evalplatform.sessions import ACCOUNT, in_account_of, signed_in
 from evalplatform.web import items
@@ -185,7 +186,7 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
     may_edit = actor.may(Action.EDIT, run.account)
     counts = view.summary.counts
     is_incomplete = counts.errored > 0 or counts.done < run.total_count
-    target = run.read_target()
+    prompt = target_of_run(run).prompt
     return {
         "run": run,
         "view": view,
@@ -200,9 +201,9 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
         "first_error": _first_error(run) if counts.errored else None,
         "has_means": view.has_means,
         "metadata": items.fields_of(parse_json(run.metadata)),
-        "asked": items.messages_of(target.get("messages")),
-        "asked_from": target.get("reference"),
-        "params": items.fields_of(target.get("params") or {}),
+        "asked": items.messages_of(prompt.messages if prompt else None),
+        "asked_from": prompt.reference if prompt else None,
+        "params": items.fields_of(prompt.params if prompt else {}),
         "retries": run.retries.present().order_by("created_at", "id")[:FOLLOWERS],
         "regrades": run.regrades.present().order_by("created_at", "id")[:FOLLOWERS],
     }

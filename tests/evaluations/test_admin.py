@@ -17,7 +17,8 @@ from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.models import MachineHeartbeat, Result, Run, Score, Shard, WorkerHeartbeat
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Chat, start_run
+from apps.evaluations.services.runs import start_run
+from apps.evaluations.targets import Chat
 from apps.ids import new_id
 from apps.inference.endpoints import add_endpoint, set_endpoint_disabled
 from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion

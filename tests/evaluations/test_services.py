@@ -22,14 +22,8 @@ from apps.evaluations.services.evaluations import (
     delete_evaluation,
     update_evaluation,
 )
-from apps.evaluations.services.runs import (
-    Chat,
-    Recorded,
-    cancel_run,
-    delete_run,
-    retry_errored,
-    start_run,
-)
+from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored, start_run
+from apps.evaluations.targets import Chat, Recorded
 from apps.inference.endpoints import add_endpoint, remove_model, set_endpoint_disabled, set_prices
 from apps.inference.models import ModelEndpoint
 from apps.inference.served_models import UnknownModel, find_model

@@ -16,8 +16,9 @@ from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.models import Evaluation, Result, Run, Score
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Recorded, start_run
+from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets import Recorded
 
 MARKS: dict[str, tuple[float | None, bool | None]] = {
     "p": (1.0, True),

@@ -27,7 +27,8 @@ from apps.evaluations import tasks
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.models import Run
 from apps.evaluations.services.evaluations import create_evaluation
-from apps.evaluations.services.runs import Recorded, cancel_run, delete_run, start_run
+from apps.evaluations.services.runs import cancel_run, delete_run, start_run
+from apps.evaluations.targets import Recorded
 from apps.webhooks import tasks as webhook_tasks
 from apps.webhooks.delivery import deliver_due
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from apps.evaluations.engine.context import RunContext
-from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.spending import Allowance, BudgetRequest
-from apps.evaluations.engine.targets import KeptTarget
 from apps.evaluations.models import Run, Shard
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets import Row
+from apps.evaluations.targets.recorded import KeptAnswers
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Claim:
     todo: list[tuple[Row, int]]
     tally: Tally
     isolated: bool = False
-    answers: KeptTarget | None = None
+    answers: KeptAnswers | None = None
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from apps.evaluations.engine.context import RunContext, open_context
 from apps.evaluations.engine.plan import claim_plan
 from apps.evaluations.engine.slot_shares import SlotShares
 from apps.evaluations.engine.source import shard_rows
-from apps.evaluations.engine.targets import KeptTarget
 from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets.recorded import KeptAnswers
 from apps.inference.attached_models import Unworkable
 from apps.leases import database_now, lease_end
 
@@ -199,7 +199,7 @@ class Claimer:
         ]
         run, answers = context.run, None
         if run.answers_of_id is not None:
-            answers = KeptTarget.of(run.answers_of_id, shard, in_rows=not run.model)
+            answers = KeptAnswers.of(run.answers_of_id, shard, in_rows=not run.model)
         return Claim(shard, context, todo, Tally.load(shard.tally), isolated, answers)
 
     def _context(self, run_id: UUID) -> RunContext:

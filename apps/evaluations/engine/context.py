@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from apps.clients import (
-    Preset,
-)
+from apps.clients import is_built_in
 from apps.evaluations.costs import PriceList
 from apps.evaluations.engine.grading import Batcher, JudgingSession
 from apps.evaluations.engine.meters import Meter
 from apps.evaluations.engine.spending import has_limits
-from apps.evaluations.engine.targets import ChatTarget, RecordedTarget, Target
 from apps.evaluations.models import Run
+from apps.evaluations.targets import Answerer, Target, answering_target
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import BatchGrader, Grader, JudgeGrader
 from apps.inference.attached_models import Address, Models, Unworkable
@@ -24,16 +22,18 @@ from apps.inference.limiters import EndpointLimiter
 class RunContext:
     """A run as a worker holds it: how it is answered and judged, and whether it was called off.
 
-    addresses: the run's target as it is stored, with `judges` beside it.
+    judges: the addresses of the models that judge, by the names that criteria have for them.
+    answerer: the target, opened; there once the run is connected.
     """
 
     run: Run
     criteria: list[tuple[UUID, Grader]]
-    addresses: dict[str, Any]
+    target: Target
+    judges: Mapping[str, Address]
     models: Models
     prices: PriceList
     meter: Meter
-    target: Target = field(default_factory=RecordedTarget)
+    answerer: Answerer = field(init=False)
     is_connected: bool = False
     is_stopped: bool = False
 
@@ -47,7 +47,7 @@ class RunContext:
     @property
     def waits(self) -> bool:
         """Return whether each item waits for somebody; else rows are graded in one go."""
-        return self.addresses["kind"] != RecordedTarget.kind or self.session.waits
+        return self.target.waits or self.session.waits
 
     def connect(
         self,
@@ -67,19 +67,8 @@ class RunContext:
 
         self.meter.connect(slots, wake)
         self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.before_call)
-        attach_models(self.session, self.models, self.addresses, run_batch)
-        data = self.addresses
-        if data["kind"] == ChatTarget.kind:
-            self.target = ChatTarget(
-                client=self.models.client(data),
-                model=data["model"],
-                upstream=data.get("upstream") or data["model"],
-                messages=data.get("messages"),
-                reference=data.get("reference"),
-                takes_text=data.get("takes_text", False),
-                params=data.get("params") or {},
-                preset=Preset.of(data),
-            )
+        attach_models(self.session, self.models, self.judges, run_batch)
+        self.answerer = self.target.open(self.models)
 
     async def close(self) -> None:
         await self.models.close()
@@ -88,20 +77,16 @@ class RunContext:
 def attach_models(
     session: JudgingSession,
     models: Models,
-    addresses: Mapping[str, Any],
+    judges: Mapping[str, Address],
     run_batch: Callable[..., Any],
 ) -> None:
     """Give a session the opened models that its judges name, and batchers for its batch graders."""
-    session.judges = {name: models.judge(one) for name, one in addresses.get("judges", {}).items()}
+    session.judges = {name: models.judge(address) for name, address in judges.items()}
     session.batchers = {
         pk: Batcher(grader, run_batch)
         for pk, grader in session.criteria
         if isinstance(grader, BatchGrader)
     }
-
-
-def judging_addresses(addresses: Mapping[str, Any]) -> list[Address]:
-    return [*addresses.get("judges", {}).values()]
 
 
 def open_context(run: Run) -> RunContext:
@@ -113,23 +98,18 @@ def open_context(run: Run) -> RunContext:
         except ValueError as error:
             raise Unworkable(f"The criterion {criterion.name!r}: {error}") from error
         criteria.append((criterion.pk, grader))
-    target = run.read_target()
-    if run.answers_of_id is not None:  # each claim brings them along
-        target["kind"] = RecordedTarget.kind
-    asked = judging_addresses(target)
-    if target["kind"] != RecordedTarget.kind:
-        asked.append(target)
-    prices = PriceList.of(target)
-    meter = Meter(run, prices, _calls_of_item(criteria, target))
+    stored = run.read_target()
+    judges = stored.get("judges", {})
+    target = answering_target(run)
+    prices = PriceList.of(stored)
+    meter = Meter(run, prices, target.calls_of_item + _judging_calls(criteria, judges))
     # Until the coordinator has looked; most runs have no limit, and none of their items waits.
     meter.is_free = meter.is_free or not has_limits(run)
-    return RunContext(run, criteria, target, Models(asked), prices, meter)
+    models = Models([*judges.values(), *target.addresses])
+    return RunContext(run, criteria, target, judges, models, prices, meter)
 
 
-def _calls_of_item(criteria: Iterable[tuple[UUID, Grader]], target: Mapping[str, Any]) -> int:
-    """How often servers are asked for an item, unless one has to be asked again."""
-    judges = target.get("judges", {})
+def _judging_calls(criteria: Iterable[tuple[UUID, Grader]], judges: Mapping[str, Address]) -> int:
+    """Count the calls that judging an item takes, unless one has to be made again."""
     asked = [judges[one.model] for _, one in criteria if isinstance(one, JudgeGrader)]
-    if target["kind"] != RecordedTarget.kind:
-        asked.append(target)
-    return sum("builtin" not in address for address in asked)
+    return sum(not is_built_in(address) for address in asked)

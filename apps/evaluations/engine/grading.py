@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.clients import BUDGET, CallFailed, Stopped, Usage
-from apps.evaluations.engine.source import Row
-from apps.evaluations.engine.store import Judged, Outcome, Spent
-from apps.evaluations.engine.targets import Answer
+from apps.evaluations.engine.store import Judged, Outcome
+from apps.evaluations.targets import Answer, Row, Spent
 from apps.grading.graders.base import BatchGrader, Fault, Grader, JudgeGrader, Mark, PlainGrader
 from apps.grading.samples import Sample
 from apps.inference.attached_models import Judge

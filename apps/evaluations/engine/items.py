@@ -14,10 +14,10 @@ from django.conf import settings
 from apps.clients import Stopped
 from apps.evaluations.engine.assignments import Claim
 from apps.evaluations.engine.outcome_buffer import OutcomeBuffer
-from apps.evaluations.engine.source import Row
 from apps.evaluations.engine.store import HeldShard, Outcome
-from apps.evaluations.engine.targets import Answer, RecordedTarget, answer_safely
 from apps.evaluations.models import Shard
+from apps.evaluations.targets import Answer, Row
+from apps.evaluations.targets.base import Instant, answer_safely
 from apps.grading.graders.base import Fault
 
 log = logging.getLogger(__name__)
@@ -144,8 +144,8 @@ class ItemWork:
         context = active.claim.context
         reserve = await context.meter.begin()
         try:
-            target = active.claim.answers or context.target
-            answer = await answer_safely(target, row, repeat)
+            answerer = active.claim.answers or context.answerer
+            answer = await answer_safely(answerer, row, repeat)
             begun = _is_answered.set(True)
             outcome = await context.session.judge(row, repeat, answer)
             _is_answered.reset(begun)
@@ -160,13 +160,13 @@ class ItemWork:
 
     async def _grade_all(self, active: Active) -> None:
         context = active.claim.context
-        session, target = context.session, active.claim.answers or context.target
-        assert isinstance(target, RecordedTarget)
+        session, answerer = context.session, active.claim.answers or context.answerer
+        assert isinstance(answerer, Instant)
         turn_ends = time.monotonic() + YIELD_SECONDS
         for row, repeat in active.claim.todo:
             if self.is_draining:
                 return
-            self.keep(active, session.grade(row, repeat, target.recorded(row, repeat)))
+            self.keep(active, session.grade(row, repeat, answerer.at_once(row, repeat)))
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 await self._buffer.wait_for_room()

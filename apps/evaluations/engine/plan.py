@@ -15,6 +15,7 @@ from apps.evaluations.engine.source import row_spans
 from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.models import Run, Shard
 from apps.evaluations.models.runs import RunQuerySet
+from apps.evaluations.targets import target_of_run
 from apps.grading.item_schemas import compile_schema
 from apps.leases import database_now, lease_end
 
@@ -119,9 +120,8 @@ def _keep(run: Run, shards: Iterable[Shard]) -> None:
 
 
 def _cut(run: Run) -> Iterator[Shard]:
-    target = run.read_target()
-    asks = target["kind"] != "recorded" or "judges" in target
-    limit = ASKING_ROWS if asks else GRADING_ROWS
+    waits = target_of_run(run).waits or "judges" in run.read_target()
+    limit = ASKING_ROWS if waits else GRADING_ROWS
     schema = compile_schema(run.evaluation.item_schema)
     open_shard: Shard | None = None
     size = 0

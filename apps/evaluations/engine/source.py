@@ -1,7 +1,6 @@
 """Read the rows of a run from where they lie: a file's lines or a frozen version's cases."""
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,19 +9,11 @@ from django.db.models.functions import Coalesce, Length
 from apps.datasets.stored_files import read_file
 from apps.datasets.tabular import BadRow, iter_lines
 from apps.evaluations.models import Run, Shard
+from apps.evaluations.targets import Row
 from apps.grading.item_schemas import ItemSchema
 from apps.strict_json import BadJSON, parse_json
 
 CASES_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: its index from 0, its item, and the recorded answer where it brings one."""
-
-    index: int
-    item: dict[str, Any]
-    sample: dict[str, Any] | None
 
 
 class RowSpan(NamedTuple):

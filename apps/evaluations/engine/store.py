@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +11,11 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
-from apps.clients import Usage
 from apps.evaluations.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets import Spent
 from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import uuid_writer
@@ -32,21 +32,6 @@ class Judged:
     criterion: UUID
     mark: Mark
     exchange: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What asking a model took: how often it was asked, and the tokens."""
-
-    model: str
-    calls: int
-    usage: Usage
-    judging: bool = False
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """As a tally sums them."""
-        return (self.calls, *astuple(self.usage))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What came of each item: its result, and the scores that criteria gave it."""
 
-from typing import Self
+from typing import Self, cast
 
 from django.db import models
 from django.db.models import Q
@@ -19,7 +19,8 @@ class ResultQuerySet(OwnedQuerySet):
 
     def first_errored(self) -> "Result | None":
         """Return the first errored result in the order of the rows."""
-        return self.filter(state=Result.State.ERRORED).in_order().first()
+        errored = self.filter(state=Result.State.ERRORED).in_order()
+        return cast("Result | None", errored.first())
 
 
 class Result(OwnedModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from django.db import models
 
@@ -31,7 +31,7 @@ class Reason:
     criterion: str = ""
 
 
-class ScoreQuerySet(models.QuerySet["Score"]):
+class ScoreQuerySet(models.QuerySet[Any]):
     def by_machine(self) -> Self:
         return self.filter(source=ScoreSource.MACHINE)
 

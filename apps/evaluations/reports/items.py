@@ -7,9 +7,10 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.evaluations.engine.source import Row, rows_at
+from apps.evaluations.engine.source import rows_at
 from apps.evaluations.models import Criterion, Result, Run, Score
 from apps.evaluations.models.verdicts import by_machine
+from apps.evaluations.targets import Row
 from apps.keyset import pages_of
 from apps.leases import uuid_writer
 from apps.strict_json import parse_json

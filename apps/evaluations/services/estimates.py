@@ -7,15 +7,16 @@ from typing import Any
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
+from apps.clients import is_built_in
 from apps.evaluations.costs import PriceList, money_of
-from apps.evaluations.engine.source import Row, rows_at
+from apps.evaluations.engine.source import rows_at
 from apps.evaluations.models import Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.tally import CALLS, COMPLETION, PROMPT, Tally
+from apps.evaluations.targets import Recorded, Target, answering_target
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import InvalidSetting, JudgeGrader
-from apps.grading.templating import MissingVariable, RenderedTooLong, render_messages
 from apps.inference.served_models import find_judges, with_present_prices
 from apps.strict_json import dump_json
 
@@ -82,9 +83,9 @@ def estimate_retry(actor: Actor, run: Run) -> Estimate:
     """What it may take to retry what of a finished run is errored or missing."""
     actor.require(Action.READ, run.account)
     kept = run.passed_count + run.failed_count + run.unjudged_count
-    target = with_present_prices(run.account_id, run.read_target())
-    graders = _criteria_of(run, run.criteria_version) if "judges" in target else []
-    return _estimate(run, target, graders, run.total_count - kept)
+    stored = with_present_prices(run.account_id, run.read_target())
+    graders = _criteria_of(run, run.criteria_version) if "judges" in stored else []
+    return _estimate(run, answering_target(run), stored, graders, run.total_count - kept)
 
 
 def estimate_regrade(
@@ -101,7 +102,7 @@ def estimate_regrade(
         checked = check_criteria_of(run.evaluation, criteria)
         graders = list(zip([one.settings for one in criteria], checked, strict=True))
     judges = find_judges(run.account_id, [grader for _, grader in graders])
-    return _estimate(run, {"kind": "recorded", **judges}, graders, run.total_count)
+    return _estimate(run, Recorded(), judges, graders, run.total_count)
 
 
 Criteria = Sequence[tuple[Mapping[str, Any], Any]]
@@ -118,28 +119,28 @@ def _criteria_of(run: Run, version: int) -> Criteria:
     return criteria
 
 
-def _estimate(run: Run, target: Mapping[str, Any], criteria: Criteria, items: int) -> Estimate:
-    judges = target.get("judges", {})
-    answers = target["kind"] != "recorded" and run.answers_of_id is None
-    asks = [*judges.values(), *([target] if answers else [])]
-    if all("builtin" in address for address in asks):
+def _estimate(
+    run: Run, target: Target, addresses: Mapping[str, Any], criteria: Criteria, items: int
+) -> Estimate:
+    """Estimate what the target and the judges at these addresses, as a run keeps them, take."""
+    judges = addresses.get("judges", {})
+    if all(map(is_built_in, [*judges.values(), *target.addresses])):
         return Estimate(items)
     history = _history(run)
     rows = list(rows_at(run, range(min(SAMPLE, run.row_count))).values())
-    prices = PriceList.of(target)
+    prices = PriceList.of(addresses)
     asked = []
-    limit = ANSWER_TOKENS
-    if answers and "builtin" not in target:
-        params = target.get("params") or {}
-        given = params.get("max_completion_tokens") or params.get("max_tokens")
-        limit = given if isinstance(given, int) and given > 0 else limit
-        prompt = _mean(_prompt_characters(target, row) for row in rows)
-        asked.append(_asked(target["model"], False, items, prompt, limit, history, prices))
-    for settings, grader in criteria:
-        address = judges.get(grader.model) if isinstance(grader, JudgeGrader) else None
-        if address is None or "builtin" in address:
+    for address in target.addresses:
+        if is_built_in(address):
             continue
-        name = address["model"]
+        limit = target.reply_limit or ANSWER_TOKENS
+        prompt = _mean(target.prompt_characters(row) for row in rows)
+        asked.append(_asked(address["model"], False, items, prompt, limit, history, prices))
+    for settings, grader in criteria:
+        judge = judges.get(grader.model) if isinstance(grader, JudgeGrader) else None
+        if judge is None or is_built_in(judge):
+            continue
+        name = judge["model"]
         shown = _mean(len(dump_json(row.item)) + len(dump_json(row.sample or {})) for row in rows)
         prompt = len(dump_json({**settings})) + shown
         asked.append(_asked(name, True, items, prompt, ANSWER_TOKENS, history, prices))
@@ -183,17 +184,6 @@ def _history(run: Run) -> dict[tuple[str, bool], list[Sequence[int]]]:
                 if sums[CALLS] and sums[PROMPT]:
                     found.setdefault((model, is_judging), []).append(sums)
     return found
-
-
-def _prompt_characters(target: Mapping[str, Any], row: Row) -> int:
-    scope = {"item": row.item}
-    try:
-        messages = render_messages(target.get("messages") or (), scope)
-    except (MissingVariable, RenderedTooLong, ValueError):
-        messages = []
-    preset = (target.get("preset") or {}).get("system_prompt", "")
-    # By reference the messages are in the row; then the row is what is counted.
-    return len(preset) + len(dump_json(messages) if messages else dump_json(row.item))
 
 
 def _mean(values: Iterable[float]) -> float:

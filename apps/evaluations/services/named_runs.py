@@ -19,7 +19,8 @@ from apps.errors import Invalid, StateError
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Chat, start_run
+from apps.evaluations.services.runs import start_run
+from apps.evaluations.targets import Chat
 from apps.grading.graders import BUILT_IN_SCORERS, build_grader
 from apps.grading.graders.base import InvalidSetting
 from apps.grading.graders.sides import read_ideal

@@ -12,15 +12,16 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, LimitError, Refusal, Unfit
-from apps.evaluations.engine.context import attach_models, judging_addresses
+from apps.evaluations.engine.context import attach_models
 from apps.evaluations.engine.grading import JudgingSession
-from apps.evaluations.engine.source import Row, row_fault, rows_at
-from apps.evaluations.engine.store import Outcome, Spent
-from apps.evaluations.engine.targets import Answer, Kept, KeptTarget, RecordedTarget
+from apps.evaluations.engine.source import row_fault, rows_at
+from apps.evaluations.engine.store import Outcome
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets import Answer, Recorded, Row, Spent
+from apps.evaluations.targets.recorded import Kept, KeptAnswers
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import Grader, InvalidSetting, Mark
 from apps.grading.graders.formula import BadFormula
@@ -29,7 +30,7 @@ from apps.grading.graders.multi import KIND as MULTI
 from apps.grading.item_schemas import compile_schema
 from apps.grading.templating import unknown_variables
 from apps.ids import new_id
-from apps.inference.attached_models import Models
+from apps.inference.attached_models import Address, Models
 from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
 from apps.inference.served_models import UnknownModel, find_judges
@@ -96,9 +97,9 @@ def _items_of_run(run: Run, count: int) -> list[AnsweredRow]:
     columns = ("row_index", "repeat", *Kept._fields)
     found = list(run.results.in_order().values_list(*columns)[:count])
     answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in found}
-    target = KeptTarget(answers, in_rows=not run.model)
+    target = KeptAnswers(answers, in_rows=not run.model)
     rows = rows_at(run, (index for index, _ in answers))
-    return [(rows[index], target.recorded(rows[index], repeat)) for index, repeat in answers]
+    return [(rows[index], target.at_once(rows[index], repeat)) for index, repeat in answers]
 
 
 def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> list[AnsweredRow]:
@@ -111,7 +112,7 @@ def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> l
 
 def _recorded(index: int, item: dict[str, Any], sample: dict[str, Any] | None) -> AnsweredRow:
     row = Row(index, item, sample)
-    return row, RecordedTarget().recorded(row, 0)
+    return row, Recorded().at_once(row, 0)
 
 
 def usage_of(previews: Iterable[Preview]) -> dict[str, list[int]]:
@@ -127,13 +128,13 @@ def judge_items(
     account_id: UUID, graders: Sequence[Grader], items: Sequence[AnsweredRow]
 ) -> list[Preview]:
     """Judge by graders that are built already. Raises UnknownModel and LimitError."""
-    addresses = find_judges(account_id, graders)
-    models = Models(judging_addresses(addresses))
+    judges = find_judges(account_id, graders).get("judges", {})
+    models = Models(judges.values())
     session = JudgingSession([(new_id(), grader) for grader in graders])
     worker = new_id()
     try:
         limiters = {pk: EndpointLimiter(_slots(pk, worker, len(items))) for pk in models.endpoints}
-        return asyncio.run(_judge_all(session, models, addresses, limiters, items))
+        return asyncio.run(_judge_all(session, models, judges, limiters, items))
     except TimeoutError:
         raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
@@ -157,12 +158,12 @@ def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:
 async def _judge_all(
     session: JudgingSession,
     models: Models,
-    addresses: Mapping[str, Any],
+    judges: Mapping[str, Address],
     limiters: Mapping[UUID, EndpointLimiter],
     items: Sequence[AnsweredRow],
 ) -> list[Preview]:
     models.open(limiters.__getitem__, "preview", lambda: False)
-    attach_models(session, models, addresses, _in_a_thread)
+    attach_models(session, models, judges, _in_a_thread)
     try:
         async with asyncio.timeout(SECONDS):
             return list(await asyncio.gather(*(_judge(session, *item) for item in items)))
@@ -250,7 +251,7 @@ def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
         find_judges(account.pk, graders)
     except UnknownModel as error:
         names = [*multi.graders] if multi else []
-        is_part = names and error.position is not None
-        part = ("graders", names[error.position]) if is_part else ()
+        position = error.position
+        part = ("graders", names[position]) if names and position is not None else ()
         raise Unfit(str(error), path=(*part, "model"), code="model_not_found") from error
     return multi or graders[0]

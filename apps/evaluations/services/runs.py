@@ -1,7 +1,6 @@
 """Start, cancel, retry and delete runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,38 +18,18 @@ from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.spending import limits_of_run
+from apps.evaluations.targets import Target
 from apps.evaluations.tasks import ring_on_commit
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting
 from apps.grading.item_schemas import compile_schema
-from apps.grading.templating import message_templates, unknown_variables
-from apps.inference.served_models import find_judges, find_model, with_present_prices
+from apps.inference.served_models import find_judges, with_present_prices
 from apps.strict_json import dump_json
 
 INLINE_PURPOSE = "inline"
 ORPHANED_AFTER = timedelta(hours=1)  # rows that no run reads
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """The answer, if any, is in the row's `sample`: nothing is asked."""
-
-
-@dataclass(frozen=True)
-class Chat:
-    """Ask a chat model by `messages`, a template, or by the messages at `reference`, in the row.
-
-    takes_text: a text at `reference` will do too: messages in JSON, or what a user says. params go
-    """
-
-    model: str
-    messages: Sequence[Mapping[str, Any]] | None = None
-    reference: str | None = None
-    takes_text: bool = False
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-Target = Recorded | Chat
 # A frozen version, an uploaded file, or rows in the request: {"item": {…}, "sample": {…}}.
 RunSource = DatasetVersion | File | Sequence[Mapping[str, Any]]
 
@@ -86,21 +65,8 @@ def start_run(
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
     if repeats < 1:
         raise Invalid(f"repeats must be at least 1, not {repeats}.", path="repeats")
-    endpoint = None
-    if isinstance(target, Chat):
-        found = find_model(evaluation.account_id, target.model)
-        endpoint = found.endpoint
-        check_prompt(evaluation, target)
-        kept: dict[str, Any] = {
-            "kind": "chat",
-            **found.address,
-            "messages": target.messages,
-            "reference": target.reference,
-            "takes_text": target.takes_text,
-            "params": target.params,
-        }
-    else:
-        kept = {"kind": "recorded"}
+    prepared = target.prepare(evaluation)
+    kept = {**prepared.stored}
     if fault is None:
         kept |= judges_of(evaluation, evaluation.criteria_version)
     run = Run(
@@ -109,9 +75,9 @@ def start_run(
         criteria_version=evaluation.criteria_version,
         name=name or f"Run of {timezone.now():%Y-%m-%d %H:%M:%S}",
         metadata=dump_json(metadata or {}),
-        model=target.model if isinstance(target, Chat) else "",
+        model=target.model,
         target=dump_json(kept),
-        endpoint=endpoint,
+        endpoint=prepared.endpoint,
         repeats=repeats,
         on_error=on_error,
         on_empty=on_empty,
@@ -154,25 +120,6 @@ def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
             message = f"The criterion {one.name!r} cannot be run here: {error.message}"
             raise Unfit(message, path="criteria") from error
     return find_judges(evaluation.account_id, graders)
-
-
-def check_prompt(evaluation: Evaluation, target: Chat) -> None:
-    """Raises Invalid for a prompt that names what no item of the evaluation has."""
-    schema = evaluation.read_item_schema()
-    templates = message_templates(target.messages or ())
-    for template in templates:
-        if unknown := unknown_variables(template, schema, False):
-            raise Unfit(
-                f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has.",
-                path="messages",
-            )
-    if target.reference is not None and unknown_variables(
-        f"{{{{ {target.reference} }}}}", schema, False
-    ):
-        raise Unfit(
-            f"{target.reference!r} names nothing that an item of this evaluation has.",
-            path="reference",
-        )
 
 
 def _keep_rows(actor: Actor, evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> File:

@@ -7,8 +7,9 @@ from apps.clients import Usage
 from apps.evaluations.engine.assignments import Assignments, Claim, WorkerState
 from apps.evaluations.engine.coordinator import Coordinator
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.engine.store import HeldShard, Judged, Outcome, Spent
+from apps.evaluations.engine.store import HeldShard, Judged, Outcome
 from apps.evaluations.models import Run, Shard
+from apps.evaluations.targets import Spent
 from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import database_now

@@ -21,15 +21,8 @@ from apps.evaluations.services.evaluations import (
     create_evaluation,
     delete_evaluation,
 )
-from apps.evaluations.services.runs import (
-    Chat,
-    Recorded,
-    Target,
-    cancel_run,
-    delete_run,
-    retry_errored,
-    start_run,
-)
+from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored, start_run
+from apps.evaluations.targets import Chat, Recorded, Target
 from apps.inference.endpoints import add_endpoint
 from tests.factories import make_actor, make_version
 from tests.model_server import ModelServer

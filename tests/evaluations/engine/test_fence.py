@@ -12,13 +12,14 @@ from apps.clients import Usage
 from apps.evaluations.engine import store as store_module
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.engine.store import Batch, HeldShard, Judged, Outcome, Spent, store
+from apps.evaluations.engine.store import Batch, HeldShard, Judged, Outcome, store
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import create_evaluation
-from apps.evaluations.services.runs import Recorded, start_run
+from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import Tally
+from apps.evaluations.targets import Recorded, Spent
 from apps.grading.graders.base import Mark
 from apps.ids import new_id
 from tests.evaluations.engine.test_course import SAME, rows

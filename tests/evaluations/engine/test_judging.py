@@ -10,8 +10,9 @@ from apps.accounts.models import Actor
 from apps.errors import Invalid, Unfit, dotted
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
-from apps.evaluations.services.runs import Recorded, start_run
+from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import CALLS, Tally
+from apps.evaluations.targets import Recorded
 from apps.inference.endpoints import add_endpoint
 from apps.inference.served_models import UnknownModel
 from apps.sandbox import choose, find_runner

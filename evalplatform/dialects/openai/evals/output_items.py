@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from apps.evaluations.models import Result, Run
 from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
+from apps.evaluations.targets import target_of_run
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const
 from evalplatform.dialects.openai.fields import UnixTime
@@ -151,7 +152,8 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Results on the wire. Built by hand: a page of 100 must be quick."""
     criteria = read_criteria(run)
     keys = [(criterion.pk, criterion.key) for criterion in criteria]
-    asked = run.read_target().get("params") or {}
+    prompt = target_of_run(run).prompt
+    asked = prompt.params if prompt else {}
     run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
     return [
         {

@@ -7,6 +7,7 @@ from uuid import UUID
 from apps.datasets.models import File, FileChunk
 from apps.evaluations.models import Run
 from apps.evaluations.services.runs import INLINE_PURPOSE
+from apps.evaluations.targets import target_of_run
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.ids import FILE_ID
@@ -72,17 +73,18 @@ def _told_in_vendors_words(run: Run) -> dict[str, Any]:
     source: dict[str, Any] = {"type": "file_content", "content": []}
     if run.source_file is not None and not run.source_file.is_inline:
         source = {"type": "file_id", "id": FILE_ID.to_representation(run.source_file.pk)}
-    target = run.read_target()
-    if target["kind"] == "recorded":
+    asked = target_of_run(run).prompt
+    if asked is None:
         return {"type": "jsonl", "source": source}
-    if target.get("reference"):
-        prompt = {"type": "item_reference", "item_reference": target["reference"]}
+    prompt: dict[str, Any]
+    if asked.reference:
+        prompt = {"type": "item_reference", "item_reference": asked.reference}
     else:
         texts = [
             {"role": message.get("role"), "content": as_text(message.get("content"))}
-            for message in target.get("messages") or ()
+            for message in asked.messages or ()
         ]
         prompt = {"type": "template", "template": echoed(texts)}
-    params = target.get("params") or None
+    params = asked.params or None
     echo = {"type": "completions", "source": source, "model": run.model, "input_messages": prompt}
     return {**COMPLETIONS_EXTRAS, **echo, "sampling_params": params}

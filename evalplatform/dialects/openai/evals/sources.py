@@ -10,7 +10,8 @@ from apps.clients.messages import for_chat
 from apps.datasets.models import File
 from apps.errors import Unfit
 from apps.evaluations.models import Evaluation
-from apps.evaluations.services.runs import Chat, Recorded, RunSource, Target
+from apps.evaluations.services.runs import RunSource
+from apps.evaluations.targets import Chat, Recorded, Target
 from apps.inference.stored_completions import take_snapshot
 from apps.text import quoted
 from evalplatform.dialects.openai.asking.chat_form import chat_format, chat_tools

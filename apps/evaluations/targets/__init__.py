@@ -1,0 +1,36 @@
+"""How the items of a run get their answers: a module for each kind of target, listed here.
+
+To add a kind, write its class beside the others and put it into TARGETS.
+"""
+
+from apps.evaluations.models import Run
+from apps.evaluations.targets.base import Answer, Answerer, Prompt, Row, Spent, Target
+from apps.evaluations.targets.chat import Chat
+from apps.evaluations.targets.recorded import Recorded
+
+__all__ = [
+    "TARGETS",
+    "Answer",
+    "Answerer",
+    "Chat",
+    "Prompt",
+    "Recorded",
+    "Row",
+    "Spent",
+    "Target",
+    "answering_target",
+    "target_of_run",
+]
+
+TARGETS: dict[str, type[Target]] = {target.kind: target for target in (Chat, Recorded)}
+
+
+def target_of_run(run: Run) -> Target:
+    """Return the target that a run was started with."""
+    stored = run.read_target()
+    return TARGETS[stored["kind"]].read(stored)
+
+
+def answering_target(run: Run) -> Target:
+    """Return the target that answers in a run: none, where it grades the answers of another."""
+    return Recorded() if run.answers_of_id is not None else target_of_run(run)

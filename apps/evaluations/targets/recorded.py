@@ -1,0 +1,82 @@
+"""Targets that ask nobody: the row brings its answer, or another run has got it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+from apps.evaluations.models import Evaluation, Result, Shard
+from apps.evaluations.targets.base import Answer, Instant, Prepared, Row, Target
+from apps.grading.graders.base import Fault
+from apps.grading.samples import complete_sample
+from apps.inference.attached_models import Models
+from apps.strict_json import parse_json
+
+UNANSWERED = Answer(
+    None,
+    fault=Fault("never_answered", "The run whose answers are graded ended before it had this one."),
+)
+
+
+@dataclass(frozen=True)
+class Recorded(Target, Instant):
+    """The row's own `sample`, completed from its `choices` where it is a raw completion."""
+
+    kind = "recorded"
+    waits = False
+
+    model: str = field(default="", init=False)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        return cls()
+
+    def prepare(self, evaluation: Evaluation) -> Prepared:
+        return Prepared({"kind": self.kind})
+
+    def open(self, models: Models) -> "Recorded":
+        return self
+
+    def at_once(self, row: Row, repeat: int) -> Answer:
+        return Answer(None if row.sample is None else complete_sample(row.sample))
+
+
+class Kept(NamedTuple):
+    """What another run has stored of an item."""
+
+    sample: str | None
+    exchange: str | None
+    error_code: str
+    error_message: str
+
+
+class KeptAnswers(Instant):
+    """The answers that another run got, by row index and repeat; its faults are answers too.
+
+    in_rows: what is not there is in the row itself, for that run asked nobody either.
+    """
+
+    def __init__(self, answers: Mapping[tuple[int, int], Kept], *, in_rows: bool) -> None:
+        self._answers = answers
+        self._in_rows = in_rows
+
+    @classmethod
+    def of(cls, run_id: UUID, shard: Shard, *, in_rows: bool) -> Self:
+        """Read those of a shard's rows."""
+        rows = range(shard.first_row, shard.first_row + shard.row_count)
+        found = Result.objects.filter(
+            run=run_id, row_index__gte=rows.start, row_index__lt=rows.stop
+        ).order_by()
+        rows_kept = found.values_list("row_index", "repeat", *Kept._fields)
+        answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in rows_kept}
+        return cls(answers, in_rows=in_rows)
+
+    def at_once(self, row: Row, repeat: int) -> Answer:
+        kept = self._answers.get((row.index, repeat))
+        if kept is None:
+            return Recorded().at_once(row, repeat) if self._in_rows else UNANSWERED
+        fault = Fault(kept.error_code, kept.error_message) if kept.error_code else None
+        if kept.sample is None:
+            answer = Recorded().at_once(row, repeat)
+            return replace(answer, exchange=kept.exchange, fault=fault)
+        return Answer(parse_json(kept.sample), kept.exchange, fault, kept=kept.sample)
