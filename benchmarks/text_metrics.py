@@ -39,10 +39,7 @@ TEMPLATES = {"input": "{{sample.output_text}}", "reference": "{{item.reference}}
 SIMILARITIES = ("fuzzy_match", "bleu", "rouge_1", "rouge_l")
 GRADERS: tuple[PlainGrader, ...] = (
     StringCheck.from_settings({**TEMPLATES, "operation": "eq"}),
-    *(
-        TextSimilarity.from_settings({**TEMPLATES, "evaluation_metric": metric})
-        for metric in SIMILARITIES
-    ),
+    *(TextSimilarity.from_settings({**TEMPLATES, "metric": metric}) for metric in SIMILARITIES),
 )
 CRITERIA = [
     {"type": "string_check", "name": "equality", "operation": "eq", **TEMPLATES},

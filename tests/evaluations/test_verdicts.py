@@ -28,7 +28,7 @@ READERS = {
 WRITERS = {
     "apps/evaluations/engine/copy.py",
     "apps/evaluations/engine/purge.py",
-    "apps/evaluations/services/rescue.py",
+    "apps/evaluations/services/history_import.py",
 }
 
 

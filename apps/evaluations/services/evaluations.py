@@ -79,7 +79,7 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
     try:
         find_judges(account_id, graders)
     except UnknownModel as error:
-        field = "model" if error.name != EMBEDDING else "evaluation_metric"
+        field = "model" if error.name != EMBEDDING else "metric"
         path = ("criteria", error.position or 0, field)
         raise Unfit(str(error), path=path, code="model_not_found") from error
 

@@ -50,7 +50,7 @@ _CHOICES = {
     },
 }
 _TEXT = {"type": ["string", "null"]}
-# Source: docs/contracts/spice.md, sections 10.2 and 10.3.
+# contract: docs/contracts/spice.md, sections 10.2 and 10.3.
 ITEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["input", "ideal"],

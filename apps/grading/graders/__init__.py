@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.grading.graders.base import Grader, InvalidSetting
-from apps.grading.graders.cosine import CosineSimilarity
+from apps.grading.graders.cosine import COSINE, CosineSimilarity
 from apps.grading.graders.embedding_distance import EmbeddingDistance
 from apps.grading.graders.label_model import LabelModel
 from apps.grading.graders.levenshtein import Levenshtein
@@ -56,6 +56,6 @@ def read_grader(kind: str, settings: Mapping[str, Any]) -> Grader:
     if grader is None:
         known = ", ".join(GRADERS)
         raise InvalidSetting("type", f"type must be one of {known}, not {quoted(kind)}.")
-    if grader is TextSimilarity and settings.get("evaluation_metric") == CosineSimilarity.metric:
+    if grader is TextSimilarity and settings.get("metric") == COSINE:
         grader = CosineSimilarity
     return grader.from_settings(settings)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from apps.clients.base import CallFailed
 from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
 from apps.grading.samples import Sample
 from apps.text import quoted
+
+# The metric by which a text_similarity grader is this one.
+COSINE = "cosine"
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,18 @@ class CosineSimilarity(JudgeGrader):
     """
 
     kind = "text_similarity"
-    metric: ClassVar[str] = "cosine"
     model_kind = "embedding"
     model = ""
 
     input: str
     reference: str
-    evaluation_metric: str
+    metric: str
     pass_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluation_metric != self.metric:
-            given = quoted(self.evaluation_metric)
-            raise InvalidSetting(
-                "evaluation_metric", f"evaluation_metric must be cosine, not {given}."
-            )
+        if self.metric != COSINE:
+            given = quoted(self.metric)
+            raise InvalidSetting("metric", f"metric must be cosine, not {given}.")
 
     def templates(self) -> tuple[str, ...]:
         return (self.input, self.reference)

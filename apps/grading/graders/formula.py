@@ -52,7 +52,8 @@ def parse_formula(text: str) -> Formula:
     """Parse a formula of `+ - * / ^`, parentheses, numbers, names and FUNCTIONS.
 
     `^` is power: it binds before a sign and before all others, and from the right. Raises
-    BadFormula with the position. Source: docs/contracts/openai.md, section 13.6.
+    BadFormula with the position.
+    Source: docs/contracts/openai.md, section 13.6.
     """
     if len(text) > MAX_FORMULA_CHARS:
         raise BadFormula(f"A formula has at most {MAX_FORMULA_CHARS:,} characters.")

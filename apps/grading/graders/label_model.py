@@ -49,7 +49,7 @@ class LabelModel(JudgeGrader):
         for index, label in enumerate(self.passing_labels):
             if label not in self.labels:
                 raise InvalidSetting(
-                    f"passing_labels[{index}]",
+                    ("passing_labels", index),
                     f"passing_labels[{index}] must be one of labels, not {quoted(label)}.",
                 )
 

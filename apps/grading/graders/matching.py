@@ -82,7 +82,8 @@ class Includes(Matching):
     """Pass when `input` contains `reference`, code point by code point; 1.0 or 0.0.
 
     Every text contains the empty text. Of choices every pair of contents must pass; lists of
-    unequal length score 0. Source: docs/contracts/spice.md, section 11.2.
+    unequal length score 0.
+    Source: docs/contracts/spice.md, section 11.2.
     """
 
     kind = "includes"

@@ -31,7 +31,8 @@ def read_multi(settings: Mapping[str, Any], build: Build) -> Multi:
 
     settings: `graders`, a map by name or an array of graders with a `name`; `calculate_output`,
     the formula. build: builds one grader. Raises InvalidSetting; for a bad formula its code is
-    formula_parse_error. Source: docs/contracts/openai.md, section 13.6.
+    formula_parse_error.
+    Source: docs/contracts/openai.md, section 13.6.
     """
     named = _named(settings.get("graders"))
     if not named:

@@ -25,9 +25,9 @@ class ScoreModel(JudgeGrader):
     """Score by the judge's number, clamped to `range`; pass at `pass_threshold` or above.
 
     low, high: the range, 0 to 1 by default. pass_threshold: in units of the range, by default its
-    middle. A reply whose result is not a
-    number counts as 0, clamped too, and the evidence says so; a refusal or an unreadable reply
-    is errored. Source: docs/contracts/openai.md, section 13.5.
+    middle. A reply whose result is not a number counts as 0, clamped too, and the evidence says
+    so; a refusal or an unreadable reply is errored.
+    Source: docs/contracts/openai.md, section 13.5.
     """
 
     kind = "score_model"

@@ -79,7 +79,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class TextSimilarity(PlainGrader):
-    """Score the similarity of `input` and `reference`, from 0 to 1, by `evaluation_metric`.
+    """Score the similarity of `input` and `reference`, from 0 to 1, by `metric`.
 
     input, reference: templates. pass_threshold: pass at this score or above; without one the
     score neither passes nor fails. Metrics, each defined in its function:
@@ -100,24 +100,22 @@ class TextSimilarity(PlainGrader):
 
     input: str
     reference: str
-    evaluation_metric: str
+    metric: str
     pass_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.evaluation_metric not in METRICS:
-            known, given = ", ".join([*METRICS, "cosine"]), quoted(self.evaluation_metric)
-            raise InvalidSetting(
-                "evaluation_metric", f"evaluation_metric must be one of {known}, not {given}."
-            )
+        if self.metric not in METRICS:
+            known, given = ", ".join([*METRICS, "cosine"]), quoted(self.metric)
+            raise InvalidSetting("metric", f"metric must be one of {known}, not {given}.")
 
     def templates(self) -> tuple[str, ...]:
         return (self.input, self.reference)
 
     def mark(self, sample: Sample) -> Mark:
         text, reference = sample.render(self.input), sample.render(self.reference)
-        metric = METRICS[self.evaluation_metric]
+        metric = METRICS[self.metric]
         if metric.quadratic and len(text) * len(reference) > LARGEST_TABLE:
-            return too_long(self.evaluation_metric, text, reference)
+            return too_long(self.metric, text, reference)
         value = min(max(metric.measure(sample, text, reference), 0.0), 1.0)
         passed = None if self.pass_threshold is None else value >= self.pass_threshold
         return Mark(value, passed, metric.evidence)

@@ -56,9 +56,9 @@ class DialectViewSet(GenericViewSet):
 
     def _answer_problems(self, error: Exception, context: Any) -> Response | None:
         problems = problems_of(error)
-        return self.dress_all([self._as_written(one) for one in problems]) if problems else None
+        return self.dress_all([self.as_written(one) for one in problems]) if problems else None
 
-    def _as_written(self, problem: Problem) -> Problem:
+    def as_written(self, problem: Problem) -> Problem:
         """The problem with the path as the caller knows it."""
         if not problem.path:
             return problem

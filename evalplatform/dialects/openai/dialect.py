@@ -8,7 +8,7 @@ from evalplatform.dialects.openai.envelope import bare_answer
 from evalplatform.dialects.openai.history.saved_folder import FILES, write_folder
 from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.dialects.openai.webhooks import event_shown
-from evalplatform.dialects.openai.words import RUN_EVENT
+from evalplatform.dialects.openai.words import NAME, RUN_EVENT
 
 
 def _run_ways(name: str) -> list[Q]:
@@ -19,7 +19,7 @@ def _run_ways(name: str) -> list[Q]:
 
 
 DIALECT = Dialect(
-    name="openai",
+    name=NAME,
     title="OpenAI Evals API",
     prefix="v1/",
     urls="evalplatform.dialects.openai.urls",

@@ -2,6 +2,9 @@
 
 from apps.evaluations.models import Result, Run
 
+# Of the dialect, as it is kept with what came through it.
+NAME = "openai"
+
 RUN_STATUS: dict[str, str] = {
     Run.State.QUEUED: "queued",
     Run.State.RUNNING: "in_progress",

@@ -151,7 +151,7 @@ def distance(model: str) -> NewCriterion:
 COSINE = NewCriterion(
     "text_similarity",
     "angle",
-    {"input": "[1, 0]", "reference": "[2, 0]", "evaluation_metric": "cosine"},
+    {"input": "[1, 0]", "reference": "[2, 0]", "metric": "cosine"},
 )
 
 

@@ -17,7 +17,7 @@ STRING_CHECK = {"input": "{{sample.output_text}}", "reference": "{{item.a}}", "o
 SIMILARITY = {"input": "{{sample.output_text}}", "reference": "{{item.a}}"}
 REQUIRED = {
     "string_check": STRING_CHECK,
-    "text_similarity": {**SIMILARITY, "evaluation_metric": "bleu", "pass_threshold": 0.5},
+    "text_similarity": {**SIMILARITY, "metric": "bleu", "pass_threshold": 0.5},
 }
 SETTINGS = {
     **REQUIRED,
@@ -77,7 +77,7 @@ def test_a_missing_setting_is_named(kind, name):
         ("input", 7, "input must be a string, not 7."),
         ("input", None, "input must be a string, not null."),
         ("reference", ["a"], 'reference must be a string, not ["a"].'),
-        ("evaluation_metric", True, "evaluation_metric must be a string, not true."),
+        ("metric", True, "metric must be a string, not true."),
         ("pass_threshold", "0.5", 'pass_threshold must be a number or null, not "0.5".'),
         ("pass_threshold", True, "pass_threshold must be a number or null, not true."),
     ],

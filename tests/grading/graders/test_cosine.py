@@ -17,7 +17,7 @@ from apps.grading.samples import Sample
 SETTINGS = {
     "input": "{{ item.a }}",
     "reference": "{{ item.b }}",
-    "evaluation_metric": "cosine",
+    "metric": "cosine",
     "pass_threshold": 0.5,
 }
 VECTORS = {"east": [1.0, 0.0], "north": [0.0, 2.0], "north-east": [3.0, 3.0], "west": [-1.0, 0.0]}

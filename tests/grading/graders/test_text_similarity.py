@@ -105,7 +105,7 @@ def similarity(metric, threshold=None):
         {
             "input": "{{sample.output_text}}",
             "reference": "{{item.reference}}",
-            "evaluation_metric": metric,
+            "metric": metric,
             "pass_threshold": threshold,
         },
     )
@@ -214,7 +214,7 @@ def test_the_evidence_of_meteor_names_the_stages_that_ran():
 def test_an_unknown_metric_is_refused_by_name(metric):
     with pytest.raises(InvalidSetting) as caught:
         similarity(metric)
-    assert dotted(caught.value.path) == "evaluation_metric"
+    assert dotted(caught.value.path) == "metric"
     assert caught.value.message.endswith(f'rouge_l, cosine, not "{metric}".')
 
 

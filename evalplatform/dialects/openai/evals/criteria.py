@@ -1,7 +1,9 @@
 """Testing criteria as the vendor writes them: one shape a grader type."""
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rest_framework import serializers
@@ -24,8 +26,9 @@ from evalplatform.dialects.kit.fields import (
     Text,
     Whole,
 )
+from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.messages import Message, echoed
-from evalplatform.dialects.openai.words import REASONING_EFFORTS
+from evalplatform.dialects.openai.words import NAME, REASONING_EFFORTS
 
 SOURCE_CHARS = 256 * 1000
 CRITERIA = 1_000  # at most in one evaluation
@@ -174,6 +177,27 @@ APPEARANCES = {
 }
 
 
+# The vendor's names of settings -> the core's, by kind. The core's name may be a key that the
+# vendor does not know, so names are swapped: twice gives back what was sent.
+NAMES = {"text_similarity": {"evaluation_metric": "metric", "metric": "evaluation_metric"}}
+
+
+def renamed(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under the core's names where they have the vendor's, and the other way round."""
+    names = NAMES.get(kind, {})
+    return {names.get(key, key): value for key, value in settings.items()}
+
+
+def in_vendors_words(problem: Problem) -> Problem:
+    """What the core says of a setting, said of it by the vendor's name."""
+    *above, last = problem.path or ("",)
+    # The parts of a multi grader have names of their own.
+    if last != "metric" or above[-1:] == ["graders"]:
+        return problem
+    message = re.sub(r"^metric\b", "evaluation_metric", problem.message)
+    return replace(problem, message=message, path=(*above, "evaluation_metric"))
+
+
 def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
     """The core's criterion; its settings keep all that was sent, known or not."""
     settings = {key: value for key, value in sent.items() if key not in {"type", "name", "id"}}
@@ -181,7 +205,7 @@ def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
         settings["input"] = echoed(settings["input"])
     if sent["type"] in SCORERS and settings.get("pass_threshold") is None:
         settings["pass_threshold"] = ABOVE_ZERO
-    return NewCriterion(sent["type"], sent["name"], settings)
+    return NewCriterion(sent["type"], sent["name"], renamed(sent["type"], settings))
 
 
 def criterion_shown(criterion: Criterion) -> dict[str, Any]:
@@ -191,8 +215,8 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
     of the vendor's, else clients would read it as a label_model.
     """
     settings = criterion.read_settings()
-    shown = {"type": criterion.kind, **settings}
-    if criterion.kind in APPEARANCES and criterion.evaluation.dialect != "openai":
+    shown = {"type": criterion.kind, **renamed(criterion.kind, settings)}
+    if criterion.kind in APPEARANCES and criterion.evaluation.dialect != NAME:
         shown = _appearance(criterion.kind, settings)
     elif settings.get("pass_threshold") == ABOVE_ZERO:
         del shown["pass_threshold"]

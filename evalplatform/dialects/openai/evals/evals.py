@@ -20,10 +20,12 @@ from apps.evaluations.services.evaluations import (
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.evals.criteria import (
     CRITERIA,
     GRADERS,
     criterion_shown,
+    in_vendors_words,
     new_criterion,
 )
 from evalplatform.dialects.openai.evals.sample_schema import row_schema, stored_row_schema
@@ -31,6 +33,7 @@ from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, PrefixedId
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
+from evalplatform.dialects.openai.words import NAME
 
 
 class CustomConfig(Shape):
@@ -145,6 +148,9 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
         "item_schema": ("data_source_config", "item_schema"),
     }
 
+    def as_written(self, problem: Problem) -> Problem:
+        return super().as_written(in_vendors_words(problem))
+
     def all_rows(self) -> QuerySet[Evaluation]:
         return Evaluation.objects.visible_to(self.actor).with_criteria()
 
@@ -184,7 +190,7 @@ def new_evaluation(body: Mapping[str, Any]) -> dict[str, Any]:
         "name": body.get("name", ""),
         "metadata": body.get("metadata"),
         "criteria": [new_criterion(sent) for sent in body["testing_criteria"]],
-        "dialect": "openai",
+        "dialect": NAME,
     }
     if config["type"] == "custom":
         has_sample = config.get("include_sample_schema", False)

@@ -14,7 +14,14 @@ from apps.evaluations.services.previews import Trial, check_grader, try_grader
 from apps.grading.graders.base import Mark
 from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Choice, Const, Shape, Text
-from evalplatform.dialects.openai.evals.criteria import GRADERS, JUDGES, Grader
+from evalplatform.dialects.kit.problems import Problem
+from evalplatform.dialects.openai.evals.criteria import (
+    GRADERS,
+    JUDGES,
+    Grader,
+    in_vendors_words,
+    renamed,
+)
 from evalplatform.dialects.openai.messages import echoed
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
@@ -103,11 +110,14 @@ class GraderViewSet(OpenAIViewSet):
         )
     }  # fmt: skip
 
+    def as_written(self, problem: Problem) -> Problem:
+        return super().as_written(in_vendors_words(problem))
+
     @extend_schema(request=GraderValidateRequest, responses={200: GraderValidated})
     def validate(self, request: Request) -> Response:
         """Check a grader, and give it back with its name."""
         sent = _normalised(self.body(GraderValidateRequest)["grader"])
-        check_grader(self.actor, sent)
+        check_grader(self.actor, _core_settings(sent))
         return Response({"grader": sent})
 
     @extend_schema(request=GraderRunRequest, responses={200: GraderRan})
@@ -117,7 +127,7 @@ class GraderViewSet(OpenAIViewSet):
         sent = _normalised(body["grader"])
         trial = try_grader(
             self.actor,
-            settings=sent,
+            settings=_core_settings(sent),
             sample=_sample(body["model_sample"]),
             item=body.get("item") or {},
         )
@@ -169,6 +179,20 @@ def _parts(sent: Any) -> Any:
     # A single grader instead of a map is for the core to refuse, too.
     if isinstance(sent, dict) and not isinstance(sent.get("type"), str):
         return {name: _at(name, part) for name, part in sent.items()}
+    return sent
+
+
+def _core_settings(sent: Any) -> Any:
+    """A grader, and its parts, with settings under the core's names."""
+    if type(sent) is not dict:
+        return sent
+    kind, parts = sent.get("type"), sent.get("graders")
+    if kind != "multi":
+        return renamed(kind if isinstance(kind, str) else "", sent)
+    if isinstance(parts, list):
+        return {**sent, "graders": [_core_settings(part) for part in parts]}
+    if isinstance(parts, dict):
+        return {**sent, "graders": {name: _core_settings(parts[name]) for name in parts}}
     return sent
 
 

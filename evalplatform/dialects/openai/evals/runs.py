@@ -30,7 +30,7 @@ from evalplatform.dialects.openai.evals.sources import rows_of, target_of
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
-from evalplatform.dialects.openai.words import RUN_STATE, RUN_STATUS
+from evalplatform.dialects.openai.words import NAME, RUN_STATE, RUN_STATUS
 
 # A page of runs shows the rows that came along with them up to this many bytes in all; beyond,
 # `content` is empty there, and whole in the answer about one run.
@@ -156,7 +156,7 @@ class RunViewSet(OpenAIViewSet):
                 target=target_of(data_source),
                 name=body.get("name", ""),
                 metadata=body.get("metadata"),
-                dialect="openai",
+                dialect=NAME,
                 spec={"data_source": kept_echo(data_source)},
             )
         except UnknownModel as error:

@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from apps.datasets.models import NAME_LENGTH
-from apps.evaluations.services.rescue import (
+from apps.evaluations.services.history_import import (
     SavedCriterion,
     SavedEvaluation,
 )
-from evalplatform.dialects.openai.evals.criteria import own_criterion
+from evalplatform.dialects.openai.evals.criteria import own_criterion, renamed
 from evalplatform.dialects.openai.history.saved_values import (
     array_of,
     criterion_key,
@@ -72,7 +72,7 @@ def _criterion(sent: Any) -> SavedCriterion:
         key=key,
         kind=kind[:40],
         name=(name or _name_in(key))[:NAME_LENGTH],
-        settings=settings,
+        settings=renamed(kind, settings),
     )
 
 

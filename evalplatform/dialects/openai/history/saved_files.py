@@ -23,14 +23,14 @@ DOCUMENT_BYTES = 512 * 1024 * 1024
 DEPTH = 4
 
 
-class Trouble(NamedTuple):
+class ImportProblem(NamedTuple):
     """Why a file, or a line of it, was passed over."""
 
     place: str
     message: str
 
 
-def read_saved(root: Path) -> Iterator[dict[str, Any] | Trouble]:
+def read_saved(root: Path) -> Iterator[dict[str, Any] | ImportProblem]:
     """Every object below `root`, a file or a directory, in the order of the files' names."""
     if not root.is_dir():
         yield from _read_file(root, root.name)
@@ -42,15 +42,15 @@ def read_saved(root: Path) -> Iterator[dict[str, Any] | Trouble]:
         if path.suffix.lower() in SUFFIXES:
             yield from _read_file(path, str(inside))
         else:
-            yield Trouble(str(inside), "is neither .json nor .jsonl; it was not read.")
+            yield ImportProblem(str(inside), "is neither .json nor .jsonl; it was not read.")
 
 
-def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem]:
     try:
         lines = path.suffix.lower() in LINES or _holds_lines(path)
         yield from _from_lines(path, name) if lines else _from_document(path, name)
     except OSError as error:
-        yield Trouble(name, f"cannot be read: {error.strerror}.")
+        yield ImportProblem(name, f"cannot be read: {error.strerror}.")
 
 
 def _holds_lines(path: Path) -> bool:
@@ -71,37 +71,39 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _from_lines(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+def _from_lines(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem]:
     found = 0
     for line in iter_lines(_chunks(path)):
         place = f"{name}, line {line.number}"
         if isinstance(line, BadRow):
-            yield Trouble(place, f"{line.message}.")
+            yield ImportProblem(place, f"{line.message}.")
             continue
         try:
             value = parse_json(line.raw)
         except BadJSON as error:
-            yield Trouble(place, f"is cut off or no JSON: {error}.")
+            yield ImportProblem(place, f"is cut off or no JSON: {error}.")
             continue
         for one in _objects_in(value):
             found += 1
             yield one
     if not found:
-        yield Trouble(name, "holds no eval, run or output item.")
+        yield ImportProblem(name, "holds no eval, run or output item.")
 
 
-def _from_document(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
+def _from_document(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem]:
     if path.stat().st_size > DOCUMENT_BYTES:
-        yield Trouble(name, f"is one document of more than {DOCUMENT_BYTES:,} bytes: use JSONL.")
+        yield ImportProblem(
+            name, f"is one document of more than {DOCUMENT_BYTES:,} bytes: use JSONL."
+        )
         return
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
-        yield Trouble(name, "is empty.")
+        yield ImportProblem(name, "is empty.")
         return
     try:
         value = parse_json(data)
     except BadJSON as error:
-        yield Trouble(name, f"is cut off or no JSON: {error}.")
+        yield ImportProblem(name, f"is cut off or no JSON: {error}.")
         return
     if isinstance(value, dict) and value.get("object") == MANIFEST:
         return
@@ -110,7 +112,7 @@ def _from_document(path: Path, name: str) -> Iterator[dict[str, Any] | Trouble]:
         found += 1
         yield one
     if not found and not _is_empty_page(value):
-        yield Trouble(name, "holds no eval, run or output item.")
+        yield ImportProblem(name, "holds no eval, run or output item.")
 
 
 def _is_empty_page(value: Any) -> bool:
@@ -125,7 +127,7 @@ def _objects_in(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
             yield from _objects_in(inner, depth + 1)
 
 
-class Shelf:
+class ItemSpool:
     """Output items on disk until their run is known: by run, in the order of their rows."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apps.evaluations.models import Result
-from apps.evaluations.services.rescue import (
+from apps.evaluations.services.history_import import (
     SavedResult,
     SavedScore,
 )

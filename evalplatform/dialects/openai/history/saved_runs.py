@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.evaluations.models import Run
-from apps.evaluations.services.rescue import (
+from apps.evaluations.services.history_import import (
     SavedRun,
 )
 from apps.text import quoted

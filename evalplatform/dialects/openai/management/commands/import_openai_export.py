@@ -15,7 +15,7 @@ from apps.evaluations.models import Run
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.commands import CoreCommand
-from evalplatform.dialects.openai.history.rescue import Rescue, rescue
+from evalplatform.dialects.openai.history.history_import import HistoryImport, import_history
 from evalplatform.dialects.openai.ids import RUN_ID
 
 LOOK_SECONDS = 0.5
@@ -52,16 +52,16 @@ class Command(CoreCommand):
         if not root.exists():
             raise CommandError(f"There is no file or directory {root}.")
         actor = actor_of(options["account"], options["email"])
-        done = rescue(actor, root, dry_run=options["dry_run"])
+        done = import_history(actor, root, dry_run=options["dry_run"])
         self._tell(done, dry_run=options["dry_run"])
         if done.is_empty:
             raise CommandError("Nothing was imported: no eval, run or output item was found.")
         if options["regrade"] and not options["dry_run"]:
             self._grade_again(actor, done.imported, options["wait"])
 
-    def _tell(self, done: Rescue, *, dry_run: bool) -> None:
-        for trouble in done.troubles:
-            self.stderr.write(f"{trouble.place}: {trouble.message}")
+    def _tell(self, done: HistoryImport, *, dry_run: bool) -> None:
+        for problem in done.problems:
+            self.stderr.write(f"{problem.place}: {problem.message}")
         for sentence in done.lost:
             self.stderr.write(sentence)
         if done.is_empty:

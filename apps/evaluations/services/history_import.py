@@ -132,8 +132,13 @@ def find_imported(
 
 
 @transaction.atomic
-def import_evaluation(actor: Actor, saved: SavedEvaluation) -> tuple[Evaluation, list[str]]:
-    """Store an evaluation as it was, unchecked, and say what of it could not be carried."""
+def import_evaluation(
+    actor: Actor, saved: SavedEvaluation, *, dialect: str
+) -> tuple[Evaluation, list[str]]:
+    """Store an evaluation as it was, unchecked, and say what of it could not be carried.
+
+    dialect: the one that saved it, which shows it from now on.
+    """
     account = actor.require(Action.EDIT)
     lost = []
     try:
@@ -152,7 +157,7 @@ def import_evaluation(actor: Actor, saved: SavedEvaluation) -> tuple[Evaluation,
         metadata=dump_json(saved.metadata),
         item_schema=schema,
         has_sample=saved.has_sample,
-        dialect="openai",
+        dialect=dialect,
         spec=dump_json(saved.spec),
         created_by=actor.user,
     )
@@ -174,11 +179,17 @@ def import_evaluation(actor: Actor, saved: SavedEvaluation) -> tuple[Evaluation,
 
 
 def import_run(
-    actor: Actor, evaluation: Evaluation, saved: SavedRun, results: Iterable[SavedResult]
+    actor: Actor,
+    evaluation: Evaluation,
+    saved: SavedRun,
+    results: Iterable[SavedResult],
+    *,
+    dialect: str,
 ) -> Imported:
     """Store a run that is over, unseen until it is complete.
 
-    results: by row_index; those with an equal one are its repeats. Iterated twice.
+    results: by row_index; those with an equal one are its repeats. Iterated twice. dialect: the
+    one that saved it, which shows it from now on.
     """
     account = actor.require(Action.EDIT)
     gone = Run.objects.filter(account=account, imported_id=saved.imported_id)
@@ -195,7 +206,7 @@ def import_run(
         metadata=dump_json(saved.metadata),
         model=saved.model[:300],
         source_file=file,
-        dialect="openai",
+        dialect=dialect,
         spec=dump_json(saved.spec),
         state=saved.state,
         error_code=saved.error_code,

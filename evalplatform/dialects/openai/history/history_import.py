@@ -9,7 +9,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.rescue import (
+from apps.evaluations.services.history_import import (
     SavedResult,
     SavedRun,
     find_imported,
@@ -17,15 +17,22 @@ from apps.evaluations.services.rescue import (
     import_run,
 )
 from evalplatform.dialects.openai.history.saved_evals import saved_evaluation
-from evalplatform.dialects.openai.history.saved_files import EVAL, RUN, Shelf, Trouble, read_saved
+from evalplatform.dialects.openai.history.saved_files import (
+    EVAL,
+    RUN,
+    ImportProblem,
+    ItemSpool,
+    read_saved,
+)
 from evalplatform.dialects.openai.history.saved_items import row_index, saved_result
 from evalplatform.dialects.openai.history.saved_runs import criteria_named, saved_run
 from evalplatform.dialects.openai.history.saved_values import Unusable, criterion_key, id_of, own_id
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
+from evalplatform.dialects.openai.words import NAME
 
 
 @dataclass
-class Rescue:
+class HistoryImport:
     """What came of an import. lost: sentences about what could not be carried."""
 
     evals: int = 0
@@ -34,7 +41,7 @@ class Rescue:
     imported: list[Run] = field(default_factory=list)
     known_evals: int = 0
     known_runs: int = 0
-    troubles: list[Trouble] = field(default_factory=list)
+    problems: list[ImportProblem] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -45,33 +52,33 @@ class Rescue:
 
 @dataclass
 class _Found:
-    """Everything that was saved: objects by id, output items on the shelf."""
+    """Everything that was saved: objects by id, output items on the spool."""
 
-    shelf: Shelf
+    spool: ItemSpool
     evals: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     # By eval: what its runs and items call its criteria, in order of appearance.
     named: dict[str, dict[str, None]] = field(default_factory=dict)
 
 
-def rescue(actor: Actor, root: Path, *, dry_run: bool = False) -> Rescue:
+def import_history(actor: Actor, root: Path, *, dry_run: bool = False) -> HistoryImport:
     """Import all evals, runs and output items below `root`; what is here already stays as it is.
 
     dry_run: say what would come of it, and store nothing.
     """
     actor.require(Action.EDIT)
-    done = Rescue()
-    with Shelf() as shelf:
-        found = _Found(shelf)
+    done = HistoryImport()
+    with ItemSpool() as spool:
+        found = _Found(spool)
         for one in read_saved(root):
-            if isinstance(one, Trouble):
-                done.troubles.append(one)
+            if isinstance(one, ImportProblem):
+                done.problems.append(one)
                 continue
             try:
                 _take(found, one)
             except Unusable as error:
                 named = one.get("id") or one.get("object")
-                done.troubles.append(Trouble(str(named)[:100], f"was passed over: {error}."))
+                done.problems.append(ImportProblem(str(named)[:100], f"was passed over: {error}."))
         _stand_in_for_missing(found, done)
         evaluations = dict(_import_evals(actor, found, done, dry_run=dry_run))
         for run in sorted(found.runs.values(), key=_age):
@@ -93,18 +100,18 @@ def _take(found: _Found, sent: dict[str, Any]) -> None:
     run_id = id_of(sent, "run_id")
     if not isinstance(sent.get("datasource_item"), dict):
         raise Unusable("its datasource_item is no object")
-    found.shelf.put(run_id, name, row_index(sent), sent)
+    found.spool.put(run_id, name, row_index(sent), sent)
     results = sent.get("results")
     for result in results if isinstance(results, list) else ():
         if isinstance(result, dict) and isinstance(result.get("name"), str):
             named[criterion_key(result["name"])] = None
 
 
-def _stand_in_for_missing(found: _Found, done: Rescue) -> None:
+def _stand_in_for_missing(found: _Found, done: HistoryImport) -> None:
     """Runs of which only items were saved, and evals of which only runs were."""
-    for run_id in found.shelf.runs():
+    for run_id in found.spool.runs():
         if run_id not in found.runs:
-            first = next(found.shelf.items(run_id))[1]
+            first = next(found.spool.items(run_id))[1]
             found.runs[run_id] = {
                 "object": RUN,
                 "id": run_id,
@@ -126,7 +133,7 @@ def _age(sent: Mapping[str, Any]) -> float:
 
 
 def _import_evals(
-    actor: Actor, found: _Found, done: Rescue, *, dry_run: bool
+    actor: Actor, found: _Found, done: HistoryImport, *, dry_run: bool
 ) -> Iterator[tuple[str, Evaluation | None]]:
     for name, sent in sorted(found.evals.items(), key=lambda pair: _age(pair[1])):
         known = find_imported(Evaluation.objects.all(), actor, name, own_id(EVAL_ID, name))
@@ -141,7 +148,7 @@ def _import_evals(
             yield name, None
             continue
         saved = saved_evaluation(sent, [*found.named.get(name, ())])
-        evaluation, lost = import_evaluation(actor, saved)
+        evaluation, lost = import_evaluation(actor, saved, dialect=NAME)
         done.lost += [f"{name} came without {thing}." for thing in lost]
         yield name, evaluation
 
@@ -151,7 +158,7 @@ def _import_run(
     found: _Found,
     evaluations: Mapping[str, Evaluation | None],
     sent: dict[str, Any],
-    done: Rescue,
+    done: HistoryImport,
     *,
     dry_run: bool,
 ) -> None:
@@ -162,14 +169,15 @@ def _import_run(
     evaluation = evaluations[sent["eval_id"]]
     if dry_run or evaluation is None:
         done.runs.append(name)
-        done.items += found.shelf.count(name)
+        done.items += found.spool.count(name)
         return
     criteria = _what_results_say(evaluation)
     saved, lost = saved_run(sent, criteria)
     try:
-        imported = import_run(actor, evaluation, saved, _Results(found.shelf, saved, criteria))
+        results = _Results(found.spool, saved, criteria)
+        imported = import_run(actor, evaluation, saved, results, dialect=NAME)
     except (LimitError, StateError, ValueError) as error:
-        done.troubles.append(Trouble(name, f"was passed over: {error}"))
+        done.problems.append(ImportProblem(name, f"was passed over: {error}"))
         return
     done.runs.append(name)
     done.imported.append(imported.run)
@@ -189,9 +197,9 @@ def _what_results_say(evaluation: Evaluation) -> dict[str, str]:
 class _Results:
     """A run's results, which can be gone through more than once without holding them."""
 
-    def __init__(self, shelf: Shelf, run: SavedRun, criteria: Mapping[str, str]) -> None:
-        self.shelf, self.run, self.criteria = shelf, run, criteria
+    def __init__(self, spool: ItemSpool, run: SavedRun, criteria: Mapping[str, str]) -> None:
+        self.spool, self.run, self.criteria = spool, run, criteria
 
     def __iter__(self) -> Iterator[SavedResult]:
-        for index, sent in self.shelf.items(self.run.imported_id):
+        for index, sent in self.spool.items(self.run.imported_id):
             yield saved_result(sent, index, self.criteria, self.run.model)
