@@ -4,7 +4,6 @@ import json
 
 import pytest
 from django.contrib import admin
-from django.contrib.messages import get_messages
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -20,12 +19,11 @@ from apps.evaluations.services.evaluations import NewCriterion, create_evaluatio
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.targets import Chat
 from apps.ids import new_id
-from apps.inference.endpoints import add_endpoint, set_endpoint_disabled
-from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
+from tests.admin_pages import page_of, said, sign_in, text_of
 from tests.factories import make_actor, make_user
+from tests.inference.admin_rows import keep_completion, make_endpoint
 
 pytestmark = pytest.mark.django_db
-INFERENCE = ("modelendpoint", "storedcompletion")
 MODELS = ("evaluation", "run", "result", "modelendpoint")
 
 
@@ -34,26 +32,6 @@ def root(client):
     user = make_user(is_staff=True, is_superuser=True)
     client.force_login(user)
     return user
-
-
-def sign_in(client, role: str, **given):
-    actor = make_actor(role, user=make_user(is_staff=True), **given)
-    client.force_login(actor.user)
-    return actor
-
-
-def page_of(model: str, page: str = "changelist", *args) -> str:
-    app = "inference" if model in INFERENCE else "evaluations"
-    return reverse(f"admin:{app}_{model}_{page}", args=args)
-
-
-def text_of(response) -> str:
-    assert response.status_code == 200
-    return response.content.decode()
-
-
-def said(response) -> str:
-    return " ".join(str(message) for message in get_messages(response.wsgi_request))
 
 
 def make_run(actor=None, *, rows: int = 2, errored: int = 0, name: str = "", **given) -> Run:
@@ -128,18 +106,6 @@ def completed(run: Run) -> Run:
     assert close_run(run.pk)
     run.refresh_from_db()
     return run
-
-
-def make_endpoint(actor=None, **given) -> ModelEndpoint:
-    url = given.pop("base_url", "http://models.example.com/v1")
-    given.setdefault("models", ["one"])
-    return add_endpoint(actor or make_actor(), base_url=url, **given)
-
-
-def keep_completion(actor, **given) -> StoredCompletion:
-    values = {"kind": "chat", "model": "m", "completion": '{"choices": []}'}
-    given.setdefault("messages", '[{"role": "user", "content": "kept words"}]')
-    return StoredCompletion.objects.create(account=actor.account, **{**values, **given})
 
 
 def test_every_list_and_detail_opens_for_a_superuser(client, root):
@@ -367,178 +333,11 @@ def test_an_evaluation_shows_its_criteria_and_what_its_dialect_keeps(client, roo
     assert str(run.evaluation.pk) not in text_of(client.get(page_of("evaluation")))
 
 
-def served(*rows: dict, initial: int = 0) -> dict:
-    data = {
-        "models-TOTAL_FORMS": len(rows),
-        "models-INITIAL_FORMS": initial,
-        "models-MIN_NUM_FORMS": 0,
-        "models-MAX_NUM_FORMS": 1000,
-    }
-    for number, row in enumerate(rows):
-        data |= {f"models-{number}-{name}": value for name, value in row.items()}
-    return data
-
-
-def test_an_endpoint_is_added_with_its_models_by_the_service(client):
-    actor = sign_in(client, Role.ADMIN)
-    given = {
-        "account": actor.account.pk,
-        "url": "http://models.example.com/v1/",
-        "new_key": "sk-very-secret",
-        "concurrency": 8,
-    }
-    rows = (
-        {"name": "one", "upstream_name": "", "kind": "chat"},
-        {"name": "two", "upstream_name": "two-of-theirs", "kind": "chat"},
-        {"name": "vectors", "upstream_name": "", "kind": "embedding"},
-    )
-    answer = client.post(page_of("modelendpoint", "add"), given | served(*rows))
-    assert answer.status_code == 302
-    endpoint = ModelEndpoint.objects.get()
-    assert (endpoint.base_url, endpoint.api_key, endpoint.concurrency, endpoint.allow_private) == (
-        "http://models.example.com/v1",
-        "sk-very-secret",
-        8,
-        False,
-    )
-    kept = ServedModel.objects.values_list("name", "upstream_name", "kind")
-    assert set(kept) == {
-        ("one", "", "chat"),
-        ("two", "two-of-theirs", "chat"),
-        ("vectors", "", "embedding"),
-    }
-    assert AuditEvent.objects.get(action="endpoint.add").user == actor.user
-
-
-def test_an_endpoints_key_is_kept_when_left_empty_and_shown_nowhere(client, root):
-    actor = make_actor()
-    endpoint = make_endpoint(actor, api_key="sk-very-secret")
-    model = endpoint.models.get()
-    page = page_of("modelendpoint", "change", endpoint.pk)
-    row = {"id": model.pk, "endpoint": endpoint.pk, "upstream_name": "theirs", "kind": "chat"}
-    given = {"new_key": "", "concurrency": 3, "allow_private": "on", **served(row, initial=1)}
-    assert client.post(page, given).status_code == 302
-    endpoint.refresh_from_db()
-    model.refresh_from_db()
-    assert (endpoint.api_key, endpoint.concurrency, endpoint.allow_private) == (
-        "sk-very-secret",
-        3,
-        True,
-    )
-    assert (model.name, model.upstream_name) == ("one", "theirs")
-    client.post(page, {**given, "new_key": "sk-another"})
-    endpoint.refresh_from_db()
-    assert endpoint.api_key == "sk-another"
-    (stored,) = ModelEndpoint.objects.values_list("pk")
-    for url in (page, page_of("modelendpoint"), page_of("modelendpoint", "history", *stored)):
-        assert "sk-" not in text_of(client.get(url))
-
-
-def test_a_list_of_endpoints_does_not_read_their_keys(client, root, settings):
-    endpoint = make_endpoint(api_key="sk-very-secret")
-    # A server that lost its encryption key must still show what it has.
-    settings.ENCRYPTION_KEYS = ["A" * 43 + "="]
-    text_of(client.get(page_of("modelendpoint")))
-    text_of(client.get(page_of("modelendpoint", "change", endpoint.pk)))
-
-
-def test_what_the_service_refuses_of_an_endpoint_is_said_and_not_done(client, root):
-    actor = make_actor()
-    make_endpoint(actor, models=["taken"])
-    given = {
-        "account": actor.account.pk,
-        "url": "http://other.example.com/v1",
-        "new_key": "",
-        "concurrency": 8,
-        **served({"name": "taken", "upstream_name": "", "kind": "chat"}),
-    }
-    answer = client.post(page_of("modelendpoint", "add"), given)
-    assert "is served by http://models.example.com/v1 already" in said(answer)
-    assert ModelEndpoint.objects.count() == 1
-
-
-def test_saving_a_disabled_endpoint_leaves_it_disabled(client, root):
-    actor = make_actor()
-    endpoint = make_endpoint(actor)
-    set_endpoint_disabled(actor, endpoint, is_disabled=True)
-    page = page_of("modelendpoint", "change", endpoint.pk)
-    given = {"new_key": "", "concurrency": 3, **served()}
-    assert client.post(page, given).status_code == 302
-    endpoint.refresh_from_db()
-    assert endpoint.concurrency == 3
-    assert endpoint.disabled_at is not None
-
-
-def test_endpoints_are_disabled_and_enabled_by_actions(client):
-    actor = sign_in(client, Role.ADMIN)
-    mine, theirs = make_endpoint(actor), make_endpoint()
-    for action, is_disabled in (("disable", True), ("disable", True), ("enable", False)):
-        chosen = [str(mine.pk), str(theirs.pk)]
-        client.post(page_of("modelendpoint"), {"action": action, "_selected_action": chosen})
-        mine.refresh_from_db()
-        theirs.refresh_from_db()
-        assert (mine.disabled_at is not None) == is_disabled
-        assert theirs.disabled_at is None
-    actions = AuditEvent.objects.filter(object_type="modelendpoint", user=actor.user)
-    assert list(actions.order_by("pk").values_list("action", flat=True))[-2:] == [
-        "endpoint.disable",
-        "endpoint.enable",
-    ]
-
-
-def test_a_model_is_priced_and_removed_on_its_endpoints_page(client, root):
-    endpoint = make_endpoint(models=["dear", "old"])
-    dear, old = endpoint.models.order_by("name")
-    page = page_of("modelendpoint", "change", endpoint.pk)
-    prices = {"prompt_price": "2.5", "completion_price": "10"}
-    rows = [
-        {"id": dear.pk, "endpoint": endpoint.pk, "upstream_name": "", "kind": "chat", **prices},
-        {"id": old.pk, "endpoint": endpoint.pk, "kind": "chat", "DELETE": "on"},
-    ]
-    sent = {"new_key": "", "concurrency": 8, **served(*rows, initial=2)}
-    assert client.post(page, sent).status_code == 302
-    model = endpoint.models.get()
-    assert (model.name, model.prompt_price, model.completion_price) == ("dear", 2.5, 10)
-    actions = AuditEvent.objects.filter(object_type="servedmodel").order_by("pk")
-    assert list(actions.values_list("action", flat=True)) == ["model.remove", "model.price"]
-    rows[0] |= {"prompt_price": "-1"}
-    client.post(page, {**sent, **served(rows[0], initial=1)})
-    model.refresh_from_db()
-    assert model.prompt_price == 2.5
-
-
-def test_a_kept_completion_is_shown_with_its_messages_and_to_its_account_alone(client):
-    actor = sign_in(client, Role.VIEWER)
-    kept, foreign = keep_completion(actor), keep_completion(make_actor(), model="theirs")
-    listed = text_of(client.get(page_of("storedcompletion")))
-    assert str(kept.pk) in listed
-    assert "theirs" not in listed
-    page = page_of("storedcompletion", "change", kept.pk)
-    assert "kept words" in text_of(client.get(page))
-    assert client.post(page, {"model": "other"}).status_code == 403
-    assert client.get(page_of("storedcompletion", "change", foreign.pk)).status_code == 302
-    assert client.get(page_of("storedcompletion", "add")).status_code == 403
-    StoredCompletion.objects.update(deleted_at=timezone.now())
-    assert client.get(page).status_code == 302
-
-
 def test_who_works_is_named_so_that_one_understands(client, root):
     shown = text_of(client.get(reverse("admin:index")))
     assert "Tasks at work" in shown
     assert "Machines with workers" in shown
     assert "beats" not in shown
-
-
-def test_staff_add_endpoints_to_their_own_accounts_alone(client):
-    sign_in(client, Role.ADMIN)
-    given = {
-        "account": make_actor().account.pk,
-        "url": "http://models.example.com/v1",
-        "concurrency": 8,
-        **served(),
-    }
-    assert client.post(page_of("modelendpoint", "add"), given).status_code == 200
-    assert not ModelEndpoint.objects.exists()
 
 
 def test_long_values_are_cut_and_broken_json_is_shown_as_it_is():

@@ -6,8 +6,8 @@ import pytest
 
 from apps.accounts.roles import Role
 from apps.evaluations.models import Run
+from tests.admin_pages import page_of, said, sign_in, text_of
 from tests.evaluations.engine.workers import work_until_idle
-from tests.evaluations.test_admin import page_of, said, sign_in, text_of
 from tests.factories import SAME, make_actor, make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,7 +1,6 @@
-"""What can be done with evaluations, endpoints and runs, and by whom."""
+"""What can be done with evaluations and runs, and by whom."""
 
 import threading
-from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
@@ -24,9 +23,7 @@ from apps.evaluations.services.evaluations import (
 )
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored, start_run
 from apps.evaluations.targets import Chat, Recorded
-from apps.inference.endpoints import add_endpoint, remove_model, set_endpoint_disabled, set_prices
-from apps.inference.models import ModelEndpoint
-from apps.inference.served_models import UnknownModel, find_model
+from apps.inference.served_models import UnknownModel
 from tests.evaluations.engine.soundness import check_all_runs
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (
@@ -34,11 +31,9 @@ from tests.factories import (
     ask,
     make_account,
     make_actor,
-    make_endpoint,
     make_evaluation,
     make_rows,
     make_run,
-    make_version,
 )
 from tests.patience import patience
 
@@ -171,85 +166,7 @@ def test_an_editor_of_another_account_changes_nothing(actor):
             call(stranger, run)
 
 
-def test_an_editor_registers_no_endpoint(actor):
-    with pytest.raises(PermissionDenied):
-        make_endpoint(make_actor(Role.EDITOR), "http://127.0.0.1:9/v1")
-
-
 # --- endpoints and models ------------------------------------------------------------------------
-
-
-def test_a_model_is_found_by_the_name_that_callers_write(actor):
-    endpoint = add_endpoint(
-        actor,
-        base_url=" https://models.example.com/v1/ ",
-        models=["m"],
-        api_key="secret",
-        aliases={"GPT_4O": "m-large"},
-    )
-    assert endpoint.base_url == "https://models.example.com/v1"
-    found = find_model(actor.account.pk, "GPT_4O")
-    assert (found.endpoint, found.address["upstream"]) == (endpoint, "m-large")
-    assert find_model(actor.account.pk, "m").address["upstream"] == "m"
-    assert "secret" not in str(found.address)
-
-
-def test_registering_again_changes_what_is_given_and_enables(actor):
-    url = "https://models.example.com/v1"
-    first = add_endpoint(actor, base_url=url, api_key="one", concurrency=5)
-    ModelEndpoint.objects.update(disabled_at=timezone.now())
-    again = add_endpoint(actor, base_url=url, models=["m"])
-    assert (again.pk, again.api_key, again.concurrency) == (first.pk, "one", 5)
-    assert again.disabled_at is None
-
-
-def test_a_disabled_endpoint_reaches_nothing_until_it_is_enabled(actor):
-    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
-    for _ in range(2):
-        set_endpoint_disabled(actor, endpoint, is_disabled=True)
-    with pytest.raises(UnknownModel):
-        find_model(actor.account.pk, "m")
-    set_endpoint_disabled(actor, endpoint, is_disabled=False)
-    assert find_model(actor.account.pk, "m").endpoint == endpoint
-    assert actions()[-2:] == ["endpoint.disable", "endpoint.enable"]
-
-
-def test_a_removed_model_is_unknown_and_its_name_is_free(actor):
-    first = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m", "n"])
-    remove_model(actor, first.models.get(name="m"))
-    with pytest.raises(UnknownModel):
-        find_model(actor.account.pk, "m")
-    other = add_endpoint(actor, base_url="https://other.example.com/v1", models=["m"])
-    assert find_model(actor.account.pk, "m").endpoint == other
-    assert find_model(actor.account.pk, "n").endpoint == first
-
-
-def test_prices_are_kept_and_what_is_none_is_refused(actor):
-    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
-    model = endpoint.models.get()
-    for _ in range(2):
-        set_prices(actor, model, prompt=Decimal("0.15"), completion=None)
-    model.refresh_from_db()
-    assert (model.prompt_price, model.completion_price) == (Decimal("0.15"), None)
-    assert actions().count("model.price") == 1
-    for wrong in ("-1", "NaN", "Infinity", "1000000"):
-        refused(
-            lambda wrong=wrong: set_prices(actor, model, prompt=None, completion=Decimal(wrong)),
-            "completion_price",
-        )
-
-
-def test_only_who_manages_the_account_changes_its_endpoints(actor):
-    endpoint = add_endpoint(actor, base_url="https://models.example.com/v1", models=["m"])
-    model = endpoint.models.get()
-    for stranger in (make_actor(Role.EDITOR, account=actor.account), make_actor()):
-        for call in (
-            lambda who: set_endpoint_disabled(who, endpoint, is_disabled=True),
-            lambda who: remove_model(who, model),
-            lambda who: set_prices(who, model, prompt=None, completion=None),
-        ):
-            with pytest.raises(PermissionDenied):
-                call(stranger)
 
 
 @pytest.mark.parametrize("name", ["nobody", "builtin/nobody", "builtin/echo:x", "builtin/nearest"])
@@ -260,46 +177,6 @@ def test_an_unknown_model_is_refused_before_anything_is_stored(actor, name):
         make_run(actor, evaluation=evaluation, target=ask(name))
     assert not Run.objects.exists()
     assert File.objects.count() == files
-
-
-def test_a_model_of_another_account_or_of_a_disabled_endpoint_is_unknown(actor):
-    make_endpoint(make_actor(), "http://127.0.0.1:9/v1")
-    with pytest.raises(UnknownModel):
-        find_model(actor.account.pk, "m")
-    make_endpoint(actor, "http://127.0.0.1:9/v1")
-    ModelEndpoint.objects.update(disabled_at=timezone.now())
-    with pytest.raises(UnknownModel):
-        find_model(actor.account.pk, "m")
-
-
-@pytest.mark.parametrize(
-    ("fields", "path"),
-    [
-        ({"base_url": "ftp://example.com"}, "base_url"),
-        ({"base_url": "nonsense"}, "base_url"),
-        ({"concurrency": 0}, "concurrency"),
-        ({"concurrency": 10_001}, "concurrency"),
-        ({"models": [""]}, "models"),
-        ({"models": ["builtin/echo"]}, "models"),
-    ],
-)
-def test_an_impossible_endpoint_is_refused_by_its_path(actor, fields, path):
-    refused(
-        lambda: add_endpoint(actor, **{"base_url": "https://models.example.com/v1", **fields}), path
-    )
-    assert not ModelEndpoint.objects.exists()
-
-
-def test_two_endpoints_of_an_account_serve_no_model_of_one_name(actor):
-    make_endpoint(actor, "http://127.0.0.1:9/v1")
-    refused(lambda: make_endpoint(actor, "http://127.0.0.1:8/v1"), "models")
-    make_endpoint(make_actor(), "http://127.0.0.1:8/v1")
-
-
-def test_a_model_that_learns_needs_a_dataset_with_labels(actor):
-    make_version(actor, name="unlabelled")
-    with pytest.raises(UnknownModel, match="names no label field"):
-        find_model(actor.account.pk, "builtin/majority:unlabelled")
 
 
 # --- starting ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from apps.evaluations.models import Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.runs import cancel_run
 from apps.ids import new_id
 from apps.inference.models import EndpointSlot
+from apps.inference.slots import rebalance
 from apps.leases import database_now, lease_end
 from tests.evaluations.engine.shards import (
     claim,
@@ -179,6 +180,17 @@ def test_a_heartbeat_prolongs_the_slots_in_use_and_no_others(small_shards):
     assert EndpointSlot.objects.get().lease_until == soon
     renew_leases(holder.worker, [], [endpoint.pk])
     assert EndpointSlot.objects.get().lease_until > soon
+
+
+def test_a_heartbeat_that_comes_too_late_does_not_take_slots_back():
+    endpoint = make_endpoint(make_actor(), "http://127.0.0.1:9/v1", concurrency=10)
+    late, other = new_id(), new_id()
+    assert rebalance(endpoint.pk, late, wanted=10, committed=0).slots == 10
+    endpoint.slots.update(lease_until=database_now() - timedelta(seconds=1))
+    assert rebalance(endpoint.pk, other, wanted=10, committed=0).slots == 10
+    renew_leases(late, [], [endpoint.pk])
+    alive = endpoint.slots.filter(lease_until__gte=database_now())
+    assert dict(alive.values_list("worker", "granted")) == {other: 10}
 
 
 def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, monkeypatch):
