@@ -357,8 +357,8 @@ def legend(left: float, top: float) -> list[str]:
             [f"at most {few} lines", f"at most {many}", "more"],
             strict=True,
         ),
-        (76, "face", "the faces, and what binds them"),
-        (76, "dialect", "the dialects"),
+        (76, "face", "a face"),
+        (76, "dialect", "a dialect"),
     ]
     parts = []
     for number, (width, style, words) in enumerate(keys):

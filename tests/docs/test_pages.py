@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -35,6 +36,7 @@ ROOTS = (
 )
 ENDINGS = ("py", "md", "toml", "svg", "png", "html", "css", "js", "txt")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # <name> stands for any name; * too.
@@ -179,6 +181,23 @@ def test_the_layers_in_the_page_on_architecture_are_those_of_the_law():
 def test_every_command_in_a_page_exists():
     for page, command in spelled(COMMAND, OURS):
         assert COMMAND.fullmatch(command)[1] in get_commands(), (page, command)
+
+
+def test_every_command_line_in_a_page_can_be_typed():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    typed = [
+        shlex.split(line, comments=True)
+        for page in OURS
+        for block in SHELL.findall(page.read_text(encoding="utf-8"))
+        for line in block.splitlines()
+    ]
+    assert len(typed) >= 10
+    for program, *arguments in filter(None, typed):
+        if program == "make":
+            assert set(arguments) <= targets, arguments
+        elif arguments[:1] == ["manage.py"]:
+            assert arguments[1] in get_commands(), arguments
+        assert all(exists(word) for word in arguments if PATH.fullmatch(word)), arguments
 
 
 def test_a_name_that_is_gone_is_found():
