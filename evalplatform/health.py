@@ -25,13 +25,13 @@ def alive(request: HttpRequest) -> JsonResponse:
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """200 when the database is there and migrated, the queue is there, and somebody works."""
-    checks = {name: _outcome(check) for name, check in CHECKS.items()}
-    is_ready = all(outcome == "ok" for outcome in checks.values())
+    checks = {name: _checked(check) for name, check in CHECKS.items()}
+    is_ready = all(said == "ok" for said in checks.values())
     body = {"status": "ready" if is_ready else "not ready", **checks}
     return JsonResponse(body, status=200 if is_ready else 503)
 
 
-def _outcome(check: Callable[[], str]) -> str:
+def _checked(check: Callable[[], str]) -> str:
     try:
         return check() or "ok"
     except (DatabaseError, RedisError) as error:

@@ -55,7 +55,7 @@ class Service:
     """One command that ought to be running.
 
     command: a module or a script's path, and its arguments, as `lifeline` takes them.
-    `tend` does all the work, in small steps that never wait.
+    `poll` does all the work, in small steps that never wait.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -65,7 +65,7 @@ class Service:
         path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment}
         self.wanted = True
-        self.doubted = False
+        self.restart_requested = False
         self.process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._started_at = 0.0
@@ -77,19 +77,19 @@ class Service:
     def running_seconds(self) -> float:
         return time.monotonic() - self._started_at if self.process else 0.0
 
-    def doubt(self) -> None:
+    def request_restart(self) -> None:
         """Ask, from any thread, for an orderly end and a new start."""
-        self.doubted = True
+        self.restart_requested = True
 
     def stop(self) -> None:
         self.wanted = False
-        self._sever()
+        self._disconnect()
 
-    def hurry(self) -> None:
+    def kill_now(self) -> None:
         """Wait no longer for a service that was told to stop."""
         self._kill_due_at = 0.0
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         now = time.monotonic()
         if self.process is None:
             if self.wanted and now >= self._start_due_at:
@@ -97,13 +97,13 @@ class Service:
         elif (code := self.process.poll()) is not None:
             # What has lost its leader is killed first: a cluster's orphans go on taking tasks.
             if kill_session(self.process.pid):
-                self._bury(code)
+                self._reap(code)
         elif now >= self._kill_due_at:
             kill_session(self.process.pid)
-        elif self.doubted or self._asks_for_replacement():
-            self.doubted = False
+        elif self.restart_requested or self._asks_for_replacement():
+            self.restart_requested = False
             log.warning("The %s is replaced", self.name)
-            self._sever()
+            self._disconnect()
 
     def _asks_for_replacement(self) -> bool:
         if self._lifeline is not None:
@@ -122,17 +122,17 @@ class Service:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self.doubted = False
+        self.restart_requested = False
         self._started_at = time.monotonic()
         self._kill_due_at = float("inf")
 
-    def _sever(self) -> None:
+    def _disconnect(self) -> None:
         if self._lifeline is not None:
             self._lifeline.close()
             self._lifeline = None
             self._kill_due_at = time.monotonic() + lifeline.GRACE_SECONDS
 
-    def _bury(self, code: int) -> None:
+    def _reap(self, code: int) -> None:
         if self.running_seconds > HEALTHY_SECONDS:
             self._delay = FIRST_DELAY_SECONDS
         if self.wanted:
@@ -141,7 +141,7 @@ class Service:
                 *(self.name, code, self._delay),
             )
         self.process = None
-        self._sever()
+        self._disconnect()
         self._start_due_at = time.monotonic() + self._delay
         self._delay = min(2 * self._delay, LAST_DELAY_SECONDS)
 
@@ -184,23 +184,23 @@ class Supervisor:
         for work in (self._keep_sweeping, self._announce_when_ready):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
         while not self._stops_asked:
-            self._tend_all()
+            self._poll_all()
         self._stopping.set()
         for service in self.services:
             service.stop()
         while any(service.process for service in self.services):
             if self._stops_asked > 1:
                 for service in self.services:
-                    service.hurry()
-            self._tend_all()
+                    service.kill_now()
+            self._poll_all()
 
     def _ask_to_stop(self, *_signal: object) -> None:
         # Only counted: an Event set in a handler could deadlock with the thread it interrupted.
         self._stops_asked += 1
 
-    def _tend_all(self) -> None:
+    def _poll_all(self) -> None:
         for service in self.services:
-            service.tend()
+            service.poll()
         time.sleep(LOOK_SECONDS)
 
     def _announce_when_ready(self) -> None:
@@ -224,7 +224,7 @@ class Supervisor:
                     patience = self.stuck_seconds
                 elif min(now - stuck_since, cluster.running_seconds) > patience:
                     log.warning("The %s looks stuck for %.1f s", cluster.name, patience)
-                    cluster.doubt()
+                    cluster.request_restart()
                     stuck_since = now
                     patience = min(2 * patience, LONGEST_PATIENCE * self.stuck_seconds)
             except Exception:

@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]  # a model, and how many of how many 
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedRun:
     """A finished run as the wire shows it, and the status of each of its rows."""
 
     model: str
@@ -42,7 +42,7 @@ class Outcome:
     rows: Mapping[int, str]
 
 
-def go(client: Client, lines: Sequence[bytes], progress: Progress) -> list[Outcome]:
+def go(client: Client, lines: Sequence[bytes], progress: Progress) -> list[FinishedRun]:
     """Ask every model about every ticket. Raises Refused."""
     file_id = _file(client, lines)
     eval_id = _eval(client)
@@ -76,7 +76,7 @@ def _eval(client: Client) -> str:
 
 def _run(
     client: Client, eval_id: str, file_id: str, model: str, total: int, progress: Progress
-) -> Outcome:
+) -> FinishedRun:
     messages = [
         {"role": "system", "content": PROMPT},
         {"role": "user", "content": "{{ item.text }}"},
@@ -103,12 +103,12 @@ def _run(
         reason = (run["error"] or {}).get("message", "no reason given")
         raise Refused(f"The run of {model} is {run['status']}: {reason}")
     items = client.each(f"{path}/output_items", limit=100)
-    return Outcome(model, run, {item["datasource_item_id"]: item["status"] for item in items})
+    return FinishedRun(model, run, {item["datasource_item_id"]: item["status"] for item in items})
 
 
-def table(outcomes: Sequence[Outcome]) -> list[str]:
+def table(finished: Sequence[FinishedRun]) -> list[str]:
     """A line a model below a header, in columns."""
-    rows = [("model", "n", "errored", "rate", "95 % interval"), *map(_row, outcomes)]
+    rows = [("model", "n", "errored", "rate", "95 % interval"), *map(_row, finished)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [
         "  ".join(
@@ -119,15 +119,15 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def _row(outcome: Outcome) -> tuple[str, str, str, str, str]:
-    counts = outcome.run["result_counts"]
+def _row(finished: FinishedRun) -> tuple[str, str, str, str, str]:
+    counts = finished.run["result_counts"]
     passes = rate(counts["passed"], counts["passed"] + counts["failed"])
     value = "–" if passes.value is None else f"{passes.value:.1%}"
     interval = f"{passes.low:.1%} to {passes.high:.1%}"
-    return (outcome.model, str(passes.total), str(counts["errored"]), value, interval)
+    return (finished.model, str(passes.total), str(counts["errored"]), value, interval)
 
 
-def compare(first: Outcome, second: Outcome) -> Finding:
+def compare(first: FinishedRun, second: FinishedRun) -> Finding:
     """The second against the first, ticket by ticket; what errored in either is no pair."""
     shared = first.rows.keys() & second.rows.keys()
     pairs = Counter((first.rows[row], second.rows[row]) for row in shared)
@@ -140,7 +140,7 @@ def compare(first: Outcome, second: Outcome) -> Finding:
     return findings([comparison])[0]
 
 
-def sentence(first: Outcome, second: Outcome) -> str:
+def sentence(first: FinishedRun, second: FinishedRun) -> str:
     """What `compare` found, in words."""
     finding = compare(first, second)
     found = finding.comparison

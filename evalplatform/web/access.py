@@ -19,7 +19,7 @@ from evalplatform.web.attempts import Attempts
 REFUSED = "This e-mail address and password do not belong together."
 # Failures of an address from one place, and of all addresses from there.
 FAILED_ADDRESSES = Attempts(limit=10, seconds=600)
-FAILED_PLACES = Attempts(limit=100, seconds=600)
+FAILED_HOSTS = Attempts(limit=100, seconds=600)
 
 
 @sensitive_post_parameters("password")
@@ -35,16 +35,16 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     # PostgreSQL takes no NUL.
     email = request.POST.get("email", "").replace("\0", "").strip()[:254]
     context |= {"next": request.POST.get("next", ""), "email": email}
-    place = request.META.get("REMOTE_ADDR", "")
-    address = (email.lower(), place)
-    wait = max(FAILED_ADDRESSES.wait(address), FAILED_PLACES.wait(place))
+    host = request.META.get("REMOTE_ADDR", "")
+    address = (email.lower(), host)
+    wait = max(FAILED_ADDRESSES.wait(address), FAILED_HOSTS.wait(host))
     if wait:
         context["error"] = f"Too many attempts. Try again in {wait // 60 + 1:.0f} min."
         return render(request, "web/sign_in.html", context, status=429)
     user = authenticate(request, username=email, password=request.POST.get("password", ""))
     if user is None:
         FAILED_ADDRESSES.fail(address)
-        FAILED_PLACES.fail(place)
+        FAILED_HOSTS.fail(host)
         context["error"] = REFUSED
         return render(request, "web/sign_in.html", context, status=422)
     FAILED_ADDRESSES.forget(address)

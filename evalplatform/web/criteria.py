@@ -57,8 +57,8 @@ def change(request: HttpRequest, actor: Actor, evaluation_id: UUID) -> HttpRespo
         if request.POST.get("action") == TRY:
             form.try_out()
         elif form.save():
-            told = f"The criteria of version {found.criteria_version} are in force."
-            messages.success(request, f"{told} Runs from now on have them.")
+            done = f"The criteria of version {found.criteria_version} are in force."
+            messages.success(request, f"{done} Runs from now on have them.")
             return redirect("web:evaluation", found.pk)
     return _shown(request, form, {"run": None, "evaluation": found})
 

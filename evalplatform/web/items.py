@@ -54,9 +54,9 @@ def line_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> Line:
 
 
 def question_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
-    """The last thing a model was told; without one, what of the row no criterion reads."""
-    told = messages_of(item.exchange.get("input"))
-    if last := next((message for message in reversed(told) if message.role == "user"), None):
+    """Give the last user message of the prompt; without one, the fields that no criterion reads."""
+    messages = messages_of(item.exchange.get("input"))
+    if last := next((message for message in reversed(messages) if message.role == "user"), None):
         return SEPARATOR.join(part.text for part in last.parts)
     judged = {name for settings in criteria for name in _item_fields(settings)}
     rest = {name: value for name, value in item.item.items() if name not in judged}

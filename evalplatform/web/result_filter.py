@@ -42,8 +42,8 @@ class ResultFilter:
         state = query.get(STATE, "")
         if state not in Result.State.values:
             state = ""
-        places = {str(number): number for number in range(1, len(criteria) + 1)}
-        number = places.get(query.get(CRITERION, ""))
+        numbers = {str(number): number for number in range(1, len(criteria) + 1)}
+        number = numbers.get(query.get(CRITERION, ""))
         if number is None or state not in {"", *VERDICTS}:
             return cls(run, state)
         return cls(run, state, number, criteria[number - 1])

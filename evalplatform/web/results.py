@@ -30,7 +30,7 @@ from evalplatform.web.paging import (
     page_of,
 )
 from evalplatform.web.result_filter import ORDER, ROW, ResultFilter, tabs_of
-from evalplatform.web.verdicts import Verdict, verdicts_of
+from evalplatform.web.verdicts import VerdictView, verdicts_of
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class ResultLine:
     result: Result
     url: str
     line: items.Line
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[VerdictView]
 
 
 @dataclass(frozen=True)
 class Explained:
     """A verdict with all that it rests on."""
 
-    verdict: Verdict
+    verdict: VerdictView
     settings: Sequence[items.Field]
     asked: Sequence[items.Message]
     replied: Sequence[items.Part]
@@ -151,7 +151,7 @@ def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) ->
     return render(request, "web/result.html", context)
 
 
-def _explained(verdict: Verdict, item: Item) -> Explained:
+def _explained(verdict: VerdictView, item: Item) -> Explained:
     kept = verdict.score.exchange if verdict.score else None
     exchange = parse_json(kept) if kept else {}
     replied = items.messages_of([choice.get("message") for choice in exchange.get("choices") or ()])

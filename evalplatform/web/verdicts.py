@@ -12,7 +12,7 @@ from evalplatform.templatetags.formats import result_word
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictView:
     """What a criterion said about a result. state: a Result.State, or missing while it is due."""
 
     criterion: Criterion
@@ -34,12 +34,12 @@ class Verdict:
         )
 
 
-def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[Verdict]:
+def verdicts_of(item: Item, criteria: Sequence[Criterion]) -> list[VerdictView]:
     verdicts = item.verdicts
     return [_verdict(criterion, verdicts.get(criterion.pk)) for criterion in criteria]
 
 
-def _verdict(criterion: Criterion, score: Judgement | None) -> Verdict:
+def _verdict(criterion: Criterion, score: Judgement | None) -> VerdictView:
     if score is None:
-        return Verdict(criterion, "missing")
-    return Verdict(criterion, score.state.value, score.value, score)
+        return VerdictView(criterion, "missing")
+    return VerdictView(criterion, score.state.value, score.value, score)

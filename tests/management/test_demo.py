@@ -13,7 +13,7 @@ import pytest
 
 from evalplatform.demo.client import Client, Refused
 from evalplatform.demo.prepare import tickets
-from evalplatform.demo.tour import MODELS, Outcome, compare, sentence, table
+from evalplatform.demo.tour import MODELS, FinishedRun, compare, sentence, table
 from evalplatform.management.commands.demo import add_endpoint_command, is_private
 from tests.dialects.installed import needs
 from tests.patience import patience, wait_until
@@ -131,7 +131,7 @@ def test_the_tickets_come_in_two_halves_with_the_same_categories():
     assert not {row["id"] for row in learned} & {row["id"] for row in asked}
 
 
-def outcome(model: str, *states: str) -> Outcome:
+def outcome(model: str, *states: str) -> FinishedRun:
     counts = Counter(states)
     run = {
         "result_counts": {
@@ -141,7 +141,7 @@ def outcome(model: str, *states: str) -> Outcome:
             "errored": counts["error"],
         }
     }
-    return Outcome(model, run, dict(enumerate(states)))
+    return FinishedRun(model, run, dict(enumerate(states)))
 
 
 def test_the_table_leaves_what_errored_out_of_n():

@@ -23,7 +23,7 @@ SIGN_IN = "/app/sign-in/"
 @pytest.fixture(autouse=True)
 def _nobody_has_tried_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(access, "FAILED_ADDRESSES", Attempts(limit=10, seconds=600))
-    monkeypatch.setattr(access, "FAILED_PLACES", Attempts(limit=100, seconds=600))
+    monkeypatch.setattr(access, "FAILED_HOSTS", Attempts(limit=100, seconds=600))
     return None
 
 

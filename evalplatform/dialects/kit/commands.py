@@ -12,7 +12,7 @@ from django.db.models import Q
 from apps.accounts.services import find_account
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Run
-from evalplatform.dialects.kit.dialect import run_ways
+from evalplatform.dialects.kit.dialect import run_conditions
 
 
 class CoreCommand(BaseCommand):
@@ -30,12 +30,12 @@ class CoreCommand(BaseCommand):
 def find_run(name: str, account_name: str | None) -> Run:
     """The run of this UUID, or of the id by which the API shows it. Raises CommandError."""
     try:
-        ways = [Q(pk=UUID(name))]
+        conditions = [Q(pk=UUID(name))]
     except ValueError:
-        ways = run_ways(name)
-    if not ways:
+        conditions = run_conditions(name)
+    if not conditions:
         raise CommandError(f"{name} is no id of a run.")
-    either = reduce(or_, ways)
+    either = reduce(or_, conditions)
     runs = Run.objects.present().filter(either).select_related("evaluation", "source_file")
     if account_name is not None:
         runs = runs.filter(account=find_account(account_name))

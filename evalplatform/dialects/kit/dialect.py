@@ -40,9 +40,10 @@ class Dialect:
     with the request and the values in its path. A dialect without it takes what nobody claims.
 
     webhook_events: a run's final state -> the event that tells of it. webhook_body: the JSON object
-    that a delivery sends. run_ways: the conditions under which a run has this id on the wire, none
-    for what is no such id. run_id: the id of a run on the wire. run_exports: by the name of the
-    format. admin_urls: the dotted name of a module of routes below /admin/.
+    that a delivery sends. run_conditions: the conditions, for a query, under which a run has this
+    id on the wire; none for a text that is no such id. run_id: the id of a run on the wire.
+    run_exports: by the name of the format. admin_urls: the dotted name of a module of routes below
+    /admin/.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Dialect:
     claims: Callable[..., bool] | None = None
     webhook_events: Mapping[str, str] = field(default_factory=dict)
     webhook_body: Callable[[WebhookDelivery], dict[str, Any]] | None = None
-    run_ways: Callable[[str], list[Q]] | None = None
+    run_conditions: Callable[[str], list[Q]] | None = None
     run_id: Callable[[Run], str] | None = None
     run_exports: Mapping[str, RunExport] = field(default_factory=dict)
     admin_urls: str = ""
@@ -65,9 +66,14 @@ def dialects() -> tuple[Dialect, ...]:
     return tuple(import_string(f"{folder}.dialect.DIALECT") for folder in settings.DIALECTS)
 
 
-def run_ways(name: str) -> list[Q]:
+def run_conditions(name: str) -> list[Q]:
     """Every condition under which a run may have this id on the wire of some dialect."""
-    return [way for one in dialects() if one.run_ways for way in one.run_ways(name)]
+    return [
+        condition
+        for one in dialects()
+        if one.run_conditions
+        for condition in one.run_conditions(name)
+    ]
 
 
 def shown_run_id(run: Run) -> str:

@@ -101,7 +101,7 @@ class Flag(_Strict, serializers.BooleanField):
     types, expected, noun = (bool,), "true or false", "boolean"
 
 
-class Items(_Strict, serializers.ListField):
+class Array(_Strict, serializers.ListField):
     """An array."""
 
     types, expected, noun = (list,), "an array", "array"

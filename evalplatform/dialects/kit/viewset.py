@@ -43,20 +43,20 @@ class DialectViewSet(GenericViewSet):
         checked.is_valid(raise_exception=True)
         return checked.validated_data
 
-    def dress(self, problem: Problem) -> Response:
+    def refusal(self, problem: Problem) -> Response:
         """The problem in the vendor's envelope."""
         raise NotImplementedError
 
-    def dress_all(self, problems: Sequence[Problem]) -> Response:
+    def refusal_for_all(self, problems: Sequence[Problem]) -> Response:
         """The first problem; a vendor whose envelope holds several overrides this."""
-        return self.dress(problems[0])
+        return self.refusal(problems[0])
 
     def get_exception_handler(self) -> Any:
         return self._answer_problems
 
     def _answer_problems(self, error: Exception, context: Any) -> Response | None:
-        problems = problems_of(error)
-        return self.dress_all([self.as_written(one) for one in problems]) if problems else None
+        problems = [self.as_written(one) for one in problems_of(error)]
+        return self.refusal_for_all(problems) if problems else None
 
     def as_written(self, problem: Problem) -> Problem:
         """The problem with the path as the caller knows it."""

@@ -11,9 +11,9 @@ from evalplatform.dialects.openai.webhooks import event_shown
 from evalplatform.dialects.openai.words import NAME, RUN_EVENT
 
 
-def _run_ways(name: str) -> list[Q]:
+def _run_conditions(name: str) -> list[Q]:
     try:
-        return RUN_ID.ways(name)
+        return RUN_ID.conditions(name)
     except FieldError:
         return []
 
@@ -26,7 +26,7 @@ DIALECT = Dialect(
     bare_answer=bare_answer,
     webhook_events=RUN_EVENT,
     webhook_body=event_shown,
-    run_ways=_run_ways,
+    run_conditions=_run_conditions,
     run_id=RUN_ID.of,
     run_exports={
         "folder": RunExport(

@@ -23,13 +23,13 @@ class IdField(serializers.CharField):
     def to_internal_value(self, data: Any) -> Any:
         raise NotImplementedError
 
-    def ways(self, name: str, place: str = "") -> list[Q]:
+    def conditions(self, name: str, prefix: str = "") -> list[Q]:
         """Conditions for rows that go by this id, the likeliest first, each with an index.
 
-        place: what leads to them from other rows, as `evaluation__` does. Raises DRF's
+        prefix: what leads to them from other rows, as `evaluation__` does. Raises DRF's
         ValidationError when no row can have such an id.
         """
-        return [Q(**{f"{place}pk": self.to_internal_value(name)})]
+        return [Q(**{f"{prefix}pk": self.to_internal_value(name)})]
 
 
 class PrefixedId(IdField):
@@ -57,12 +57,12 @@ class KeptId(PrefixedId):
     def of(self, row: Any) -> str:
         return row.imported_id or self.to_representation(row.pk)
 
-    def ways(self, name: str, place: str = "") -> list[Q]:
+    def conditions(self, name: str, prefix: str = "") -> list[Q]:
         if self.KEPT.fullmatch(name) is None:
             self.fail("malformed")
-        kept = Q(**{f"{place}imported_id": name})
+        kept = Q(**{f"{prefix}imported_id": name})
         try:
-            return [*super().ways(name, place), kept]
+            return [*super().conditions(name, prefix), kept]
         except FieldError:
             return [kept]
 
@@ -107,14 +107,17 @@ COMPLETION_ID = Base62Id("chatcmpl")
 RESPONSE_ID = PrefixedId("resp")
 
 
-def first_of(rows: QuerySet[Any], ways: Iterable[Q]) -> Any:
-    """The first row that one of the ways leads to; None when none does.
+def first_of(rows: QuerySet[Any], conditions: Iterable[Q]) -> Any:
+    """The first row that one of the conditions leads to; None when none does.
 
     One query after the other: of both conditions at once SQLite makes a scan.
     """
-    return next((row for way in ways if (row := rows.filter(way).first()) is not None), None)
+    return next(
+        (row for condition in conditions if (row := rows.filter(condition).first()) is not None),
+        None,
+    )
 
 
-def any_of(ways: Iterable[Q]) -> Q:
-    """All of the ways in one condition, for rows that another condition finds."""
-    return reduce(or_, ways)
+def any_of(conditions: Iterable[Q]) -> Q:
+    """All of the conditions in one condition, for rows that another condition finds."""
+    return reduce(or_, conditions)

@@ -15,7 +15,7 @@ from apps.text import quoted
 
 
 class Query(serializers.Serializer):
-    """What a list can be asked; a resource of other habits has a subclass of it."""
+    """The query string of a list. A resource whose lists take more has a subclass."""
 
     after = serializers.CharField(required=False, allow_blank=True)
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20)
@@ -28,31 +28,31 @@ class Pages(BasePagination):
     query: type[Query] = Query
     has_more = False
 
-    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
+    def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
         """Two fields, unique together, by which rows are ordered."""
         return ("created_at", "id")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        query = self.query(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        asked = query.validated_data
-        fields, descending = self.fields(asked), asked["order"] == "desc"
-        if after := asked.get("after"):
+        sent = self.query(data=request.query_params)
+        sent.is_valid(raise_exception=True)
+        query = sent.validated_data
+        fields, descending = self.fields(query), query["order"] == "desc"
+        if after := query.get("after"):
             place = self._place_of(after, fields, view)
             queryset = queryset.filter(beyond(fields, place, descending=descending))
         sign = "-" if descending else ""
         # One row more than the page tells whether there is another, without a count.
         rows = list(
-            queryset.order_by(*(f"{sign}{field}" for field in fields))[: asked["limit"] + 1]
+            queryset.order_by(*(f"{sign}{field}" for field in fields))[: query["limit"] + 1]
         )
-        self.has_more = len(rows) > asked["limit"]
-        return rows[: asked["limit"]]
+        self.has_more = len(rows) > query["limit"]
+        return rows[: query["limit"]]
 
     def _place_of(self, after: str, fields: tuple[str, str], view: Any) -> tuple[Any, Any]:
         try:
             # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
             rows = view.all_rows().values_list(*fields)
-            places = (rows.filter(way).first() for way in view.ways(after))
+            places = (rows.filter(condition).first() for condition in view.conditions(after))
             place = next((place for place in places if place is not None), None)
         except FieldError:
             place = None

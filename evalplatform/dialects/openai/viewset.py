@@ -29,12 +29,12 @@ class OpenAISchema(AutoSchema):
         if operation is None:
             return None
         view: Any = self.view
-        places = {parameter["in"] for parameter in operation.get("parameters", ())}
+        parameter_kinds = {parameter["in"] for parameter in operation.get("parameters", ())}
         statuses = {
-            400: "query" in places or self.method == "POST",
+            400: "query" in parameter_kinds or self.method == "POST",
             401: True,
             403: True,
-            404: "path" in places,
+            404: "path" in parameter_kinds,
             413: "requestBody" in operation,
             500: True,
         }
@@ -82,20 +82,22 @@ class OpenAIViewSet(DialectViewSet):
     def get_object(self) -> Any:
         name = self.lookup_url_kwarg or ""
         try:
-            found = first_of(self.get_queryset(), self.ways(self.kwargs[name]))
+            found = first_of(self.get_queryset(), self.conditions(self.kwargs[name]))
         except FieldError:
             found = None
         if found is None:
             raise self.missing(self.noun, self.kwargs[name])
         return found
 
-    def ways(self, name: str) -> list[Q]:
+    def conditions(self, name: str) -> list[Q]:
         """How to find the row with this id. Raises DRF's ValidationError when there is none."""
-        return self.id_field.ways(name)
+        return self.id_field.conditions(name)
 
-    def ways_in_path(self, name: str, id_field: IdField, noun: str, place: str = "") -> list[Q]:
+    def conditions_in_path(
+        self, name: str, id_field: IdField, noun: str, prefix: str = ""
+    ) -> list[Q]:
         try:
-            return id_field.ways(self.kwargs[name], place)
+            return id_field.conditions(self.kwargs[name], prefix)
         except FieldError:
             raise self.missing(noun, self.kwargs[name]) from None
 
@@ -103,7 +105,7 @@ class OpenAIViewSet(DialectViewSet):
     def missing(noun: str, name: str) -> NotFound:
         return NotFound(f"There is no {noun} with the id {quoted(name)}.")
 
-    def dress(self, problem: Problem) -> Response:
+    def refusal(self, problem: Problem) -> Response:
         return Response(envelope(problem), STATUS[problem.kind])
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:

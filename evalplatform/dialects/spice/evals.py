@@ -43,7 +43,7 @@ from evalplatform.dialects.spice.words import STATUSES
 ERROR_CHARS = 4_000
 RETRY_SECONDS = 5
 
-_places = BoundedSemaphore(settings.WAITING_PLACES)
+_waiting_slots = BoundedSemaphore(settings.WAITING_PLACES)
 
 
 class EvalSerializer(serializers.Serializer):
@@ -110,17 +110,17 @@ class EvalViewSet(SpiceViewSet):
     def run(self, request: Request, name: str) -> Response:
         """Run an eval against a model and wait for the end; Accept chooses the rendering."""
         model = _read_model(request)
-        with _place():
+        with _waiting_slot():
             run = self._start(name, model)
             if not await_end(run.pk, settings.WAITING_SECONDS):
                 page = request.build_absolute_uri(reverse("web:run", args=[run.pk]))
                 raise Refused(504, f"run {run.pk.hex} takes longer and goes on: see {page}")
         related = ("evaluation", "source_version__dataset")
-        told = summary(Run.objects.select_related(*related).get(pk=run.pk))
+        report = summary(Run.objects.select_related(*related).get(pk=run.pk))
         if request.META.get("HTTP_X_SPICE_ROW_FORMAT") == "runtime":
-            return written(as_json([runtime_row(told)]))
+            return written(as_json([runtime_row(report)]))
         kind = negotiate(request.META.get("HTTP_ACCEPT"))
-        return written(RENDER[kind](record_of(told)), CONTENT_TYPES[kind])
+        return written(RENDER[kind](record_of(report)), CONTENT_TYPES[kind])
 
     def _start(self, name: str, model: str) -> Run:
         # No name holds a NUL, and PostgreSQL refuses to be asked for one.
@@ -136,9 +136,9 @@ class EvalViewSet(SpiceViewSet):
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def _waiting_slot() -> Iterator[None]:
     """One of the places of this process for requests that wait: the others keep their threads."""
-    if not _places.acquire(blocking=False):
+    if not _waiting_slots.acquire(blocking=False):
         raise Refused(
             503,
             f"{settings.WAITING_PLACES} requests wait for their runs already: try again later",
@@ -147,7 +147,7 @@ def _place() -> Iterator[None]:
     try:
         yield
     finally:
-        _places.release()
+        _waiting_slots.release()
 
 
 def _read_model(request: Request) -> str:
@@ -186,17 +186,17 @@ def seconds(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def record_of(told: Summary) -> dict[str, Any]:
+def record_of(report: Summary) -> dict[str, Any]:
     """A run's eight fields; of one that is going, what is known so far.
 
     Source: docs/contracts/spice.md, section 6.1.
     """
-    run = told.run
+    run = report.run
     completed = run.state == Run.State.COMPLETED
     source = run.source_version
     means = {
         f"{line.criterion.name}/mean": line.total / line.scored if line.scored else 0.0
-        for line in told.criteria
+        for line in report.criteria
     }
     return {
         "primary_key": run.pk.hex,
@@ -205,7 +205,7 @@ def record_of(told: Summary) -> dict[str, Any]:
         "model": run.model,
         "status": STATUSES[run.state],
         "error_message": None if completed or not run.is_final else _reason(run),
-        "scorers": [line.criterion.name for line in told.criteria],
+        "scorers": [line.criterion.name for line in report.criteria],
         "metrics": means if completed else {},
     }
 
@@ -216,9 +216,9 @@ def _reason(run: Run) -> str:
     return f"eval '{name}': {reason}"[:ERROR_CHARS]
 
 
-def runtime_row(told: Summary) -> dict[str, Any]:
+def runtime_row(report: Summary) -> dict[str, Any]:
     """A run as the vendor's program showed it. Source: docs/contracts/spice.md, section 6.5."""
-    run, record = told.run, record_of(told)
+    run, record = report.run, record_of(report)
     completed_at = run.finished_at if run.state == Run.State.COMPLETED else None
     row = {
         "id": record["primary_key"],

@@ -51,9 +51,9 @@ def _rank(ours: str, ranges: list[tuple[str, float]]) -> tuple[float, bool, int]
     """q, whether we are named, and how early: of the most specific range that covers us."""
     family = ours.partition("/")[0]
     for wanted in (ours, f"{family}/*", "*/*"):
-        for place, (kind, quality) in enumerate(ranges):
+        for index, (kind, quality) in enumerate(ranges):
             if kind == wanted:
-                return quality, wanted == ours, -place if wanted == ours else 0
+                return quality, wanted == ours, -index if wanted == ours else 0
     return 0.0, False, 0
 
 

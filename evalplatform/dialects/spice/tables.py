@@ -41,9 +41,9 @@ RESULTS = {
 def runs_table(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
     """A record a run, the oldest first; what is null is left out of none."""
     for page in _pages(runs):
-        told = summarize(page)
+        reports = summarize(page)
         for run in page:
-            row = runtime_row(told[run.pk])
+            row = runtime_row(reports[run.pk])
             yield {column: row.get(column) for column in RUNS}
 
 

@@ -89,14 +89,14 @@ def _previewed(request: HttpRequest, account: Account, spicepod: Any, data_files
         )
         for upload in (spicepod, *data_files)
     ]
-    outcome = _declare(actor, pod, data, dry_run=True)
+    declared = _declare(actor, pod, data, dry_run=True)
     ticket = {
         "account": str(account.pk),
         "user": str(actor.user.pk),
         "spicepod": str(pod.pk),
         "files": [str(file.pk) for file in data],
     }
-    return {"outcome": outcome, "account": account, "ticket": signing.dumps(ticket, salt=PURPOSE)}
+    return {"outcome": declared, "account": account, "ticket": signing.dumps(ticket, salt=PURPOSE)}
 
 
 def _load_confirmed(request: HttpRequest) -> HttpResponse:
@@ -114,8 +114,8 @@ def _load_confirmed(request: HttpRequest) -> HttpResponse:
         raise Invalid("The upload is there no longer: upload the files again.")
     files = {str(pk): file for pk, file in held.items()}
     data = [files[pk] for pk in ticket["files"]]
-    outcome = _declare(actor, files[ticket["spicepod"]], data, dry_run=False)
-    count = len(outcome.stored)
+    declared = _declare(actor, files[ticket["spicepod"]], data, dry_run=False)
+    count = len(declared.stored)
     done = f"Loaded {count:,} component{'' if count == 1 else 's'} into {account}."
     messages.success(request, done)
     return HttpResponseRedirect(reverse("admin:evaluations_evaluation_changelist"))
@@ -125,9 +125,9 @@ def _declare(actor: Actor, pod: File, data: Iterable[File], *, dry_run: bool) ->
     uploads = _Uploads(data)
     with open_file(pod) as file:
         spicepod = read_spicepod(file.read(MAX_BYTES + 1), uploads.find)
-    outcome = declare(actor, spicepod.declarations, dry_run=dry_run)
-    outcome.warnings[:0] = [*spicepod.warnings, *uploads.unused()]
-    return outcome
+    declared = declare(actor, spicepod.declarations, dry_run=dry_run)
+    declared.warnings[:0] = [*spicepod.warnings, *uploads.unused()]
+    return declared
 
 
 class _Uploads:

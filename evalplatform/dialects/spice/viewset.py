@@ -150,7 +150,7 @@ class SpiceViewSet(DialectViewSet):
     refusals: ClassVar[dict[str, dict[int, str]]] = {}
     shared: ClassVar[dict[str, tuple[int, ...]]] = {}
 
-    def dress(self, problem: Problem) -> Response:
+    def refusal(self, problem: Problem) -> Response:
         line = UNAUTHORIZED if problem.kind is Kind.UNAUTHENTICATED else problem.message
         return one_line(line, STATUS[problem.kind])
 

@@ -61,14 +61,14 @@ class Command(CoreCommand, up.Command):
             f"Asking {len(tour.MODELS)} built-in models to sort {len(asked)} support tickets; "
             f"they know {len(learned)} others (dataset {DATASET})"
         )
-        outcomes = tour.go(Client(host, port, self.access.key), asked, self.progress)
+        finished = tour.go(Client(host, port, self.access.key), asked, self.progress)
         self.say("")
-        for line in tour.table(outcomes):
+        for line in tour.table(finished):
             self.say(line)
         self.say("")
-        self.say(tour.sentence(*outcomes))
+        self.say(tour.sentence(*finished))
         root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        for line in self.where_to_look(root, outcomes[-1].run["report_url"]):
+        for line in self.where_to_look(root, finished[-1].run["report_url"]):
             self.say(line)
 
     def progress(self, model: str, done: int, total: int) -> None:

@@ -29,8 +29,8 @@ class Command(CoreCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         folders = exports()
-        told = [f"{name} holds {export.help}." for name, export in folders.items()]
-        parser.description = " ".join([self.help, *told])
+        clauses = [f"{name} holds {export.help}." for name, export in folders.items()]
+        parser.description = " ".join([self.help, *clauses])
         parser.add_argument("run", metavar="RUN", help="its UUID, or its id as the API shows it")
         parser.add_argument(
             "--format", choices=["jsonl", "csv", "parquet", *folders], default="jsonl"
@@ -81,16 +81,16 @@ def _kind_of(column: str) -> str:
 
 
 def _write_table(run: Run, path: Path, kind: str) -> int:
-    told = summary_table(run)
+    totals = summary_table(run)
     with in_one_go(path) as draft:
         if kind == "parquet":
             write_parquet(draft, _flat_rows(run), {name: _kind_of(name) for name in columns(run)})
         else:
             with draft.open("wb") as file:
                 file.writelines(_table(run, kind))
-    summary = json.dumps(told, indent=2, ensure_ascii=False)
+    summary = json.dumps(totals, indent=2, ensure_ascii=False)
     path.with_name(f"{path.stem}.summary.json").write_text(f"{summary}\n", encoding="utf-8")
-    return told["results"]["total"]
+    return totals["results"]["total"]
 
 
 def _write_folder(run: Run, path: Path, export: RunExport) -> int:

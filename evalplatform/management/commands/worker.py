@@ -61,11 +61,11 @@ class Command(BaseCommand):
 
     def prepare_database(self) -> None:
         """Wait for the machine that serves the web, which migrates."""
-        told = False
+        has_said = False
         while self.migrations_missing():
-            if not told:
+            if not has_said:
                 self.say("Waiting for the database to be migrated")
-                told = True
+                has_said = True
             time.sleep(1)
 
     def migrations_missing(self) -> bool:

@@ -19,7 +19,7 @@ from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion, update_completion
 from apps.text import quoted
-from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, Shape, Text
+from evalplatform.dialects.kit.fields import AnyObject, Array, Const, Flag, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.asking.viewset import (
     FAILURES,
@@ -55,7 +55,7 @@ class ChatMessage(Shape):
 
 class CompletionCreate(Shape):
     model = Text(max_length=300)
-    messages = Items(child=ChatMessage(), min_length=1)
+    messages = Array(child=ChatMessage(), min_length=1)
     store = Flag(required=False, allow_null=True, help_text="Keep the question and the answer.")
     metadata = Metadata(required=False, allow_null=True)
     stream = Flag(required=False, allow_null=True)
@@ -74,7 +74,7 @@ class ChatCompletion(serializers.Serializer):
     object = Const("chat.completion")
     created = UnixTime()
     model = serializers.CharField()
-    choices = Items(child=AnyObject())
+    choices = Array(child=AnyObject())
     usage = AnyObject(required=False, allow_null=True)
 
 
@@ -94,7 +94,7 @@ class KeptMessage(serializers.Serializer):
     id = serializers.CharField()
     role = serializers.CharField()
     content = serializers.CharField(allow_null=True)
-    content_parts = Items(child=AnyObject(), allow_null=True)
+    content_parts = Array(child=AnyObject(), allow_null=True)
 
 
 class MessageList(serializers.Serializer):

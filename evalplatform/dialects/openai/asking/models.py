@@ -62,7 +62,7 @@ class ModelViewSet(OpenAIViewSet):
         try:
             find_model(account.pk, name)
         except UnknownModel as error:
-            return self.dress(Problem(Kind.MISSING, str(error), ("model",), "model_not_found"))
+            return self.refusal(Problem(Kind.MISSING, str(error), ("model",), "model_not_found"))
         return Response(_shown(name, account.created_at))
 
 

@@ -1,4 +1,4 @@
-"""The events by which a response is told while it comes in."""
+"""Stream a response as the vendor's events while its answer comes in."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,14 +19,15 @@ def response_events(chunks: Iterator[Chunk], shown: Shown, key: str) -> Iterator
     """
     number = -1
 
-    def told(kind: str, **fields: Any) -> bytes:
+    def event_of(kind: str, **fields: Any) -> bytes:
         nonlocal number
         number += 1
         return event({"type": kind, "sequence_number": number, **fields}, kind)
 
-    yield told("response.created", response=shown(None))
-    yield told("response.in_progress", response=shown(None))
-    assembly, place = Assembly(), {"item_id": f"msg_{key}", "output_index": 0, "content_index": 0}
+    yield event_of("response.created", response=shown(None))
+    yield event_of("response.in_progress", response=shown(None))
+    assembly = Assembly()
+    position = {"item_id": f"msg_{key}", "output_index": 0, "content_index": 0}
     has_text = False
     try:
         for chunk in chunks:
@@ -34,37 +35,37 @@ def response_events(chunks: Iterator[Chunk], shown: Shown, key: str) -> Iterator
             if text := _text_of(chunk):
                 if not has_text:
                     has_text = True
-                    yield from _opened(told, place)
-                yield told("response.output_text.delta", **place, delta=text, logprobs=[])
+                    yield from _opened(event_of, position)
+                yield event_of("response.output_text.delta", **position, delta=text, logprobs=[])
     except CallFailed as failure:
         fault = failure_shown(failure)["error"]
         code, message = fault["code"], fault["message"]
-        yield told("error", code=code, message=message, param=None)
+        yield event_of("error", code=code, message=message, param=None)
         return
     completion = assembly.completion()
     for index, item in enumerate(output_items(completion, key)):
         if item["type"] == "message" and has_text:
             part = item["content"][0]
-            yield told("response.output_text.done", **place, text=part["text"], logprobs=[])
-            yield told("response.content_part.done", **place, part=part)
+            yield event_of("response.output_text.done", **position, text=part["text"], logprobs=[])
+            yield event_of("response.content_part.done", **position, part=part)
         else:
-            yield told("response.output_item.added", output_index=index, item=item)
-        yield told("response.output_item.done", output_index=index, item=item)
+            yield event_of("response.output_item.added", output_index=index, item=item)
+        yield event_of("response.output_item.done", output_index=index, item=item)
     response = shown(completion)
-    yield told(f"response.{response['status']}", response=response)
+    yield event_of(f"response.{response['status']}", response=response)
 
 
-def _opened(told: Callable[..., bytes], place: Mapping[str, Any]) -> Iterator[bytes]:
+def _opened(event_of: Callable[..., bytes], position: Mapping[str, Any]) -> Iterator[bytes]:
     item = {
-        "id": place["item_id"],
+        "id": position["item_id"],
         "type": "message",
         "status": "in_progress",
         "role": "assistant",
         "content": [],
     }
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-    yield told("response.output_item.added", output_index=0, item=item)
-    yield told("response.content_part.added", **place, part=part)
+    yield event_of("response.output_item.added", output_index=0, item=item)
+    yield event_of("response.content_part.added", **position, part=part)
 
 
 def _text_of(chunk: Chunk) -> str:

@@ -47,8 +47,8 @@ def output_items(completion: Mapping[str, Any], key: str) -> list[dict[str, Any]
 
 def usage_shown(completion: Mapping[str, Any]) -> dict[str, Any]:
     usage = Usage.of(completion)
-    told = completion.get("usage")
-    details = told.get("completion_tokens_details") if isinstance(told, dict) else None
+    sent = completion.get("usage")
+    details = sent.get("completion_tokens_details") if isinstance(sent, dict) else None
     thought = details.get("reasoning_tokens") if isinstance(details, dict) else None
     return {
         "input_tokens": usage.prompt_tokens,

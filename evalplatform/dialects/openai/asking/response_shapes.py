@@ -6,7 +6,7 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
 
 from apps.text import quoted
-from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
+from evalplatform.dialects.kit.fields import AnyObject, Array, Const, Flag, OneOf, Shape, Text
 from evalplatform.dialects.openai.messages import Content, Message
 
 
@@ -83,7 +83,7 @@ class Input(serializers.Field):
 
     default_error_messages = {"invalid_type": "Expected a string or an array, not {given}."}
     text = Text()
-    items = Items(child=InputItem(), min_length=1)
+    items = Array(child=InputItem(), min_length=1)
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, str | list):

@@ -22,10 +22,10 @@ from apps.strict_json import parse_json
 from apps.text import quoted
 from evalplatform.dialects.kit.fields import (
     AnyObject,
+    Array,
     Choice,
     Const,
     Flag,
-    Items,
     Number,
     OneOf,
     Shape,
@@ -86,7 +86,7 @@ class ResponseCreate(Shape):
     max_output_tokens = Whole(min_value=1, required=False, allow_null=True)
     reasoning = ReasoningOptions(required=False, allow_null=True)
     text = TextOptions(required=False, allow_null=True)
-    tools = Items(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
+    tools = Array(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
     parallel_tool_calls = Flag(required=False, allow_null=True)
     user = Text(required=False, allow_null=True)
 
@@ -99,7 +99,7 @@ class ResponseSerializer(serializers.Serializer):
     created_at = UnixTime()
     status = serializers.ChoiceField(choices=["in_progress", "completed", "incomplete"])
     model = serializers.CharField()
-    output = Items(child=AnyObject())
+    output = Array(child=AnyObject())
     usage = AnyObject(allow_null=True)
     error = AnyObject(allow_null=True)
     incomplete_details = AnyObject(allow_null=True)
@@ -165,18 +165,18 @@ class ResponseViewSet(AskingViewSet):
             },
             keep=keep if is_kept else None,
         )
-        told = {**spec, "metadata": metadata, "store": is_kept}
+        echo = {**spec, "metadata": metadata, "store": is_kept}
         if is_streamed:
-            return self.streamed(call, _events(call, call.begin(), told))
+            return self.streamed(call, _events(call, call.begin(), echo))
         completion = call.answer()
-        return Response(response_shown(call.id, call.created_at, call.model, told, completion))
+        return Response(response_shown(call.id, call.created_at, call.model, echo, completion))
 
     def retrieve(self, request: Request, **ids: str) -> Response:
         """A response that was kept."""
         kept = self.get_object()
-        told = {**parse_json(kept.spec), "metadata": RawJSON(kept.metadata), "store": True}
+        echo = {**parse_json(kept.spec), "metadata": RawJSON(kept.metadata), "store": True}
         completion = kept.read_completion()
-        return Response(response_shown(kept.pk, kept.created_at, kept.model, told, completion))
+        return Response(response_shown(kept.pk, kept.created_at, kept.model, echo, completion))
 
     @extend_schema(responses={200: ResponseDeleted})
     def destroy(self, request: Request, **ids: str) -> Response:
@@ -221,7 +221,7 @@ def response_shown(
     pk: UUID,
     created_at: datetime,
     model: str,
-    told: Mapping[str, Any],
+    echo: Mapping[str, Any],
     completion: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """A response on the wire. completion: None for one that only begins."""
@@ -239,12 +239,12 @@ def response_shown(
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         **ECHOED,
-        **told,
+        **echo,
     }
 
 
-def _events(call: LiveCall, chunks: Iterator[Chunk], told: Mapping[str, Any]) -> Iterator[bytes]:
+def _events(call: LiveCall, chunks: Iterator[Chunk], echo: Mapping[str, Any]) -> Iterator[bytes]:
     def shown(completion: Mapping[str, Any] | None) -> dict[str, Any]:
-        return response_shown(call.id, call.created_at, call.model, told, completion)
+        return response_shown(call.id, call.created_at, call.model, echo, completion)
 
     return response_events(chunks, shown, call.id.hex)

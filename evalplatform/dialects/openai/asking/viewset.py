@@ -68,7 +68,9 @@ class AskingViewSet(OpenAIViewSet):
 
         def answer(error: Exception, context: Any) -> Response | None:
             if isinstance(error, UnknownModel):
-                return self.dress(Problem(Kind.MISSING, str(error), ("model",), "model_not_found"))
+                return self.refusal(
+                    Problem(Kind.MISSING, str(error), ("model",), "model_not_found")
+                )
             if isinstance(error, CallFailed):
                 status = status_of(error)
                 headers = {"retry-after": RETRY_AFTER_SECONDS} if status == TOO_MANY else {}

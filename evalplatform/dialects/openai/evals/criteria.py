@@ -17,10 +17,10 @@ from apps.grading.graders.text_similarity import METRICS
 from apps.grading.templating import MAX_TEMPLATE_CHARS
 from evalplatform.dialects.kit.fields import (
     AnyObject,
+    Array,
     Choice,
     Const,
     Flag,
-    Items,
     Number,
     Shape,
     Text,
@@ -80,17 +80,17 @@ class JudgeParams(Shape):
 class LabelModelGrader(Grader):
     type = Const("label_model")
     model = Text(max_length=300)
-    input = Items(child=Message(), min_length=1)
-    labels = Items(child=Text(), min_length=1)
-    passing_labels = Items(child=Text(), min_length=1)
+    input = Array(child=Message(), min_length=1)
+    labels = Array(child=Text(), min_length=1)
+    passing_labels = Array(child=Text(), min_length=1)
     sampling_params = JudgeParams(required=False, allow_null=True)
 
 
 class ScoreModelGrader(Grader):
     type = Const("score_model")
     model = Text(max_length=300)
-    input = Items(child=Message(), min_length=1)
-    range = Items(child=Number(), min_length=2, max_length=2, required=False, allow_null=True)
+    input = Array(child=Message(), min_length=1)
+    range = Array(child=Number(), min_length=2, max_length=2, required=False, allow_null=True)
     sampling_params = JudgeParams(required=False, allow_null=True)
     pass_threshold = Number(required=False, allow_null=True)
 

@@ -18,7 +18,7 @@ from apps.evaluations.services.evaluations import (
     update_evaluation,
 )
 from apps.strict_json import parse_json
-from evalplatform.dialects.kit.fields import AnyObject, Const, Flag, Items, OneOf, Shape, Text
+from evalplatform.dialects.kit.fields import AnyObject, Array, Const, Flag, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.evals.criteria import (
@@ -65,7 +65,7 @@ class EvalCreate(Shape):
     name = Text(max_length=NAME_LENGTH, required=False)
     metadata = Metadata(required=False, allow_null=True)
     data_source_config = OneOf(CONFIGS)
-    testing_criteria = Items(child=OneOf(GRADERS), min_length=1, max_length=CRITERIA)
+    testing_criteria = Array(child=OneOf(GRADERS), min_length=1, max_length=CRITERIA)
     share_with_openai = Flag(required=False, help_text="Sent by old clients; says nothing here.")
 
 
@@ -104,7 +104,7 @@ class EvalSerializer(serializers.Serializer):
         schema = row_schema(item, has_sample=evaluation.has_sample)
         return {"type": "custom", "schema": schema, "max_items": None}
 
-    @extend_schema_field(Items(child=OneOf(GRADERS)))
+    @extend_schema_field(Array(child=OneOf(GRADERS)))
     def get_testing_criteria(self, evaluation: Evaluation) -> list[dict[str, Any]]:
         return [
             criterion_shown(criterion)
@@ -125,8 +125,8 @@ class EvalQuery(Query):
 class EvalPages(Pages):
     query = EvalQuery
 
-    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
-        return (asked["order_by"], "id")
+    def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
+        return (query["order_by"], "id")
 
 
 class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):

@@ -175,7 +175,7 @@ def _checked(sent: dict[str, Any]) -> dict[str, Any]:
 
 def _parts(sent: Any) -> Any:
     if isinstance(sent, list):
-        return [_at(place, part) for place, part in enumerate(sent)]
+        return [_at(index, part) for index, part in enumerate(sent)]
     # A single grader instead of a map is for the core to refuse, too.
     if isinstance(sent, dict) and not isinstance(sent.get("type"), str):
         return {name: _at(name, part) for name, part in sent.items()}

@@ -102,7 +102,7 @@ class OutputItemFilters(FilterSet):  # type: ignore[misc]  # its package has no 
 
 
 class OutputItemPages(Pages):
-    def fields(self, asked: Mapping[str, Any]) -> tuple[str, str]:
+    def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
         # contract: openai section 3: in the order of the rows, not in that of completion
         return ("row_index", "repeat")
 
@@ -119,10 +119,10 @@ class OutputItemViewSet(OpenAIViewSet):
 
     @cached_property
     def run(self) -> Run:
-        of_eval = any_of(self.ways_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
-        ways = self.ways_in_path("run_id", RUN_ID, "run")
+        of_eval = any_of(self.conditions_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
+        conditions = self.conditions_in_path("run_id", RUN_ID, "run")
         runs = Run.objects.visible_to(self.actor).present().select_related("evaluation")
-        found = first_of(runs.filter(of_eval), ways)
+        found = first_of(runs.filter(of_eval), conditions)
         if found is None:
             raise self.missing("run", self.kwargs["run_id"])
         return found
@@ -133,11 +133,11 @@ class OutputItemViewSet(OpenAIViewSet):
     def get_queryset(self) -> QuerySet[Result]:
         return self.all_rows().only(*SHOWN_COLUMNS)
 
-    def ways(self, name: str) -> list[Q]:
+    def conditions(self, name: str) -> list[Q]:
         # Only items that were imported are looked up by an imported id.
         if self.run.imported_id is None:
             return [Q(pk=ITEM_ID.to_internal_value(name))]
-        return super().ways(name)
+        return super().conditions(name)
 
     def list(self, request: Request, **ids: str) -> Response:
         """What came of the rows of a run, in their order."""
@@ -153,7 +153,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     criteria = read_criteria(run)
     keys = [(criterion.pk, criterion.key) for criterion in criteria]
     prompt = target_of_run(run).prompt
-    asked = prompt.params if prompt else {}
+    run_params = prompt.params if prompt else {}
     run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
     return [
         {
@@ -171,7 +171,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
                 item.exchange,
                 run.model,
                 # An imported answer brings along how it was asked for.
-                item.exchange.get("params") or asked,
+                item.exchange.get("params") or run_params,
                 _fault(item.result),
             ),
         }

@@ -122,11 +122,11 @@ class RunViewSet(OpenAIViewSet):
 
     @cached_property
     def of_eval(self) -> Q:
-        return any_of(self.ways_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
+        return any_of(self.conditions_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
 
     def evaluation(self) -> Evaluation:
-        ways = self.ways_in_path("eval_id", EVAL_ID, "eval")
-        found = first_of(Evaluation.objects.visible_to(self.actor).present(), ways)
+        conditions = self.conditions_in_path("eval_id", EVAL_ID, "eval")
+        found = first_of(Evaluation.objects.visible_to(self.actor).present(), conditions)
         if found is None:
             raise self.missing("eval", self.kwargs["eval_id"])
         return found
@@ -163,16 +163,16 @@ class RunViewSet(OpenAIViewSet):
             # Else it is a criterion's judge, which the message names.
             path = ("data_source", "model") if error.name == data_source.get("model") else ()
             raise Unfit(str(error), path=path, code="model_not_found") from error
-        return self.answer(run, 201)
+        return self.respond(run, 201)
 
     def retrieve(self, request: Request, **ids: str) -> Response:
         """A run, with its counts so far."""
-        return self.answer(self.get_object())
+        return self.respond(self.get_object())
 
     @extend_schema(request=None, responses={200: EvalRunSerializer})
     def cancel(self, request: Request, **ids: str) -> Response:
         """Stop a run now; what is done stays."""
-        return self.answer(cancel_run(self.actor, self.get_object()))
+        return self.respond(cancel_run(self.actor, self.get_object()))
 
     @extend_schema(request=None, responses={200: EvalRunSerializer}, deprecated=True)
     def cancel_by_short_path(self, request: Request, **ids: str) -> Response:
@@ -187,7 +187,7 @@ class RunViewSet(OpenAIViewSet):
         run_id = RUN_ID.of(run)
         return Response({"object": "eval.run.deleted", "deleted": True, "run_id": run_id})
 
-    def answer(self, run: Run, status: int = 200) -> Response:
+    def respond(self, run: Run, status: int = 200) -> Response:
         return Response(runs_shown([run], self.request)[0], status)
 
 
@@ -213,7 +213,7 @@ def runs_shown(
             "name": run.name,
             "created_at": int(run.created_at.timestamp()),
             "report_url": request.build_absolute_uri(f"/app/runs/{run.pk}/"),
-            **_outcome(summaries.get(run.pk), counts.get(run.pk)),
+            **_results_shown(summaries.get(run.pk), counts.get(run.pk)),
             "data_source": data_source_shown(run, rows),
             "error": _error(run),
             "metadata": RawJSON(run.metadata),
@@ -223,7 +223,7 @@ def runs_shown(
     ]
 
 
-def _outcome(summary: Summary | None, counts: Counts | None) -> dict[str, Any]:
+def _results_shown(summary: Summary | None, counts: Counts | None) -> dict[str, Any]:
     """What came of a run: of one that goes on its counts alone."""
     if summary is None:
         return {

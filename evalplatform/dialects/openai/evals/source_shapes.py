@@ -7,10 +7,10 @@ from rest_framework.exceptions import ValidationError as FieldError
 
 from evalplatform.dialects.kit.fields import (
     AnyObject,
+    Array,
     Choice,
     Const,
     Flag,
-    Items,
     Number,
     OneOf,
     Shape,
@@ -32,7 +32,7 @@ class Row(Shape):
     sample = AnyObject(required=False)
 
 
-class Rows(Items):
+class Rows(Array):
     """Rows by the thousand, so that only one that is wrong meets its shape."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -109,19 +109,19 @@ class CommonParams(Shape):
 
 class SamplingParams(CommonParams):
     response_format = OneOf(FORMATS, required=False, allow_null=True)
-    tools = Items(
+    tools = Array(
         child=OneOf({"function": FunctionTool}), max_length=128, required=False, allow_null=True
     )
 
 
 class FlatSamplingParams(CommonParams):
     text = TextOptions(required=False, allow_null=True)
-    tools = Items(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
+    tools = Array(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
 
 
 class TemplatePrompt(Shape):
     type = Const("template")
-    template = Items(child=Message(), min_length=1)
+    template = Array(child=Message(), min_length=1)
 
 
 class ReferencePrompt(Shape):

@@ -8,7 +8,7 @@ from apps.evaluations.models import Evaluation
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Selection
 from apps.strict_json import parse_json
-from evalplatform.dialects.kit.fields import Choice, Const, Items, Number, Shape, Text, Whole
+from evalplatform.dialects.kit.fields import Array, Choice, Const, Number, Shape, Text, Whole
 from evalplatform.dialects.openai.fields import Metadata
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
@@ -42,8 +42,8 @@ class ResponsesSource(StoredSource):
     reasoning_effort = Choice(choices=REASONING_EFFORTS, required=False, allow_null=True)
     temperature = Number(required=False, allow_null=True)
     top_p = Number(required=False, allow_null=True)
-    users = Items(child=Text(), required=False, allow_null=True)
-    tools = Items(child=Text(), required=False, allow_null=True, help_text="Names of functions.")
+    users = Array(child=Text(), required=False, allow_null=True)
+    tools = Array(child=Text(), required=False, allow_null=True, help_text="Names of functions.")
 
 
 STORED_SOURCES: dict[str, type[Shape]] = {

@@ -134,8 +134,8 @@ def _answer(
         sample = {
             "model": answered_by,
             "choices": [
-                {"index": place, "message": message, "finish_reason": reason}
-                for place, message in enumerate(messages)
+                {"index": index, "message": message, "finish_reason": reason}
+                for index, message in enumerate(messages)
             ],
             "output_text": string_of(messages[0].get("content")),
         }

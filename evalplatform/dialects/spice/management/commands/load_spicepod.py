@@ -40,18 +40,18 @@ class Command(CoreCommand):
                 # A byte more than may be: the reader says that it is too large.
                 document = file.read(MAX_BYTES + 1)
             pod = read_spicepod(document, lambda name: data_file(path.parent / name))
-            outcome = declare(actor, pod.declarations, dry_run=options["dry_run"])
+            declared = declare(actor, pod.declarations, dry_run=options["dry_run"])
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror or error}") from error
         except ValidationError as error:
             raise CommandError(one_line(" ".join(error.messages))) from error
         except StateError as error:
             raise CommandError(one_line(str(error))) from error
-        for one in outcome.stored:
+        for one in declared.stored:
             self.stdout.write(one.line(dry_run=options["dry_run"]))
-        if not outcome.stored:
+        if not declared.stored:
             self.stdout.write("Nothing is declared.")
-        for warning in (*pod.warnings, *outcome.warnings):
+        for warning in (*pod.warnings, *declared.warnings):
             self.stderr.write(f"warning: {one_line(warning)}", style_func=self.style.WARNING)
 
 
