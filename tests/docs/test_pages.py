@@ -163,6 +163,17 @@ def test_every_name_in_the_page_on_architecture_exists():
     assert not [name for _, name in named if name not in words()]
 
 
+def test_the_page_on_architecture_says_where_things_go_and_what_decides_a_retry():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for thing in (
+        "grader", "field on a vendor's object", "kind of target", "page", "metric",
+        "command of a vendor", "setting", "kind of webhook event", "file ending",
+    ):  # fmt: skip
+        (where,) = re.findall(rf"^\| a new {thing} \| (.*) \|$", text, re.MULTILINE)
+        assert [span for span in CODE.findall(where) if PATH.fullmatch(span)], thing
+    assert "`RetryState.pause` in `apps/clients/retries.py`" in text
+
+
 def test_the_layers_in_the_page_on_architecture_are_those_of_the_law():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     for container in ("evalplatform", "evalplatform.dialects", "apps", "apps.evaluations"):
