@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +37,9 @@ class Platform:
         self.served = served
         self.headers = {"Authorization": f"Bearer {key}"}
         self._kept = http.client.HTTPConnection("127.0.0.1", served.port, timeout=600)
+
+    def close(self) -> None:
+        self._kept.close()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -141,7 +144,8 @@ class Platform:
 def platform_up() -> Iterator[Platform]:
     with tempfile.TemporaryDirectory() as folder, Served(Path(folder) / "data") as served:
         key = served.manage("create_api_key", "--account", ACCOUNT).strip()
-        yield Platform(served, key)
+        with closing(Platform(served, key)) as platform:
+            yield platform
 
 
 class MemoryWatch:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from django.conf import settings
 from django.test import override_settings
 
 from tests.model_server import ModelServer, running
+from tests.patience import slowness
+from tests.served import Served, Template
+from tests.shared_server import ASKING, PASSWORD, Platform
 
 # Before the settings load, which is why pyproject.toml does not name them: tests stay out of ./var.
 os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
@@ -25,6 +29,11 @@ os.environ.pop("PRODUCTION", None)
 if "REDIS_URL" in os.environ and (sharer := os.environ.get("PYTEST_XDIST_WORKER", "")):
     server, _, number = os.environ["REDIS_URL"].rpartition("/")
     os.environ["REDIS_URL"] = f"{server}/{int(number) + int(sharer.removeprefix('gw'))}"
+# Made by the first of the processes that share the tests, and taken away by it.
+IS_FIRST = Template.FOLDER not in os.environ
+if IS_FIRST:
+    os.environ[Template.FOLDER] = tempfile.mkdtemp(prefix="evalplatform-template-")
+slowness()
 # A worker that finds nothing to do ends soon.
 os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 
@@ -48,8 +57,23 @@ def pytest_xdist_setupnodes() -> None:
     del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what stands in one file, and what asks the shared server."""
+    # Only there is it installed for sure.
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "asking" if ASKING.match(nodeid) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["DATA_DIR"], ignore_errors=True)
+    if IS_FIRST:
+        Template(Path(os.environ[Template.FOLDER])).remove()
 
 
 class NetworkUsed(BaseException):
@@ -97,6 +121,15 @@ def server(session_server: ModelServer) -> ModelServer:
     """A model server on loopback with nothing counted yet."""
     session_server.reset()
     return session_server
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A server, a model server and a key that tests share which leave the server as it is."""
+    password = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    with running() as models, Served(tmp_path_factory.mktemp("platform"), password) as served:
+        unopened = Platform(served, models, "")
+        yield replace(unopened, key=unopened.open_account("clients", "echo-model", "slow:30"))
 
 
 @pytest.fixture(autouse=True, scope="session")

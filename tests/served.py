@@ -3,16 +3,19 @@
 with Served(tmp_path, {"WORKERS": "1"}) as served: ...    # up and ready, gone afterwards
 """
 
+import fcntl
 import hashlib
 import http.client
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -25,11 +28,23 @@ from tests.patience import patience, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "EVALPLATFORM_TEST_MARK"
+FILE_NAME = "db.sqlite3"
 
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
+
+
+RUN_IN_TURN = """
+import io, json
+from django.core.management import call_command
+def run(commands):
+    told = [io.StringIO() for _ in commands]
+    for words, out in zip(commands, told, strict=True):
+        call_command(*words, stdout=out)
+    print(json.dumps([out.getvalue() for out in told]))
+"""
 
 
 class Command:
@@ -159,8 +174,9 @@ class Managed(Command):
         data_dir.mkdir(parents=True, exist_ok=True)
         name = f"served_{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
         # None of our own where the environment brings one.
-        near = "" if "DATABASE_URL" in (environment or {}) else os.environ.get("DATABASE_URL", "")
-        self._database = Database(near, name)
+        self.has_own = "DATABASE_URL" not in (environment or {})
+        near = os.environ.get("DATABASE_URL", "") if self.has_own else ""
+        self._database = Database(near, name, data_dir)
         super().__init__(
             [str(ROOT / "manage.py"), *arguments],
             data_dir / f"{arguments[0]}-{uuid.uuid4().hex[:8]}.log",
@@ -174,12 +190,22 @@ class Managed(Command):
         )
 
     def start(self) -> Self:
-        self._database.create()
+        self._database.create(self._template())
         return super().start()
+
+    def _template(self) -> "Template | None":
+        """What a database that is not there yet is copied from, lest every server migrate one."""
+        return None
 
     def __exit__(self, *_exception: object) -> None:
         super().__exit__()
         self._database.drop()
+
+    def manage_all(self, *commands: Sequence[str]) -> list[str]:
+        """What each of some management commands prints; one process runs them in turn."""
+        return json.loads(
+            self.manage("shell", "--no-imports", "-c", f"{RUN_IN_TURN}\nrun({list(commands)!r})")
+        )
 
     def manage(self, *arguments: str) -> str:
         """What another management command prints, run beside this one on the same data."""
@@ -230,6 +256,10 @@ class Served(Managed):
             raise
         return self
 
+    def _template(self) -> "Template | None":
+        folder = os.environ.get(Template.FOLDER)
+        return Template(Path(folder)) if folder and self.has_own else None
+
     def ready(self) -> bool:
         asked = http.client.HTTPConnection(self.host, self.port, timeout=patience(2))
         try:
@@ -254,23 +284,79 @@ class Served(Managed):
 
 
 class Database:
-    """A PostgreSQL database of our own, beside the one that `url` names; else nothing."""
+    """Where a served instance keeps its rows: a PostgreSQL database of its own, beside the one that
+    `url` names, or the file in its folder.
+    """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, data_dir: Path) -> None:
         self.name = name
         self.near = url if url.startswith("postgres") else ""
         self.url = urlsplit(url)._replace(path=f"/{name}").geturl() if self.near else ""
+        self.file = data_dir / FILE_NAME
 
-    def create(self) -> None:
+    def create(self, template: "Template | None") -> None:
         if self.near:
+            origin = f' TEMPLATE "{template.database(self.near)}"' if template else ""
             with suppress(psycopg.errors.DuplicateDatabase):
-                self._execute(f'CREATE DATABASE "{self.name}"')
+                execute(self.near, f'CREATE DATABASE "{self.name}"{origin}')
+        elif template and not self.file.exists():
+            shutil.copyfile(template.file(), self.file)
 
     def drop(self) -> None:
         if self.near:
             with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InvalidCatalogName):
-                self._execute(f'DROP DATABASE "{self.name}"')
+                execute(self.near, f'DROP DATABASE "{self.name}"')
 
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(self.near, autocommit=True) as connection:
-            connection.execute(statement)
+
+class Template:
+    """Databases that are migrated once and copied then, by all processes that share the tests.
+
+    folder: is for this alone, and is the same for all of them.
+    """
+
+    FOLDER = "EVALPLATFORM_TESTS_TEMPLATE"  # the variable that names it
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def file(self) -> Path:
+        """The migrated SQLite file."""
+        path = self.folder / FILE_NAME
+        with self._one_at_a_time():
+            if not path.exists():
+                self._migrate("")
+        return path
+
+    def database(self, near: str) -> str:
+        """The name of the migrated database beside the one that `near` names."""
+        name = f"template_{self.folder.name}".lower()
+        with self._one_at_a_time():
+            if not (self.folder / name).exists():
+                execute(near, f'CREATE DATABASE "{name}"')
+                self._migrate(urlsplit(near)._replace(path=f"/{name}").geturl())
+                (self.folder / name).touch()
+        return name
+
+    def remove(self) -> None:
+        near = os.environ.get("DATABASE_URL", "")
+        for name in self.folder.glob("template_*"):
+            execute(near, f'DROP DATABASE IF EXISTS "{name.name}"')
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _migrate(self, url: str) -> None:
+        subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"],
+            env={**os.environ, "DATA_DIR": str(self.folder), "DATABASE_URL": url},
+            check=True,
+        )
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)

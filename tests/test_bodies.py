@@ -3,7 +3,6 @@
 import io
 import json
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from evalplatform.bodies import measured
 from tests.dialects.installed import needs
 from tests.factories import make_key
 from tests.patience import patience
-from tests.served import Served
+from tests.shared_server import Platform
 
 BOUNDARY = "boundary"
 # Bodies of both kinds are read by this dialect.
@@ -159,22 +158,20 @@ def test_a_page_that_is_sent_too_much_refuses_it(serve, settings):
 
 @through_openai
 @pytest.mark.slow
-def test_a_served_instance_reads_chunks(tmp_path: Path):
-    with Served(tmp_path) as served:
-        key = served.manage("create_api_key", "--account", "Chunks").strip()
-        host = served.base_url.removeprefix("http://")
-        for body, kind, path, wanted in (
-            (json.dumps(EVAL).encode(), "application/json", "/v1/evals", 201),
-            (
-                form_of(b'{"item": {}}\n' * 100_000),
-                f"multipart/form-data; boundary={BOUNDARY}",
-                "/v1/files",
-                200,
-            ),
-        ):
-            connection = HTTPConnection(host, timeout=patience(20))
-            headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
-            connection.request("POST", path, chunks_of(body), headers, encode_chunked=True)
-            answer = connection.getresponse()
-            assert answer.status == wanted, answer.read()
-            connection.close()
+def test_a_served_instance_reads_chunks(platform: Platform):
+    host = platform.served.base_url.removeprefix("http://")
+    for body, kind, path, wanted in (
+        (json.dumps(EVAL).encode(), "application/json", "/v1/evals", 201),
+        (
+            form_of(b'{"item": {}}\n' * 100_000),
+            f"multipart/form-data; boundary={BOUNDARY}",
+            "/v1/files",
+            200,
+        ),
+    ):
+        connection = HTTPConnection(host, timeout=patience(20))
+        headers = {"Authorization": f"Bearer {platform.key}", "Content-Type": kind}
+        connection.request("POST", path, chunks_of(body), headers, encode_chunked=True)
+        answer = connection.getresponse()
+        assert answer.status == wanted, answer.read()
+        connection.close()

@@ -1,36 +1,41 @@
 """That every benchmark still runs and says what it is for; its times are nobody's business here."""
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from apps.sandbox import find_runner
-from benchmarks.__main__ import SCRIPTS, written
+from benchmarks import __main__ as command
+from benchmarks import platform_up
+from benchmarks.__main__ import SCRIPTS, run_script, written
 from benchmarks.figures import COLUMNS, Figure, text_table
-from tests.served import ROOT
+from tests.shared_server import Platform
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+@pytest.fixture
+def on_platform(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[ModuleType], None]:
+    """Has a script measure the shared server, with an account of its own."""
+
+    def on_platform(script: ModuleType) -> None:
+        monkeypatch.setattr(platform_up, "ACCOUNT", script.__name__)
+        key = platform.served.manage("create_api_key", "--account", script.__name__).strip()
+        measured = platform_up.Platform(platform.served, key)
+        monkeypatch.setattr(script, "platform_up", lambda: closing(measured), raising=False)
+
+    return on_platform
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("name", "says"),
     [
         ("chat_run", "A: 64 chat samples, 64 in flight"),
         pytest.param(
@@ -38,35 +43,55 @@ def run(*command: str) -> str:
             "python graders: 40 calls in ",
             marks=pytest.mark.skipif(find_runner() is None, reason="no sandbox on this machine"),
         ),
+        ("text_metrics", "B: largest difference of a value"),
         ("ingest", "C: a page of 100 at the middle of 600 rows"),
         ("growth", "growth: time a row, 300 rows"),
         ("concurrency", "concurrency: 4 in flight, 16 samples, most calls open at once"),
     ],
 )
-def test_a_benchmark_measures_what_it_is_for(tmp_path: Path, script: str, says: str) -> None:
+def test_a_benchmark_measures_what_it_is_for(
+    name: str, says: str, on_platform, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    script = import_module(f"benchmarks.{name}")
+    on_platform(script)
     figures = tmp_path / "figures.json"
-    printed = run(f"benchmarks/{script}.py", *SCRIPTS[script], "--json", str(figures))
-    assert says in printed
+    monkeypatch.setattr(sys, "argv", [name, *SCRIPTS[name], "--json", str(figures)])
+    assert not script.main()
+    assert says in capsys.readouterr().out
     found = [Figure(**figure) for figure in json.loads(figures.read_text())]
     assert [figure for figure in found if figure.work.startswith(says)]
     assert all(figure.ours >= 0 for figure in found)
 
 
-def test_peers_that_are_not_installed_are_left_out(tmp_path: Path) -> None:
-    printed = run("benchmarks/peers.py", *SCRIPTS["peers"], "--folder", str(tmp_path))
+def test_peers_that_are_not_installed_are_left_out(tmp_path: Path, capfd) -> None:
+    assert run_script("peers", [*SCRIPTS["peers"], "--folder", str(tmp_path)], {}) == []
+    printed = capfd.readouterr().out
     for name in ("Inspect", "lm-eval", "promptfoo"):
         assert f"{name} is not installed" in printed
 
 
-def test_one_command_writes_all_figures_on_a_page_and_keeps_its_notes(tmp_path: Path) -> None:
+def test_one_command_writes_all_figures_on_a_page_and_keeps_its_notes(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Old\n\n## Notes\n\nWhat stands in the way.\n")
-    printed = run("-m", "benchmarks", "--tiny", "--only", "text_metrics", "--write", str(page))
-    assert "=== SQLite" in printed
+    asked = []
+
+    def measure(name: str, arguments: list[str], environment: dict[str, str]) -> list[Figure]:
+        asked.append((name, arguments, environment["DATABASE_URL"]))
+        return [Figure(f"{name}: speed", 30, "rows/s")]
+
+    monkeypatch.setattr(command, "run_script", measure)
+    options = ["--tiny", "--only", "start,growth", "--postgres", "postgres://x", "--write"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *options, str(page)])
+    assert command.main() == 0
+    tiny = [("start", SCRIPTS["start"]), ("growth", SCRIPTS["growth"])]
+    assert asked == [(*one, url) for url in ("", "postgres://x") for one in tiny]
+    assert "=== SQLite" in capsys.readouterr().out
     text = page.read_text()
     assert text.startswith("# Benchmarks\n")
     assert "- processor: " in text
-    assert "B: largest difference of a value" in text
+    assert "| growth: speed | 30 rows/s" in text
     assert text.endswith("## Notes\n\nWhat stands in the way.\n")
 
 

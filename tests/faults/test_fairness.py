@@ -15,7 +15,7 @@ from tests.model_server import ModelServer, running
 from tests.patience import wait_until
 from tests.served import Served
 
-ROWS = 100_000
+ROWS = 10_000
 ANSWER_SECONDS = 2.0
 SMALL_RUN_SECONDS = 15
 CONCURRENCY = {"big": 24, "other": 8}

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from openai import OpenAI
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.dialects.installed import needs
-from tests.model_server import ModelServer, running
 from tests.patience import patience, wait_until
-from tests.served import Served
+from tests.shared_server import PASSWORD, Platform
 
 pytestmark = [pytest.mark.slow, needs("openai")]
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
+EMAIL = "ada@example.com"
 ACCOUNT = "Web"
 
 
@@ -43,15 +42,12 @@ def browser() -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=path, args=arguments)
 
 
-@dataclass(frozen=True)
-class Site:
-    served: Served
-    models: ModelServer
-    key: str
+class Site(Platform):
+    """The shared server as a person's scripts see it."""
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.served.base_url}/v1", api_key=self.key)
+        return OpenAI(base_url=self.openai_url, api_key=self.key)
 
     def start(self, model: str, rows: int, name: str) -> Any:
         """A run that asks `model` about some rows; a model that repeats fails every second one."""
@@ -93,17 +89,16 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder: Path = tmp_path_factory.mktemp("site")
-    password = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    with running() as models, Served(folder, password) as served:
-        served.manage("createsuperuser", "--noinput", "--email", EMAIL)
-        key = served.manage("create_api_key", "--account", ACCOUNT, "--email", EMAIL).strip()
-        served.manage(
-            *("add_endpoint", "--account", ACCOUNT, "--base-url", models.base_url),
+def site(browser: Browser, platform: Platform) -> Site:
+    _, key, _ = platform.served.manage_all(
+        ("createsuperuser", "--noinput", "--email", EMAIL),
+        ("create_api_key", "--account", ACCOUNT, "--email", EMAIL),
+        (
+            *("add_endpoint", "--account", ACCOUNT, "--base-url", platform.models.base_url),
             *("--allow-private", "--concurrency", "2", "quick", "slow:0.4", "slow:60"),
-        )
-        yield Site(served, models, key)
+        ),
+    )
+    return Site(platform.served, platform.models, key.strip())
 
 
 @pytest.fixture
@@ -224,24 +219,14 @@ def test_the_pages_work_without_scripts(browser: Browser, site: Site) -> None:
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_page_is_wider_than_its_window(
-    browser: Browser, site: Site, width: int, scheme: Any
-) -> None:
+def test_no_page_is_wider_than_its_window(page: Page, site: Site) -> None:
     run = site.start("quick", 3, "A name without any spaces " + "x" * 200)
     with site.client as client:
         wait_until(
             lambda: client.evals.runs.retrieve(run.id, eval_id=run.eval_id).status == "completed",
             15,
         )
-    context = browser.new_context(
-        base_url=site.served.base_url,
-        viewport={"width": width, "height": 800},
-        color_scheme=scheme,
-    )
-    page = context.new_page()
-    sign_in(page, run.report_url)
+    page.goto(run.report_url)
     result = page.locator(".row-link").first.get_attribute("href")
     evaluation = page.locator(".crumbs a").last.get_attribute("href")
     for path in (
@@ -255,9 +240,11 @@ def test_no_page_is_wider_than_its_window(
         "/app/datasets/",
     ):
         page.goto(path)
-        excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert excess <= 0, path
-    context.close()
+        for width, scheme in product((1280, 390), ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.emulate_media(color_scheme=scheme)
+            excess = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert excess <= 0, (path, width, scheme)
 
 
 @needs("spice")

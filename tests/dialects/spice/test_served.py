@@ -5,7 +5,7 @@ import http.client
 import io
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.model_server import running
-from tests.patience import patience, wait_until
+from tests.patience import patience, slowness, wait_until
 from tests.served import Served
+from tests.shared_server import Platform
 
 PLACES = 32
 LONG_ROWS = 2_000
-SLOW, SLOWER = "slow:1.5", "slow:8"
+SLOW, SLOWER = f"slow:{1.5 * slowness()}", f"slow:{5 * slowness()}"
 
 SPICEPOD = """
 version: v1
@@ -91,17 +91,11 @@ class Spiced:
 
 
 @pytest.fixture(scope="module")
-def spiced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spiced]:
-    folder = tmp_path_factory.mktemp("spiced")
+def spiced(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Spiced:
     pod = write_pod(tmp_path_factory.mktemp("pod"))
-    with running(delay=0.01) as models, Served(folder) as served:
-        key = served.manage("create_api_key", "--account", "acme").strip()
-        served.manage(
-            *("add_endpoint", "--account", "acme", "--base-url", models.base_url),
-            *("--allow-private", "m", SLOW, SLOWER),
-        )
-        served.manage("load_spicepod", str(pod), "--account", "acme")
-        yield Spiced(served, key)
+    key = platform.open_account("acme", "m", SLOW, SLOWER)
+    platform.served.manage("load_spicepod", str(pod), "--account", "acme")
+    return Spiced(platform.served, key)
 
 
 def write_pod(folder: Path) -> Path:

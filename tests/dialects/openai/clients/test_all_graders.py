@@ -9,12 +9,13 @@ import pytest
 
 from apps.grading.graders import GRADERS
 from apps.sandbox import find_runner
-from tests.dialects.openai.clients.conftest import Platform, wait_over
-from tests.model_server import ModelServer, running
+from tests.dialects.openai.clients.waiting import wait_over
+from tests.model_server import ModelServer
+from tests.shared_server import Platform
 
-ROWS = 1_000
+ROWS = 300
 # What no retry helps: the answer to these rows, the verdict on those.
-LOST_ANSWERS, LOST_VERDICTS, LOST_VECTORS = {7, 501}, {8, 999}, {9}
+LOST_ANSWERS, LOST_VERDICTS, LOST_VECTORS = {7, 201}, {8, 299}, {9}
 TRIES = 5
 
 TARGET = "uncertain:echo"
@@ -120,21 +121,17 @@ def row(number: int) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def models() -> Iterator[ModelServer]:
-    with running(delay=0.01) as server:
-        yield server
+@pytest.fixture
+def models(platform: Platform) -> ModelServer:
+    """With nothing counted yet."""
+    platform.models.reset()
+    return platform.models
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(platform: Platform, models: ModelServer) -> Iterator[openai.OpenAI]:
-    account = ("--account", "all graders")
-    key = platform.served.manage("create_api_key", *account).strip()
-    platform.served.manage(
-        *("add_endpoint", *account, "--base-url", models.base_url, "--allow-private"),
-        *("--concurrency", "32", "--embedding-model", COSINE, "--embedding-model", DISTANCE),
-        *MODELS,
-    )
+    vectors = ("--embedding-model", COSINE, "--embedding-model", DISTANCE)
+    key = platform.open_account("all graders", *MODELS, *vectors, concurrency=32)
     with openai.OpenAI(base_url=platform.openai_url, api_key=key, max_retries=0) as client:
         yield client
 

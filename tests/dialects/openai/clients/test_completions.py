@@ -6,8 +6,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.dialects.openai.clients.conftest import Platform, wait_over
+from tests.dialects.openai.clients.waiting import wait_over
 from tests.patience import wait_until
+from tests.shared_server import Platform
 
 CRITERION = {
     "type": "string_check",

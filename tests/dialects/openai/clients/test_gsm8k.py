@@ -10,8 +10,9 @@ from typing import Any
 import openai
 import pytest
 
-from tests.dialects.openai.clients.conftest import Platform, wait_over
+from tests.dialects.openai.clients.waiting import wait_over
 from tests.served import ROOT
+from tests.shared_server import Platform
 
 DATA = Path(
     os.environ.get(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.dialects.openai.clients.conftest import Platform
 from tests.patience import patience
 from tests.served import ROOT, free_port
+from tests.shared_server import Platform
 
 HERE = Path(__file__).parent
 # Made by `make clients`.
@@ -50,14 +50,9 @@ def test_the_node_client_goes_the_whole_way(platform: Platform) -> None:
     if not shutil.which("node"):
         pytest.skip("node is not installed")
     skip_unless(NODE_MODULES.exists(), "the openai client for Node")
-    account, port = ("--account", "node"), free_port()
-    manage = platform.served.manage
-    key = manage("create_api_key", *account).strip()
-    manage(
-        *("add_endpoint", *account, "--base-url", platform.models.base_url, "--allow-private"),
-        *("echo-model", "slow:30"),
-    )
+    key, port = platform.open_account("node", "echo-model", "slow:30"), free_port()
     url = ("--url", f"http://127.0.0.1:{port}/", "--allow-private")
-    hook = {"HOOK_PORT": str(port), "HOOK_SECRET": manage("add_webhook", *account, *url).strip()}
+    secret = platform.served.manage("add_webhook", "--account", "node", *url).strip()
+    hook = {"HOOK_PORT": str(port), "HOOK_SECRET": secret}
     script = ["node", str(HERE / "journey.cjs")]
     assert "for Node" in go(script, platform, key=key, NODE_PATH=str(NODE_MODULES), **hook)
