@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from apps.accounts.models import Account, Actor, OwnedModel
-from apps.accounts.services import actor_for_user
+from apps.accounts.services.actors import actor_for_user
 
 # Under this name a browser's session keeps the account that is selected in it.
 SELECTED_ACCOUNT = "account_id"

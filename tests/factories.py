@@ -7,7 +7,7 @@ from uuid import UUID
 
 from apps.accounts.models import Account, Actor, ApiKey, Membership, User
 from apps.accounts.roles import Role
-from apps.accounts.services import issue_key
+from apps.accounts.services.keys import issue_key
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.services import add_cases, create_dataset, freeze_version
 from apps.evaluations.models import Evaluation, Run

@@ -16,7 +16,7 @@ BROKEN = [
     ("apps/evaluations/models/runs.py", "evalplatform.dialects.kit.fields", None),
     ("apps/evaluations/models/runs.py", "evalplatform.lifeline", None),
     ("apps/datasets/services.py", "rest_framework.serializers", "rest_framework"),
-    ("apps/accounts/services.py", "drf_spectacular.utils", "drf_spectacular"),
+    ("apps/accounts/services/keys.py", "drf_spectacular.utils", "drf_spectacular"),
     ("apps/evaluations/exports.py", "apps.evaluations.forms", None),
     ("apps/evaluations/costs.py", "django.conf", "django"),
     ("apps/clients/presets.py", "django.conf", "django"),

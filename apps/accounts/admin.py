@@ -13,27 +13,13 @@ from django.db.models import Count
 from django.http import HttpRequest
 
 from apps.accounts.models import Account, ApiKey, AuditEvent, Membership, User
-from apps.accounts.owned_admin import (
-    AccountFilter,
-    CappedPaginator,
-    OwnedAdmin,
-    actor_in,
-    become,
-    may,
-)
+from apps.accounts.owned_admin import AccountFilter, CappedPaginator, OwnedAdmin, become
 from apps.accounts.roles import Action
-from apps.accounts.services import (
-    issue_key,
-    open_account,
-    record,
-    remove_member,
-    rename_account,
-    revoke_keys,
-    rotate_key,
-    set_disabled,
-    set_role,
-    user_by_email,
-)
+from apps.accounts.services.accounts import open_account, rename_account, set_disabled
+from apps.accounts.services.audit import record
+from apps.accounts.services.keys import issue_key, revoke_keys, rotate_key
+from apps.accounts.services.members import remove_member, set_role, user_by_email
+from apps.accounts.staff import actor_in, may
 
 
 class UserAddForm(AdminUserCreationForm):

@@ -14,14 +14,8 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import content_disposition_header
 
-from apps.accounts.owned_admin import (
-    REFUSALS,
-    AccountFilter,
-    OwnedAdmin,
-    actor_in,
-    become,
-    reason_of,
-)
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
+from apps.accounts.staff import REFUSALS, actor_in, reason_of
 from apps.datasets.forms import CaseForm, DatasetForm, ImportForm
 from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, export_cases, import_cases
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase

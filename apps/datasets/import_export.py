@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.datasets.bulk_insert import UNHELD, BeingFilled, Body, Fill
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.row_readers import BadFile

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.datasets.bulk_insert import (
     PIECE_ROWS,
     BeingFilled,

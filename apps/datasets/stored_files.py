@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.datasets.models import CHUNK_BYTES, File, FileChunk
 from apps.errors import Invalid, LimitError
 

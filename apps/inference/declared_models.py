@@ -8,7 +8,7 @@ from django.db import transaction
 
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.errors import Unfit
 from apps.grading.graders import BUILT_IN_SCORERS
 from apps.inference.models import ModelEndpoint, ServedModel

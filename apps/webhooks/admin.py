@@ -8,8 +8,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from apps.accounts.admin_display import as_uuid, pretty
-from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
 from apps.accounts.roles import Action
+from apps.accounts.staff import actor_in, may
 from apps.errors import StateError
 from apps.evaluations.models import Run
 from apps.webhooks.models import WebhookDelivery, WebhookEndpoint

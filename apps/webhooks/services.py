@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, StateError, Unfit
 from apps.leases import database_now

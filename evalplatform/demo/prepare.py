@@ -8,7 +8,8 @@ from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 
 from apps.accounts.models import Actor, User
-from apps.accounts.services import actor_for_key, provide_key
+from apps.accounts.services.actors import actor_for_key
+from apps.accounts.services.keys import provide_key
 from apps.datasets.import_export import import_cases
 from apps.datasets.services import find_version
 from apps.datasets.tabular import read_jsonl

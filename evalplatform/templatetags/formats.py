@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 from django.utils.html import format_html
 
-from apps.evaluations.costs import Cost, shown_money
+from apps.evaluations.reports import Cost, shown_money
 
 register = template.Library()
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from apps.accounts.models import Account, ApiKey, AuditEvent, Membership, User
 from apps.accounts.owned_admin import CappedPaginator, OwnedAdmin
 from apps.accounts.roles import Role
-from apps.accounts.services import actor_for_key
+from apps.accounts.services.actors import actor_for_key
 from tests.factories import make_account, make_actor, make_key, make_user
 
 pytestmark = pytest.mark.django_db

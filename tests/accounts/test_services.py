@@ -8,23 +8,16 @@ from django.utils import timezone
 
 from apps.accounts.models import Account, ApiKey, AuditEvent, Membership, User
 from apps.accounts.roles import ALLOWED, RANK, Action, Role, weaker
-from apps.accounts.services import (
+from apps.accounts.services.accounts import open_account, rename_account, set_disabled
+from apps.accounts.services.actors import actor_for_key, actor_for_user, actor_of, operator
+from apps.accounts.services.keys import (
     SERVICE_EMAIL,
-    actor_for_key,
-    actor_for_user,
-    actor_of,
     issue_key,
-    open_account,
-    operator,
     provide_key,
-    remove_member,
-    rename_account,
     revoke_keys,
     rotate_key,
-    set_disabled,
-    set_role,
-    user_by_email,
 )
+from apps.accounts.services.members import remove_member, set_role, user_by_email
 from apps.errors import Invalid, Refusal, StateError, Unfit
 from tests.factories import make_account, make_actor, make_key, make_user
 

@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from apps.accounts.models import Account, ApiKey, User
 from apps.accounts.roles import Role
-from apps.accounts.services import SERVICE_EMAIL, actor_for_key
+from apps.accounts.services.actors import actor_for_key
+from apps.accounts.services.keys import SERVICE_EMAIL
 from tests.factories import make_account, make_actor
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.admin_display import FoundById, pretty
-from apps.accounts.owned_admin import AccountFilter, actor_in, may
+from apps.accounts.owned_admin import AccountFilter
 from apps.accounts.roles import Action
+from apps.accounts.staff import actor_in, may
 from apps.evaluations.admin.criteria import criteria_page
 from apps.evaluations.forms import ChangeForm
 from apps.evaluations.models import Criterion, Evaluation

@@ -9,7 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from apps.accounts.admin_display import NOTHING, as_uuid, block, is_list, pretty, preview, table
-from apps.accounts.owned_admin import OwnedAdmin, actor_in
+from apps.accounts.owned_admin import OwnedAdmin
+from apps.accounts.staff import actor_in
 from apps.evaluations.models import Result, Run, Score
 from apps.evaluations.reports import Item, Judgement, read_items
 

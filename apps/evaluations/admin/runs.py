@@ -16,7 +16,8 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.admin_display import NOTHING, FoundById, as_uuid, is_list, pretty, table
 from apps.accounts.models import Actor
-from apps.accounts.owned_admin import REFUSALS, AccountFilter, actor_in, may, reason_of
+from apps.accounts.owned_admin import AccountFilter
+from apps.accounts.staff import REFUSALS, actor_in, may, reason_of
 from apps.evaluations.admin.criteria import criteria_page
 from apps.evaluations.admin.shown import cost_text, money_text, rate_text
 from apps.evaluations.forms import RegradeForm

@@ -7,8 +7,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
 from apps.accounts.roles import Action
+from apps.accounts.staff import actor_in
 from apps.evaluations.admin.shown import money_text
 from apps.evaluations.models import SpendingLimits
 from apps.evaluations.services.spending import set_limits, spent_in

@@ -1,5 +1,6 @@
 """The reading side of runs, which every face shares."""
 
+from apps.evaluations.costs import Cost, shown_money
 from apps.evaluations.reports.items import Item, Judgement, read_criteria, read_items, read_pages
 from apps.evaluations.reports.summaries import (
     Counts,
@@ -16,6 +17,7 @@ from apps.evaluations.reports.verdicts import VERDICTS, Wanted
 
 __all__ = [
     "VERDICTS",
+    "Cost",
     "Counts",
     "CriterionSummary",
     "Item",
@@ -29,6 +31,7 @@ __all__ = [
     "read_criteria",
     "read_items",
     "read_pages",
+    "shown_money",
     "summarize",
     "summary",
 ]

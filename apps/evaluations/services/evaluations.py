@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Invalid, Path, Problem, Unfit
 from apps.evaluations.models import Criterion, Evaluation, Run

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.datasets.models import NAME_LENGTH, File
 from apps.datasets.stored_files import store_file
 from apps.errors import StateError

@@ -7,7 +7,7 @@ from django.db.models import Count, F, OuterRef, Q, Subquery
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.errors import StateError, Unfit
 from apps.evaluations.models import Result, Run
 from apps.evaluations.services.criteria import check_criteria_of, hold_evaluation, keep_criteria

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
-from apps.accounts.services import record
+from apps.accounts.services.audit import record
 from apps.errors import Invalid, Unfit
 from apps.evaluations.costs import PriceList, money_of
 from apps.evaluations.engine.spending import month_of, month_picos

@@ -9,8 +9,9 @@ from django.db.models import BooleanField, ExpressionWrapper, Prefetch, Q, Query
 from django.http import HttpRequest
 
 from apps.accounts.admin_display import preview
-from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, actor_in, become, may
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
 from apps.accounts.roles import Action
+from apps.accounts.staff import actor_in, may
 from apps.inference.endpoints import (
     add_endpoint,
     remove_model,

@@ -11,7 +11,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from apps.accounts.services import actor_for_user
+from apps.accounts.services.actors import actor_for_user
 from evalplatform.sessions import SELECTED_ACCOUNT, request_id_of
 
 

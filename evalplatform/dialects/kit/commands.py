@@ -9,7 +9,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from apps.accounts.services import find_account
+from apps.accounts.services.accounts import find_account
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Run
 from evalplatform.dialects.kit.dialect import run_conditions

@@ -9,7 +9,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from apps.accounts.services import actor_for_key
+from apps.accounts.services.actors import actor_for_key
 from evalplatform.sessions import request_id_of
 
 

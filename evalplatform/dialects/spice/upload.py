@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.accounts.models import Account, Actor
-from apps.accounts.owned_admin import REFUSALS, accounts_allowing, actor_in, may, reason_of
 from apps.accounts.roles import Action
+from apps.accounts.staff import REFUSALS, accounts_allowing, actor_in, may, reason_of
 from apps.datasets.models import File
 from apps.datasets.stored_files import open_file, store_file
 from apps.errors import Invalid

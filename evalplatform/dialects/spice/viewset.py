@@ -11,7 +11,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.services import actor_for_key
+from apps.accounts.services.actors import actor_for_key
 from evalplatform.dialects.kit.problems import Kind, Problem
 from evalplatform.dialects.kit.viewset import DialectViewSet
 from evalplatform.dialects.spice.renderings import JSON, TEXT

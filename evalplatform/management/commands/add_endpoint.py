@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.inference.endpoints import add_endpoint
 from evalplatform.dialects.kit.commands import CoreCommand
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.webhooks.models import EVENTS
 from apps.webhooks.services import add_webhook
 from evalplatform.dialects.kit.commands import CoreCommand

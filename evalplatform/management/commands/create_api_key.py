@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from apps.accounts.roles import Role
-from apps.accounts.services import SERVICE_EMAIL, provide_key
+from apps.accounts.services.keys import SERVICE_EMAIL, provide_key
 from evalplatform.dialects.kit.commands import CoreCommand
 
 

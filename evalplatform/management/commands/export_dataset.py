@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.datasets.import_export import export_cases, fields_of
 from apps.datasets.models import DatasetVersion
 from apps.datasets.services import find_version, read_cases

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, import_cases
 from apps.datasets.row_readers import STREAMED, stream_format_of
 from evalplatform.dialects.kit.commands import CoreCommand

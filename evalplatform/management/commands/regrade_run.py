@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.errors import Refusal, dotted
-from apps.evaluations.costs import shown_money
+from apps.evaluations.reports import shown_money
 from apps.evaluations.services.criteria import read_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion

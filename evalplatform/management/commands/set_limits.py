@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.accounts.services import actor_of
-from apps.evaluations.costs import shown_money
+from apps.accounts.services.actors import actor_of
+from apps.evaluations.reports import shown_money
 from apps.evaluations.services.spending import limits_of, set_limits, this_month
 from evalplatform.dialects.kit.commands import CoreCommand
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from apps.accounts.services import find_account
+from apps.accounts.services.accounts import find_account
 from evalplatform.dialects.kit.commands import CoreCommand
 
 

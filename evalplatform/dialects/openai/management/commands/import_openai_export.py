@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from apps.accounts.models import Actor
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.errors import StateError
 from apps.evaluations.models import Run
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.accounts.services import find_account
+from apps.accounts.services.accounts import find_account
 from apps.datasets.tabular import write_csv, write_jsonl
 from apps.evaluations.models import Evaluation, Run
 from evalplatform.dialects.kit.commands import CoreCommand

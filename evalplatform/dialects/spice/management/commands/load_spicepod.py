@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
-from apps.accounts.services import actor_of
+from apps.accounts.services.actors import actor_of
 from apps.errors import Invalid, StateError
 from apps.evaluations.services.declarations import declare
 from evalplatform.dialects.kit.commands import CoreCommand

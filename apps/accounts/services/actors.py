@@ -1,0 +1,90 @@
+"""Find the actor behind a session, a key, an operator at the command line or in the admin."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.utils import timezone
+
+from apps.accounts.models import Account, Actor, ApiKey, Membership, User
+from apps.accounts.roles import Role, weaker
+from apps.accounts.services.accounts import find_account, require_open
+from apps.accounts.services.keys import hash_of
+from apps.errors import StateError
+
+MANAGERS = (Role.OWNER, Role.ADMIN)
+# A key's last use is written at most this often: a poll must not become a write.
+LAST_USED_GRAIN = timedelta(minutes=1)
+
+
+def roles_of(user: User) -> dict[UUID, str]:
+    """The user's role in each account that is open."""
+    return dict(
+        Membership.objects.filter(user=user, account__disabled_at=None).values_list(
+            "account_id", "role"
+        )
+    )
+
+
+def actor_for_user(
+    user: User | AnonymousUser, account_id: UUID | str | None = None, request_id: str = ""
+) -> Actor | None:
+    """The actor of a signed-in user with one account selected; None when not signed in.
+
+    Without a valid choice the first account by name is selected.
+    """
+    if not isinstance(user, User) or not user.is_active:
+        return None
+    roles = roles_of(user)
+    accounts = list(Account.objects.filter(pk__in=roles).order_by("name"))
+    chosen = next((account for account in accounts if str(account.pk) == str(account_id)), None)
+    return Actor(user, chosen or (accounts[0] if accounts else None), roles, request_id)
+
+
+def actor_for_key(secret: str, request_id: str = "") -> Actor | None:
+    """The actor behind a key, confined to the key's account; None for an unusable key."""
+    key = (
+        ApiKey.objects.usable()
+        .filter(secret_hash=hash_of(secret), user__memberships__account=models.F("account"))
+        .annotate(member_role=models.F("user__memberships__role"))
+        .select_related("user", "account")
+        .order_by()
+        .first()
+    )
+    if key is None:
+        return None
+    now = timezone.now()
+    if key.last_used_at is None or key.last_used_at < now - LAST_USED_GRAIN:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    role = weaker(key.role, key.member_role)
+    return Actor(key.user, key.account, {key.account_id: role}, request_id)
+
+
+def actor_of(account_name: str, email: str | None = None) -> Actor:
+    """Who acts for an operator at the command line: this member, else an owner or admin.
+
+    Raises ObjectDoesNotExist for an unknown account or member, StateError for a disabled account
+    or one that nobody manages.
+    """
+    account = find_account(account_name)
+    require_open(account)
+    members = Membership.objects.filter(account=account, user__is_active=True)
+    members = members.select_related("user").order_by("created_at", "pk")
+    if email is not None:
+        member = members.filter(user__email__iexact=email).first()
+        if member is None:
+            raise Membership.DoesNotExist(f"{email} is not a member of {account}.")
+    else:
+        held = {member.role: member for member in members.filter(role__in=MANAGERS).reverse()}
+        member = held.get(Role.OWNER) or held.get(Role.ADMIN)
+        if member is None:
+            raise StateError(f"{account} has neither an owner nor an admin.")
+    return Actor(member.user, account, {account.pk: member.role})
+
+
+def operator(user: User, account: Account | None = None, request_id: str = "") -> Actor:
+    """The actor of somebody in the admin: a superuser is an owner of whichever account."""
+    if user.is_superuser:
+        return Actor(user, account, {account.pk: Role.OWNER} if account else {}, request_id)
+    return Actor(user, account, roles_of(user), request_id)
