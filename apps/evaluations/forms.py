@@ -17,7 +17,8 @@ from apps.evaluations.reports import ModelUsage
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
 from apps.evaluations.services.estimates import Estimate, estimate_regrade
 from apps.evaluations.services.evaluations import NewCriterion
-from apps.evaluations.services.previews import ROWS, Preview, PreviewSource, try_criteria, usage_of
+from apps.evaluations.services.previews import ROWS, PreviewSource, try_criteria, usage_of
+from apps.evaluations.services.quick_judging import Preview
 from apps.evaluations.services.regrades import regrade_run
 from apps.grading.graders.base import Fault, Mark
 from apps.strict_json import dump_json, parse_json

@@ -9,7 +9,7 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.errors import Invalid, LimitError, Refusal, StateError, dotted
 from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score
-from apps.evaluations.services import previews
+from apps.evaluations.services import quick_judging
 from apps.evaluations.services.criteria import change_criteria, read_criteria, write_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.named_runs import name_evaluation
@@ -171,7 +171,7 @@ def test_criteria_are_tried_on_a_dataset_and_judges_are_asked(actor, server):
 @pytest.mark.django_db(transaction=True)
 def test_judging_that_takes_too_long_is_given_up(actor, server, monkeypatch):
     make_endpoint(actor, server.base_url, models=["slow:5"])
-    monkeypatch.setattr(previews, "SECONDS", 0.2)
+    monkeypatch.setattr(quick_judging, "SECONDS", 0.2)
     with pytest.raises(LimitError, match="try fewer rows"):
         try_criteria(
             actor, make_evaluation(actor), criteria=[labels("slow:5")], source=make_rows(2)

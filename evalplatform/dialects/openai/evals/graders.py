@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.evaluations.models import Criterion
-from apps.evaluations.services.previews import Trial, check_grader, try_grader
+from apps.evaluations.services.grader_trials import Trial, check_grader, try_grader
 from apps.grading.graders.base import Mark
 from apps.strict_json import BadJSON, parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Choice, Const, Shape, Text
