@@ -90,6 +90,38 @@ def test_slots_of_the_dead_are_free_when_their_lease_is_out_and_go_with_the_swee
 
 
 @pytest.mark.django_db
+def test_who_does_not_give_up_yet_keeps_what_it_wants_of_what_it_has(endpoint):
+    def keep(wanted, committed):
+        return rebalance(
+            endpoint.pk, ANNE, wanted=wanted, committed=committed, gives_up=False
+        ).slots
+
+    assert ask(endpoint, ANNE, 100) == 10
+    assert ask(endpoint, BERT, 100) == 0
+    assert keep(100, 10) == 10
+    # What it does not want itself is not kept: the others wait for it.
+    assert keep(7, 7) == 7
+    assert ask(endpoint, BERT, 100) == 3
+    # A wish that grows again is no reason to have more than the share, beyond what it has.
+    assert keep(100, 7) == 7
+
+
+@pytest.mark.django_db
+def test_others_wait_only_while_they_have_less_than_their_share(endpoint):
+    def others_wait(wanted, committed):
+        return rebalance(endpoint.pk, ANNE, wanted=wanted, committed=committed).others_wait
+
+    assert not others_wait(100, 0)
+    assert ask(endpoint, BERT, 2) == 0
+    assert others_wait(100, 10)
+    assert ask(endpoint, BERT, 2) == 0
+    assert others_wait(100, 8)
+    assert ask(endpoint, BERT, 2) == 2
+    # Two are all that it wants.
+    assert not others_wait(100, 8)
+
+
+@pytest.mark.django_db
 def test_an_endpoint_that_is_gone_has_no_slots(endpoint):
     pk = endpoint.pk
     endpoint.delete()

@@ -10,16 +10,18 @@ from apps.accounts.roles import Role
 from apps.evaluations import reports
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import spending as spending_module
-from apps.evaluations.engine.spending import month_picos
-from apps.evaluations.models import CallQuota, Result, Run, Score
+from apps.evaluations.engine.spending import BudgetKeeper, BudgetRequest, month_picos
+from apps.evaluations.models import CallQuota, Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import regrade_run
 from apps.evaluations.services.runs import delete_run, retry_errored
 from apps.evaluations.services.spending import set_limits, this_month
+from apps.ids import new_id
 from apps.inference.endpoints import set_prices
 from apps.inference.models import ServedModel
-from tests.evaluations.engine.test_worker import InBackground
-from tests.evaluations.engine.workers import work_until_idle
+from apps.leases import database_now, lease_end
+from tests.evaluations.engine.shards import plan
+from tests.evaluations.engine.workers import InBackground, work_until_idle
 from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluation, make_run
 from tests.patience import patience, wait_until
 
@@ -337,3 +339,20 @@ def test_an_editors_run_has_the_accounts_limits_from_any_dialect(actor, account)
     run = make_run(editor, source=2, target=ask("m"), dialect="openai")
     run.refresh_from_db()
     assert (run.max_calls, run.budget) == (5, Decimal("1.5"))
+
+
+def test_workers_divide_what_is_left_of_a_budget(actor, monkeypatch):
+    """None sees what the others have spent and not stored yet."""
+    monkeypatch.setattr(plan_module, "ASKING_ROWS", 1)
+    price(actor)
+    run = plan(make_run(actor, source=3, target=ask("m"), budget=Decimal("3")))
+    asked = {1: BudgetRequest(run, has_prices=True, wanted=0, surplus=0, unstored=7)}
+    parts = []
+    for shard in run.shards.all():
+        # Another worker is at work.
+        Shard.objects.filter(pk=shard.pk).update(
+            worker=new_id(), lease_until=lease_end(database_now())
+        )
+        parts.append(BudgetKeeper().answer(asked)[1].remaining_picos)
+    whole = 3 * 10**12
+    assert parts == [whole - 7, whole // 2 - 7, whole // 3 - 7]

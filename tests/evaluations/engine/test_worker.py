@@ -2,11 +2,10 @@
 
 import json
 import os
-import threading
 import time
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.utils import timezone
 
 from apps.datasets.stored_files import delete_file, purge_files, store_file
@@ -26,7 +25,7 @@ from apps.grading.graders.base import Mark
 from apps.grading.graders.string_check import StringCheck
 from apps.inference.models import EndpointSlot, ModelEndpoint
 from apps.leases import database_now
-from tests.evaluations.engine.workers import work_until_idle
+from tests.evaluations.engine.workers import InBackground, work_until_idle
 from tests.factories import (
     SAME,
     ask,
@@ -65,29 +64,6 @@ def endpoint(actor, server) -> ModelEndpoint:
 def small_shards(monkeypatch):
     monkeypatch.setattr(plan_module, "GRADING_ROWS", 20)
     monkeypatch.setattr(plan_module, "ASKING_ROWS", 5)
-
-
-class InBackground(threading.Thread):
-    """Works until idle, or until one slice is over, in a thread beside the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.worker = Worker()
-        self.has_more: bool | None = None
-
-    def run(self) -> None:
-        try:
-            self.has_more = self.worker.run()
-        finally:
-            connection.close()
-
-    def __enter__(self) -> "InBackground":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.join(patience(30))
-        assert not self.is_alive()
 
 
 def finished(run):

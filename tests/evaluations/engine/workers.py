@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from django.db import connection
 
 from apps.evaluations.engine.worker import Worker
-from tests.patience import slowness
+from tests.patience import patience, slowness
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 ROOT = SCRIPT.parents[3]
@@ -26,6 +27,29 @@ def work_until_idle() -> None:
     """Finish whatever can be claimed now, in this process."""
     while Worker().run():
         pass
+
+
+class InBackground(threading.Thread):
+    """Works until idle, or until one slice is over, in a thread beside the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worker = Worker()
+        self.has_more: bool | None = None
+
+    def run(self) -> None:
+        try:
+            self.has_more = self.worker.run()
+        finally:
+            connection.close()
+
+    def __enter__(self) -> "InBackground":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join(patience(30))
+        assert not self.is_alive()
 
 
 def database_url() -> str:
