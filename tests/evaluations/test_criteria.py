@@ -16,7 +16,7 @@ from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.previews import ROWS, try_criteria, usage_of
 from apps.evaluations.services.regrades import regrade_run
 from apps.inference.models import EndpointSlot
-from tests.evaluations.engine.test_judging import labels
+from tests.evaluations.engine.plain_runs import labels
 from tests.evaluations.engine.workers import work_until_idle
 from tests.factories import (
     SAME,

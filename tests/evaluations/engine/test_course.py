@@ -14,7 +14,6 @@ from apps.errors import StateError
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.sweep import sweep_runs
-from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
 from apps.evaluations.services.evaluations import (
     NewCriterion,
@@ -22,18 +21,13 @@ from apps.evaluations.services.evaluations import (
     delete_evaluation,
 )
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored, start_run
-from apps.evaluations.targets import Chat, Recorded, Target
+from apps.evaluations.targets import Recorded, Target
 from apps.inference.endpoints import add_endpoint
+from tests.evaluations.engine.plain_runs import SAME, chat, rows, worked
 from tests.factories import make_actor, make_version
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-SAME = NewCriterion(
-    "string_check",
-    "same",
-    {"input": "{{ sample.output_text }}", "reference": "{{ item.text }}", "operation": "eq"},
-)
 
 
 @pytest.fixture
@@ -45,17 +39,6 @@ def evaluation_of(actor: Actor, criteria: Sequence[NewCriterion] = (SAME,), **fi
     return create_evaluation(actor, criteria=criteria, has_sample=True, **fields)
 
 
-def rows(count: int, right: int) -> list[dict[str, Any]]:
-    """Recorded rows of which the first `right` pass."""
-    return [
-        {
-            "item": {"text": f"text {number}"},
-            "sample": {"output_text": f"text {number}" if number < right else "else"},
-        }
-        for number in range(count)
-    ]
-
-
 def started(
     actor: Actor, source: Any, target: Target | None = None, **fields: Any
 ) -> tuple[Evaluation, Run]:
@@ -65,18 +48,8 @@ def started(
     )
 
 
-def chat(model: str = "m") -> Chat:
-    return Chat(model, messages=[{"role": "user", "content": "{{ item.text }}"}])
-
-
 def serve(actor: Actor, server: ModelServer, *models: str) -> None:
     add_endpoint(actor, base_url=server.base_url, models=models, allow_private=True)
-
-
-def worked(run: Run) -> Run:
-    Worker().run()
-    run.refresh_from_db()
-    return run
 
 
 def test_recorded_rows_are_graded_in_order_over_several_shards(actor: Actor) -> None:

@@ -22,7 +22,7 @@ from apps.evaluations.tally import Tally
 from apps.evaluations.targets import Recorded, Spent
 from apps.grading.graders.base import Mark
 from apps.ids import new_id
-from tests.evaluations.engine.test_course import SAME, rows
+from tests.evaluations.engine.plain_runs import SAME, rows
 from tests.factories import make_actor
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,30 +15,18 @@ from apps.evaluations.targets import Recorded
 from apps.inference.endpoints import add_endpoint
 from apps.inference.served_models import UnknownModel
 from apps.sandbox import choose, find_runner
-from tests.evaluations.engine.test_course import SAME, chat, rows, worked
+from tests.evaluations.engine.plain_runs import GOOD, INPUT, SAME, chat, labels, rows, worked
 from tests.factories import make_actor
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-GOOD = 'answer:{"steps": [], "result": "good"}'
 HALF = 'answer:{"steps": [], "result": 0.5}'
-INPUT = [{"role": "user", "content": "Judge {{ sample.output_text }}"}]
 
 
 @pytest.fixture
 def actor() -> Actor:
     return make_actor()
-
-
-def labels(model: str = GOOD) -> NewCriterion:
-    settings: dict[str, Any] = {
-        "model": model,
-        "input": INPUT,
-        "labels": ["good", "bad"],
-        "passing_labels": ["good"],
-    }
-    return NewCriterion("label_model", "label", settings)
 
 
 def number(model: str = HALF) -> NewCriterion:

@@ -18,8 +18,8 @@ from apps.evaluations.services.evaluations import NewCriterion, delete_evaluatio
 from apps.evaluations.services.regrades import differing_verdicts, regrade_run
 from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
 from apps.evaluations.tally import CALLS, Tally
+from tests.evaluations.engine.plain_runs import labels
 from tests.evaluations.engine.shards import claim, hold, outcomes, plan
-from tests.evaluations.engine.test_judging import labels
 from tests.evaluations.engine.workers import start_worker, work_until_idle, workers
 from tests.factories import (
     SAME,
