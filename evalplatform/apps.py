@@ -1,4 +1,4 @@
-"""Makes the faces an installed app, for their template tags and commands."""
+"""Make the faces an installed app, for their template tags and commands."""
 
 from django.apps import AppConfig
 

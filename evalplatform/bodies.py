@@ -1,4 +1,4 @@
-"""Bodies that come without their length: read to their end, as far as they may be long."""
+"""Give a request body that comes without its length a bound, so that Django reads it."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -15,10 +15,10 @@ LENGTH_REQUIRED = 411
 
 
 def measured(application: Application) -> Application:
-    """Let Django see a length, the longest allowed, where a body comes in chunks without one.
+    """Tell Django the longest allowed length where a body comes in chunks without one.
 
-    Django and DRF take a body without a length for none. Only for servers that say where a body
-    ends, as granian and gunicorn do.
+    Django and DRF take a body without a length for none. This works only with servers that say
+    where a body ends, as granian and gunicorn do.
     """
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -34,7 +34,7 @@ def measured(application: Application) -> Application:
 
 
 def refuse_unmeasured(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., Any]:
-    """Ask for the length where the server does not say where a body ends."""
+    """Answer 411 to a body without a length where the server does not say where a body ends."""
 
     def answer(request: HttpRequest) -> HttpResponse:
         if is_unmeasured(request.META):
@@ -45,7 +45,10 @@ def refuse_unmeasured(get_response: Callable[[HttpRequest], HttpResponse]) -> Ca
 
 
 def is_unmeasured(environ: dict[str, Any]) -> bool:
-    """Is there a body without a length? HTTP/2 has no word for it; there one may come unsaid."""
+    """Tell whether a request has a body but no length.
+
+    HTTP/2 has no header for chunks, so there every body without a length counts as one.
+    """
     if environ.get("CONTENT_LENGTH") or environ["REQUEST_METHOD"] in {"GET", "HEAD", "OPTIONS"}:
         return False
     is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
@@ -58,13 +61,13 @@ def _limit(environ: dict[str, Any]) -> int:
 
 
 class BodyTooLong(RequestDataTooBig, LimitError):
-    """A refusal to Django as well as to the dialects."""
+    """A body above the limit, in Django's terms and in those of the dialects."""
 
 
 class Body(io.RawIOBase):
     """A stream that raises BodyTooLong as soon as `limit` bytes of it have come.
 
-    At the limit, not beyond it: Django reads no more than the length it was told.
+    It refuses at the limit, not beyond it: Django reads no more than the length it was told.
     """
 
     def __init__(self, stream: Any, limit: int) -> None:

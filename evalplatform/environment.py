@@ -12,7 +12,7 @@ FALSE = {"", "0", "false", "no", "off"}
 
 
 def text(name: str, default: str = "") -> str:
-    """The value of `name`, or the content of the file that `name`_FILE points at, stripped."""
+    """Return the value of `name`, or the stripped content of the file that `name`_FILE names."""
     if path := os.environ.get(f"{name}_FILE"):
         try:
             return Path(path).read_text(encoding="utf-8").strip()
@@ -49,10 +49,10 @@ def words(name: str, default: str = "") -> list[str]:
 
 
 def kept_secret(name: str, data_dir: Path, make: Callable[[], str]) -> str:
-    """The secret from the environment, else the one made on first start and kept in `data_dir`.
+    """Return the secret from the environment, else the one made on first start and kept in a file.
 
-    The file appears complete and once, readable by its owner only, so that two processes which
-    start at the same moment agree on one value.
+    The file in `data_dir` appears complete and once, readable by its owner only, so that two
+    processes which start at the same moment agree on one value.
     """
     if value := text(name):
         return value

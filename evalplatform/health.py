@@ -1,4 +1,4 @@
-"""What a load balancer, an orchestrator and Prometheus ask: alive, ready, how busy."""
+"""Answer load balancers, orchestrators and Prometheus: alive, ready, how busy."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,13 @@ from apps.evaluations.services.workers import count_workers
 
 @require_safe
 def alive(request: HttpRequest) -> JsonResponse:
-    """200 as long as this process answers at all; it touches nothing else."""
+    """Answer 200 as long as this process answers at all, touching nothing else."""
     return JsonResponse({"status": "alive"})
 
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database is there and migrated, the queue is there, and somebody works."""
+    """Answer 200 when the database is migrated, the queue reachable, and a worker ready."""
     checks = {name: _checked(check) for name, check in CHECKS.items()}
     is_ready = all(said == "ok" for said in checks.values())
     body = {"status": "ready" if is_ready else "not ready", **checks}
@@ -59,7 +59,7 @@ CHECKS = {"database": _database, "queue": _queue, "workers": _workers}
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Figures of the whole installation, none of them an account's own."""
+    """Report figures of the whole installation, none of them an account's own."""
     registry = CollectorRegistry()
     runs = Gauge(
         "evalplatform_unfinished_runs", "Runs queued and running.", ["state"], registry=registry

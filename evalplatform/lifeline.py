@@ -2,10 +2,11 @@
 
     python -m evalplatform.lifeline granian --port 8000 …
 
-The lifeline is one end of a socket pair. The supervisor holds the other, and when it closes it or
-dies, whatever it dies of, the leader of the session sends itself SIGTERM; whoever is still there
-after the grace kills all. Forked children watch too, so neither a killed parent nor a hanging stop
-leaves an orphan behind. In the other direction, a process may ask for all of them to be replaced.
+The lifeline is one end of a socket pair. The supervisor holds the other. When it closes it or
+dies, of whatever cause, the leader of the session sends itself SIGTERM; after the grace every
+process that is left kills the whole group. Forked children watch too, so neither a killed parent
+nor a hanging stop leaves an orphan behind. In the other direction, a process may ask for all of
+them to be replaced.
 
 There is no parent-death signal besides: a second SIGTERM can deadlock django-q2, whose handler
 sets an event that is not re-entrant.
@@ -25,14 +26,14 @@ GRACE_SECONDS = float(os.environ.get("EVALPLATFORM_GRACE_SECONDS", "12"))
 
 
 def ask_for_replacement() -> None:
-    """Tell the supervisor, where there is one, that this session had better start anew."""
+    """Ask the supervisor, where there is one, to start this session anew."""
     if own_end := os.environ.get(ENVIRONMENT):
         with suppress(OSError):
             os.write(int(own_end), b"!")
 
 
 def watch(own_end: int) -> None:
-    """Watch from a thread, in this process and in all that are forked from it."""
+    """Watch the lifeline from a thread, in this process and in all that are forked from it."""
 
     def wait() -> None:
         # Signals belong to the main thread, which they must be able to interrupt.

@@ -1,4 +1,4 @@
-"""Gives every request an id and its answer the same one, in the header that clients read."""
+"""Give every request an id, and its answer the same one in the header `x-request-id`."""
 
 from collections.abc import Callable
 from uuid import uuid4

@@ -18,6 +18,7 @@ SELECTED_ACCOUNT = "account_id"
 
 
 def request_id_of(request: Any) -> str:
+    """Return the id that the middleware gave the request, empty where there was none."""
     return getattr(request, "request_id", "")
 
 
@@ -27,7 +28,7 @@ ACCOUNT = "account"  # in a query string: the account to look at, whatever is se
 
 
 def actor_of(request: HttpRequest) -> Actor | None:
-    """The actor of the session, looked up once a request; None when nobody is signed in."""
+    """Return the session's actor, looked up once a request; None when nobody is signed in."""
     if not hasattr(request, "actor"):
         selected = request.GET.get(ACCOUNT) or request.session.get(SELECTED_ACCOUNT)
         actor = actor_for_user(request.user, selected, request_id_of(request))
@@ -36,7 +37,7 @@ def actor_of(request: HttpRequest) -> Actor | None:
 
 
 def signed_in(page: Page[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-    """A page that is given its actor; who has not signed in is sent there, and back afterwards."""
+    """Pass a page its actor; redirect to sign in, and back afterwards, where there is none."""
 
     @never_cache
     @wraps(page)
@@ -52,7 +53,7 @@ def signed_in(page: Page[P]) -> Callable[Concatenate[HttpRequest, P], HttpRespon
 
 
 def in_account_of(request: HttpRequest, actor: Actor, row: OwnedModel) -> Actor:
-    """The actor in the account of a row that a link led to, which is the selected one from now on.
+    """Return the actor in the account of a row, which becomes the selected one of the session.
 
     Otherwise a link to a run in another of one's accounts would lead nowhere.
     """
@@ -65,11 +66,12 @@ def in_account_of(request: HttpRequest, actor: Actor, row: OwnedModel) -> Actor:
 
 
 def in_any_account(actor: Actor) -> Actor:
+    """Return the actor with no account selected, who sees the rows of all of theirs."""
     return replace(actor, account=None)
 
 
 class AccountChoice:
-    """The accounts that the header offers; asks the database only when a template does."""
+    """The accounts that the header offers; it queries only when a template reads them."""
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -92,5 +94,5 @@ class AccountChoice:
 
 
 def account_choice(request: HttpRequest) -> dict[str, Any]:
-    """A context processor; see AccountChoice."""
+    """Give every template an AccountChoice, as a context processor."""
     return {"account_choice": AccountChoice(request)}

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def session(leader: int) -> list[int]:
-    """The living processes of the session that `leader` opened, the dead but unreaped left out."""
+    """List the living processes of the session that `leader` opened, without zombies."""
     found = []
     for pid in psutil.pids():
         # Processes may end, or be hidden from us, between two looks.
@@ -43,7 +43,7 @@ def session(leader: int) -> list[int]:
 
 
 def kill_session(leader: int) -> bool:
-    """Send SIGKILL to what is left of a session; whether nothing was."""
+    """Send SIGKILL to the rest of a session. Returns True when nothing of it was left."""
     left = session(leader)
     for pid in left:
         with suppress(ProcessLookupError):
@@ -52,7 +52,7 @@ def kill_session(leader: int) -> bool:
 
 
 class Service:
-    """One command that ought to be running.
+    """A command to be kept running.
 
     command: a module or a script's path, and its arguments, as `lifeline` takes them.
     `poll` does all the work, in small steps that never wait.
@@ -82,14 +82,16 @@ class Service:
         self.restart_requested = True
 
     def stop(self) -> None:
+        """Ask for an orderly end and no new start; after lifeline.GRACE_SECONDS it is killed."""
         self.wanted = False
         self._disconnect()
 
     def kill_now(self) -> None:
-        """Wait no longer for a service that was told to stop."""
+        """End the grace of a service that was told to stop."""
         self._kill_due_at = 0.0
 
     def poll(self) -> None:
+        """Start, reap, kill or replace the process where that is due."""
         now = time.monotonic()
         if self.process is None:
             if self.wanted and now >= self._start_due_at:
@@ -149,11 +151,11 @@ class Service:
 class Supervisor:
     """Runs services until SIGTERM or SIGINT, and sweeps meanwhile.
 
-    ready: asked until it is true, then `announce` is called, once.
+    ready: polled until it is true; then `announce` is called, once.
     sweep, is_stuck: called every `sweep_seconds` from a thread. They may raise: a database that
     is away must not end the supervisor. When `is_stuck` has been true for `stuck_seconds` while
-    the last of the services, the cluster, ran, the cluster is replaced; where that did not help,
-    the next has twice as long, lest a slow machine never have one that has started.
+    the last of the services, the cluster, ran, the cluster is replaced. Where that did not help,
+    the next one has twice as long, since on a slow machine none would ever finish starting.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class Supervisor:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Return when a signal has asked for it and nothing of any service is left."""
+        """Run until a signal asks for the end and no process of any service is left."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         for work in (self._keep_sweeping, self._announce_when_ready):

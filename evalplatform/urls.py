@@ -1,4 +1,4 @@
-"""Mounts the faces: the dialects under their vendors' paths, the pages, the admin, the schemas."""
+"""Mount the faces: the dialects under their vendors' paths, the pages, the admin, the schemas."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,1 +1,4 @@
-"""The demo: what `manage.py demo` prepares, what it does as a client, and what it says of it."""
+"""The demo of `manage.py demo`: it prepares an account, calls the server, and prints a comparison.
+
+It calls the server as a client of OpenAI's dialect and stops working where that one is removed.
+"""

@@ -1,4 +1,4 @@
-"""A client of the OpenAI wire in plain Python: the demo must not need the vendor's package."""
+"""A client of OpenAI's dialect in plain Python: the demo must not need the vendor's package."""
 
 import http.client
 import json
@@ -13,11 +13,11 @@ PATIENCE_SECONDS = 30.0
 
 
 class Refused(Exception):
-    """The server did not do what it was asked to."""
+    """The server answered with an error, or not at all."""
 
 
 class Client:
-    """Speaks to the server at `host` and `port`. Every call raises Refused."""
+    """A connection to the server at `host` and `port`. Every call raises Refused."""
 
     def __init__(self, host: str, port: int, key: str) -> None:
         self.host, self.port = host, port
@@ -40,7 +40,7 @@ class Client:
         return self._ask("POST", "files", body, f"multipart/form-data; boundary={boundary}")
 
     def each(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Every object of a list, page by page."""
+        """Yield every object of a list, page by page."""
         page = self.get(path, **query)
         yield from page["data"]
         while page["has_more"]:

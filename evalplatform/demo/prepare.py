@@ -1,4 +1,4 @@
-"""What the demo stands on: an account, somebody who may do everything, a key, labelled tickets."""
+"""Prepare an account for the demo: its administrator, an API key and labelled tickets."""
 
 import secrets
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ PASSWORD_NAME, KEY_NAME = "DEMO_ADMIN_PASSWORD", "DEMO_API_KEY"
 
 @dataclass(frozen=True)
 class Access:
-    """How to get in. password: None when it is no longer the one that the demo gave."""
+    """The credentials that the demo prints. password: None once somebody has changed it."""
 
     email: str
     password: str | None
@@ -32,14 +32,14 @@ class Access:
 
 
 def tickets() -> tuple[list[bytes], list[bytes]]:
-    """Lines of JSON: the half to learn from, and the half to be asked."""
+    """Read the tickets as lines of JSON: the half to learn from, and the half to be sorted."""
     lines = TICKETS.read_bytes().splitlines()
     half = len(lines) // 2
     return lines[:half], lines[half:]
 
 
 def prepare() -> Access:
-    """Make what is missing. What is there is left alone, so that a second time does no harm."""
+    """Make what is missing and leave alone what is there, so that a second call does no harm."""
     password = _provide_admin()
     actor, key = _provide_actor()
     _provide_dataset(actor)
@@ -54,7 +54,10 @@ def _provide_admin() -> str | None:
 
 
 def _provide_actor() -> tuple[Actor, str]:
-    """Who the demo's key speaks for, and the key; one that no longer works is replaced."""
+    """Find or make the demo's key, and return its actor and secret.
+
+    A key that no longer works is replaced. Raises ObjectDoesNotExist for one that an operator set.
+    """
     key = _kept_key()
     if actor_for_key(key) is None:
         (settings.DATA_DIR / f"{KEY_NAME.lower()}.txt").unlink(missing_ok=True)

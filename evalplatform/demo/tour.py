@@ -1,4 +1,4 @@
-"""The demo as a client sees it: upload, create, run, wait, compare, all over HTTP."""
+"""Run the demo as a client of OpenAI's dialect: upload, create, run, wait and compare over HTTP."""
 
 import time
 from collections import Counter
@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int], None]  # a model, and how many of how many 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run as the wire shows it, and the status of each of its rows."""
+    """A finished run as the API returned it. rows: each row's index and its status."""
 
     model: str
     run: Mapping[str, Any]
@@ -107,7 +107,7 @@ def _run(
 
 
 def table(finished: Sequence[FinishedRun]) -> list[str]:
-    """A line a model below a header, in columns."""
+    """Lay the runs out in columns, a line for each below a header."""
     rows = [("model", "n", "errored", "rate", "95 % interval"), *map(_row, finished)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [
@@ -128,7 +128,7 @@ def _row(finished: FinishedRun) -> tuple[str, str, str, str, str]:
 
 
 def compare(first: FinishedRun, second: FinishedRun) -> Finding:
-    """The second against the first, ticket by ticket; what errored in either is no pair."""
+    """Compare the second run with the first, ticket by ticket, without what errored in either."""
     shared = first.rows.keys() & second.rows.keys()
     pairs = Counter((first.rows[row], second.rows[row]) for row in shared)
     comparison = compare_rates(
@@ -141,7 +141,7 @@ def compare(first: FinishedRun, second: FinishedRun) -> Finding:
 
 
 def sentence(first: FinishedRun, second: FinishedRun) -> str:
-    """What `compare` found, in words."""
+    """Say in words what `compare` found."""
     finding = compare(first, second)
     found = finding.comparison
     if found.difference is None or found.low is None or found.high is None:

@@ -1,4 +1,4 @@
-"""What no dialect owns alone: the routes that several have, and answers where no view answered."""
+"""Route the paths that several dialects have, and answer in an envelope where no view answered."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class SharedRoute:
-    """A path that several dialects have: the request tells whose it is."""
+    """A path that several dialects have; each request goes to one of them."""
 
     def __init__(self, owners: list[tuple[Dialect, URLPattern]]) -> None:
         # Who claims is asked before those that take what nobody claims.
@@ -26,14 +26,14 @@ class SharedRoute:
         self._names = {one.name: PARAMETER.findall(str(own.pattern)) for one, own in owners}
 
     def owner_of(self, request: HttpRequest, *values: str) -> tuple[Dialect, URLPattern]:
-        """The dialect whose request it is, with its own pattern; values: what is in the path."""
+        """Return the dialect whose request it is, and its pattern. values: those in the path."""
         for dialect, own in self.owners:
             if dialect.claims is None or dialect.claims(request, *values):
                 return dialect, own
         return self.owners[-1]
 
     def patterns(self) -> list[URLPattern]:
-        """The route; one without parameters also with a slash behind it."""
+        """Make the URL patterns of the route, also with a slash where it has no parameters."""
 
         @csrf_exempt  # each view sees to that itself
         def answer(request: HttpRequest, **given: str) -> HttpResponse:
@@ -48,7 +48,7 @@ class SharedRoute:
 
 @cache
 def shared_routes() -> tuple[SharedRoute, ...]:
-    """The routes that more than one of the installed dialects has."""
+    """List the routes that more than one of the installed dialects has."""
     owners: dict[str, list[tuple[Dialect, URLPattern]]] = {}
     for dialect in dialects():
         for pattern in import_module(dialect.urls).urlpatterns:
@@ -58,7 +58,7 @@ def shared_routes() -> tuple[SharedRoute, ...]:
 
 
 def own_routes(dialect: Dialect) -> list[URLPattern]:
-    """A dialect's routes as they are mounted; those that it claims of others come in by sharing."""
+    """List a dialect's routes as they are mounted, without those that it shares by a claim."""
     shared = {own for route in shared_routes() for one, own in route.owners if one.claims}
     return [own for own in import_module(dialect.urls).urlpatterns if own not in shared]
 
@@ -71,7 +71,7 @@ urlpatterns = [
 
 
 def envelopes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
-    """Replace Django's own pages (an unknown path, a bug) below a dialect's path."""
+    """Replace Django's own error pages (an unknown path, a bug) below a dialect's path."""
 
     def answer(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -85,7 +85,7 @@ def envelopes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[.
 
 
 def _dialect_of(request: HttpRequest) -> Dialect | None:
-    """The dialect in whose envelope a request is refused that no view answered."""
+    """Find the dialect in whose envelope to refuse a request that no view answered."""
     asked = f"{request.path_info.removeprefix('/')}"
     for route in shared_routes():
         for pattern in route.patterns():

@@ -17,15 +17,15 @@ NO_BREAK = "\N{NARROW NO-BREAK SPACE}"
 
 @register.filter
 def integer(value: int | None) -> str:
-    """12345 as 12,345."""
+    """Group the digits: 12345 is 12,345."""
     return NOTHING if value is None else f"{value:,}"
 
 
 @register.filter
 def percent(value: float | None) -> str:
-    """A share of 1 with one decimal: 0.8734 as 87.3%; what is all or nothing without.
+    """Show a share of 1 with one decimal: 0.8734 is 87.3%; exactly 0 and 1 are 0% and 100%.
 
-    What only rounds to all or nothing says so: 0.9998 is >99.9%.
+    A share that only rounds to one of them says so: 0.9998 is >99.9%.
     """
     if value is None:
         return NOTHING
@@ -40,7 +40,7 @@ def percent(value: float | None) -> str:
 
 @register.filter
 def score(value: float | None) -> str:
-    """Three significant digits, and no more zeros than it takes: 0.0123, 1, 12.3, 1,230."""
+    """Show three significant digits without trailing zeros: 0.0123, 1, 12.3, 1,230."""
     if value is None:
         return NOTHING
     rounded = float(f"{value:.3g}")
@@ -54,13 +54,13 @@ def score(value: float | None) -> str:
 
 @register.filter
 def money(amount: Decimal | None) -> str:
-    """An amount of the currency that prices are in: 1.50, 0.000012."""
+    """Show an amount of the currency that prices are in: 1.50, 0.000012."""
     return "unknown" if amount is None else shown_money(amount)
 
 
 @register.filter
 def cost(value: Cost) -> str:
-    """What is known of a cost; what is not is not counted as nothing."""
+    """Show the known part of a cost, and that there is an unknown one."""
     if value.is_wholly_unknown:
         return "unknown"
     return shown_money(value.amount) + (" + unknown" if value.unknown else "")
@@ -68,7 +68,7 @@ def cost(value: Cost) -> str:
 
 @register.filter
 def duration(seconds: float | None) -> str:
-    """A span of time in the two units that matter: 340 ms, 4.2 s, 2 min 5 s, 3 h 10 min."""
+    """Show a span of time in its two largest units: 340 ms, 4.2 s, 2 min 5 s, 3 h 10 min."""
     if seconds is None:
         return NOTHING
     if seconds < 0.9995:
@@ -90,7 +90,7 @@ def duration(seconds: float | None) -> str:
 
 @register.filter
 def moment(value: datetime | None) -> str:
-    """A time to the minute, in UTC, that a pointer shows to the second."""
+    """Show a time to the minute, in UTC, and to the second under the pointer."""
     if value is None:
         return NOTHING
     utc = value.astimezone(UTC)
@@ -104,19 +104,19 @@ def moment(value: datetime | None) -> str:
 
 @register.filter
 def plural(count: int | None, words: str) -> str:
-    """The word that goes with a count: {{ n|plural:"row,rows" }}."""
+    """Choose the word that goes with a count: {{ n|plural:"row,rows" }}."""
     one, many = words.split(",")
     return one if count == 1 else many
 
 
 @register.filter
 def result_word(state: str) -> str:
-    """A result's state in a word. What nothing passes or fails may well have a score."""
+    """Name a result's state. A result without a verdict may have a score."""
     return "No verdict" if state == "unjudged" else state.capitalize()
 
 
 @register.filter
 def first_line(value: Any, length: int = 120) -> str:
-    """The text on one line and cut to a length, so that a table keeps its shape."""
+    """Put the text on one line and cut it to a length, so that a table keeps its shape."""
     text = " ".join(str(value).split())
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"

@@ -1,4 +1,4 @@
-"""Who asks and chooses pages: sign in and out, and select an account."""
+"""Sign in and out, and select the account to look at."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ FAILED_HOSTS = Attempts(limit=100, seconds=600)
 @sensitive_post_parameters("password")
 @never_cache
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """Ask for address and password; on success lead to where somebody wanted to go."""
+    """Ask for address and password; on success redirect to the page that was wanted."""
     goal = _goal(request)
     if request.user.is_authenticated:
         return redirect(goal)
@@ -60,7 +60,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def select_account(request: HttpRequest) -> HttpResponse:
-    """Look at another account from now on, beginning with its runs."""
+    """Select another account, and show its runs."""
     actor = actor_of(request)
     if actor is None:
         return redirect("web:sign_in")
@@ -74,7 +74,7 @@ def select_account(request: HttpRequest) -> HttpResponse:
 
 
 def _goal(request: HttpRequest) -> str:
-    """Where `next` leads, if that is a page of ours; else the first page."""
+    """Return `next` where it is a page of ours, else the first page."""
     wanted = request.POST.get("next") or request.GET.get("next") or ""
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()

@@ -1,4 +1,4 @@
-"""Bounds how often a wrong password may be tried; in the memory of one web process."""
+"""Bound how often a wrong password may be tried, in the memory of one web process."""
 
 import time
 from collections import OrderedDict, deque
@@ -9,10 +9,10 @@ KEYS_KEPT = 10_000
 
 
 class Attempts:
-    """At most `limit` failures of a key within any `seconds`.
+    """A limit of failures for a key within `seconds`.
 
-    Of more than KEYS_KEPT keys the one that failed longest ago is forgotten, so that guessing
-    addresses cannot fill the memory.
+    Beyond KEYS_KEPT keys the one that failed longest ago is forgotten, so that guessing addresses
+    cannot fill the memory.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Attempts:
         self._lock = Lock()
 
     def wait(self, key: Hashable) -> float:
-        """Seconds until the key may be tried again; 0 when it may now."""
+        """Return the seconds until the key may be tried again, 0 when it may now."""
         with self._lock:
             failures = self._failures.get(key)
             if failures is None or len(failures) < self._limit:

@@ -1,4 +1,4 @@
-"""Reports as pages draw them: rates and means with their intervals, and how far a run is; pure."""
+"""Compute what pages draw of a report: rates and means with their intervals, and progress; pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from apps.grading.statistics import Mean, Rate, mean_from_sums, rate
 
 @dataclass(frozen=True)
 class Bar:
-    """An estimate and its interval on a scale from 0 to 100; None: the estimate is unknown."""
+    """An estimate (`at`, None while unknown) and its interval on a scale from 0 to 100."""
 
     low: float
     high: float
@@ -24,9 +24,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. expected, percent: None before it is planned. seconds: how long it went.
+    """The progress of a run. expected, percent: None before it is planned. seconds: so far.
 
-    left_seconds: how long it will go on at the pace so far, None where that cannot be told.
+    left_seconds: the time to its end at the pace so far, None where that cannot be estimated.
     """
 
     done: int
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CriterionLine:
-    """A criterion over a run. mean: where its scores are more than passed and failed."""
+    """A criterion's figures over a run. mean: only where scores say more than passed and failed."""
 
     criterion: Criterion
     rate: Rate
@@ -65,7 +65,7 @@ class RunView:
 
     @property
     def scored(self) -> int:
-        """The n behind the run's own figure."""
+        """The number of results behind the run's own figure."""
         return self.mean.mean.count if self.mean and self.mean.mean else self.rate.total
 
     @property
@@ -74,7 +74,7 @@ class RunView:
 
     @property
     def mean(self) -> CriterionLine | None:
-        """What stands for the run where nothing passes or fails: its first mean."""
+        """The criterion whose mean stands for a run in which nothing passes or fails: the first."""
         if self.rate.total:
             return None
         return next((line for line in self.criteria if line.mean), None)
@@ -125,7 +125,7 @@ def _bar_of_rate(rate: Rate) -> Bar | None:
 
 
 def _bar_of_mean(mean: Mean) -> Bar | None:
-    """None for scores that leave the scale from 0 to 1."""
+    """Make the bar of a mean, None for scores that leave the scale from 0 to 1."""
     if mean.value is None or not 0 <= mean.value <= 1:
         return None
     low = mean.value if mean.low is None else mean.low

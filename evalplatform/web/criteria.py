@@ -1,4 +1,4 @@
-"""Write other criteria, try them on rows, and keep them, or grade a run's answers by them."""
+"""Edit criteria, try them on rows, and keep them, or grade a run's answers by them."""
 
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,7 @@ REFUSED = 422
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def regrade(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
-    """Grade what a finished run was answered by other criteria: a new run."""
+    """Grade the answers of a finished run by other criteria, as a new run."""
     run = run_of(actor, run_id)
     actor = in_account_of(request, actor, run)
     actor.require(Action.EDIT, run.account)

@@ -1,4 +1,4 @@
-"""The list of datasets, and a dataset's page: its versions and the cases of the newest."""
+"""Show the list of datasets, and a dataset's page: its versions and the cases of the newest."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ COLUMNS = 6
 
 @dataclass(frozen=True)
 class CaseLine:
-    """A case as a row of the table: columns with their values, and the whole of it."""
+    """A case as a row of the table. cells: columns with their values. item, sample: all of it."""
 
     number: int
     cells: list[tuple[str, str]]
@@ -64,7 +64,7 @@ def dataset(request: HttpRequest, actor: Actor, dataset_id: UUID) -> HttpRespons
 
 
 def _columns(values: list[dict[str, Any]]) -> list[str]:
-    """The first fields that these cases have, in the order in which they have them."""
+    """Return the first fields that these cases have, in the order in which they have them."""
     names = {name: None for value in values for name in value}
     return list(names)[:COLUMNS]
 

@@ -1,4 +1,4 @@
-"""The list of evaluations, and an evaluation's page: its criteria, its schema, its runs."""
+"""Show the list of evaluations, and an evaluation's page: its criteria, its schema, its runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def evaluations(request: HttpRequest, actor: Actor) -> HttpResponse:
 
 
 def _newest_runs(evaluations: Sequence[Evaluation]) -> dict[UUID, RunView]:
-    """The newest run of each that has one, by the evaluation's id."""
+    """Return the newest run of each evaluation that has one, by the evaluation's id."""
     runs = newest_first(Run).apply(Run.objects.present().filter(evaluation=OuterRef("pk")))
     shown = Evaluation.objects.filter(pk__in=[one.pk for one in evaluations])
     newest = list(shown.values_list(Subquery(runs.values("pk")[:1]), flat=True))

@@ -1,4 +1,4 @@
-"""What a result shows of itself: what was asked and answered, what was expected, what it took."""
+"""Turn a result into texts to show: the question, the answer, the expected text, whole messages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SEPARATOR = " · "
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of what was said. kind: text, or json for the rest. more: characters left out."""
+    """A piece of a message or a value. kind: text, or json for the rest. more: characters cut."""
 
     kind: str
     text: str
@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Field:
-    """A named value. filled: what the template in it came to for a row, None without one."""
+    """A named value. filled: its template as filled from a row, None without a row."""
 
     name: str
     part: Part
@@ -40,7 +40,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Line:
-    """A result in one line: the beginnings of what was asked, answered and expected."""
+    """A result in one line: the beginnings of its question, its answer and its expected text."""
 
     question: str
     answer: str
@@ -48,13 +48,13 @@ class Line:
 
 
 def line_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> Line:
-    """criteria: the settings of each, in order."""
+    """Make the line of a result. criteria: the settings of each, in order."""
     texts = (question_of(item, criteria), answer_of(item, criteria), expected_of(item, criteria))
     return Line(*(text[:EXCERPT_LENGTH] for text in texts))
 
 
 def question_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
-    """Give the last user message of the prompt; without one, the fields that no criterion reads."""
+    """Return the prompt's last user message; without one, the fields that no criterion reads."""
     messages = messages_of(item.exchange.get("input"))
     if last := next((message for message in reversed(messages) if message.role == "user"), None):
         return SEPARATOR.join(part.text for part in last.parts)
@@ -65,7 +65,7 @@ def question_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
 
 
 def answer_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
-    """The answer's text; without an answer what the first criterion takes for one."""
+    """Return the answer's text; without an answer, the `input` of the first criterion with one."""
     if item.sample is None:
         return _first_filled(item, criteria, "input")
     sample = complete_sample(item.sample)
@@ -73,7 +73,7 @@ def answer_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
 
 
 def expected_of(item: Item, criteria: Sequence[Mapping[str, Any]]) -> str:
-    """What the first criterion that compares with something compares with."""
+    """Return the `reference` of the first criterion that has one, filled."""
     return _first_filled(item, criteria, "reference")
 
 
@@ -86,7 +86,7 @@ def _first_filled(item: Item, criteria: Sequence[Mapping[str, Any]], name: str) 
 
 
 def fill(template: str, item: Item) -> str | None:
-    """The template filled from a row and its answer, None where something in it is missing."""
+    """Fill a template from a row and its answer; None where something in it is missing."""
     sample = None if item.sample is None else complete_sample(item.sample)
     scope = {"item": item.item} if sample is None else {"item": item.item, "sample": sample}
     try:
@@ -96,7 +96,7 @@ def fill(template: str, item: Item) -> str | None:
 
 
 def _item_fields(settings: Mapping[str, Any]) -> set[str]:
-    """The fields of a row that a criterion's settings name."""
+    """Return the fields of a row that a criterion's settings name."""
     templates = (value for value in settings.values() if isinstance(value, str))
     return {
         str(variable.path[0])
@@ -111,12 +111,12 @@ def fields_of(item: Mapping[str, Any]) -> list[Field]:
 
 
 def has_lines(part: Part) -> bool:
-    """Is this a text that JSON makes hard to read?"""
+    """Tell whether this is a text of several lines, which JSON makes hard to read."""
     return part.kind == "text" and "\n" in part.text
 
 
 def settings_of(settings: Mapping[str, Any], item: Item | None = None) -> list[Field]:
-    """A criterion's settings, with what the templates among them came to for an item."""
+    """Return a criterion's settings, and for an item the templates among them filled."""
     found = []
     for name, value in settings.items():
         filled = None
@@ -127,7 +127,7 @@ def settings_of(settings: Mapping[str, Any], item: Item | None = None) -> list[F
 
 
 def messages_of(messages: Any) -> list[Message]:
-    """The messages of an exchange; what is no message is left out."""
+    """Return the messages of an exchange, without entries that are no message."""
     if not isinstance(messages, list):
         return []
     return [
@@ -145,7 +145,10 @@ def _message_parts(message: Mapping[str, Any]) -> list[Part]:
 
 
 def parts_of(content: Any) -> list[Part]:
-    """The pieces of a message's content. Images stay addresses: to load one would tell its host."""
+    """Return the pieces of a message's content.
+
+    Images stay addresses: loading one would tell its host.
+    """
     if isinstance(content, str):
         return [part_of(content)] if content else []
     pieces = content if isinstance(content, list) else [content]
@@ -164,7 +167,7 @@ def part_of(value: Any) -> Part:
 
 
 def answer_parts(item: Item) -> list[Part]:
-    """The whole answer: its text and the tools it calls."""
+    """Return the whole answer: its text and the tools it calls."""
     if item.sample is None:
         return []
     sample = complete_sample(item.sample)
@@ -179,7 +182,7 @@ def pretty(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Pages by keyset: each page costs the same, wherever it lies, and nothing is counted."""
+"""Page by keyset: each page costs the same wherever it lies, and nothing is counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Page(Generic[M]):
 
 @dataclass(frozen=True)
 class Order:
-    """The fields, together unique, by which a model's rows are ordered; all up or all down."""
+    """The order of a model's rows. fields: together unique, and all ascending or all descending."""
 
     model: type[models.Model]
     fields: tuple[str, ...]
@@ -48,17 +48,18 @@ class Order:
         return rows.order_by(*(f"{sign}{field}" for field in self.fields))
 
     def beyond(self, place: Place, *, backwards: bool = False) -> Q:
-        """The rows after a place, or those before it."""
+        """Make the condition for the rows after a place, or for those before it."""
         return beyond(self.fields, place, descending=self.descending != backwards)
 
     def place_of(self, row: models.Model) -> Place:
         return tuple(getattr(row, field) for field in self.fields)
 
     def write(self, place: Place) -> str:
+        """Write a place for a query string."""
         return ".".join(_write(value) for value in place)
 
     def read(self, text: str) -> Place | None:
-        """The place that `write` wrote; None for any other text."""
+        """Read a place that `write` wrote; None for any other text."""
         parts = text.split(".")
         if len(parts) != len(self.fields):
             return None
@@ -82,7 +83,7 @@ def newest_first(model: type[models.Model]) -> Order:
 
 
 def finder(rows: QuerySet[M], order: Order) -> Finder[M]:
-    """Find among the rows of a queryset."""
+    """Make a finder of a queryset's rows."""
 
     def find(place: Place | None, *, backwards: bool, limit: int) -> list[M]:
         wanted = rows.filter(order.beyond(place, backwards=backwards)) if place else rows
@@ -92,7 +93,7 @@ def finder(rows: QuerySet[M], order: Order) -> Finder[M]:
 
 
 def page_of(find: Finder[M], order: Order, query: QueryDict, *, size: int = PAGE_ROWS) -> Page[M]:
-    """The page that the query string asks for; where it does not tell plainly, the first."""
+    """Find the page that the query string asks for; the first where it asks for none or wrongly."""
     if place := order.read(query.get(BEFORE, "")):
         found = find(place, backwards=True, limit=size + 1)
         # Fewer would make a short first page; then the whole first page is shown.
@@ -111,7 +112,7 @@ def page_of(find: Finder[M], order: Order, query: QueryDict, *, size: int = PAGE
 
 
 def with_query(query: QueryDict, **changes: str | None) -> str:
-    """The query string with these values in place of those it has; None takes one out."""
+    """Return the query string with these values in place of its own; None removes one."""
     changed = query.copy()
     for name, value in changes.items():
         if value is None:
@@ -122,7 +123,7 @@ def with_query(query: QueryDict, **changes: str | None) -> str:
 
 
 def without_place(query: QueryDict) -> str:
-    """The query string of the first page."""
+    """Return the query string of the first page."""
     return with_query(query, **{AFTER: None, BEFORE: None})
 
 

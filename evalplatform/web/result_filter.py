@@ -1,4 +1,4 @@
-"""Narrow the results of a run down by state or by one criterion, and offer the tabs that do so."""
+"""Narrow the results of a run by state or by one criterion, and offer the tabs that do so."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ STATE, CRITERION, ROW = "state", "criterion", "row"
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """What the results are narrowed down to: a state, of the whole result or by one criterion.
+    """A choice of results: those in a state, of the whole result or by one criterion's verdict.
 
-    number: the criterion's place from 1 on, as the query string has it.
+    number: the criterion's number from 1 on, as the query string has it; 0 without one.
     """
 
     run: Run
@@ -78,7 +78,7 @@ class ResultFilter:
     def _find_by_criterion(
         self, place: Place | None, *, backwards: bool, limit: int
     ) -> list[Result]:
-        """Look only into the rows that hold such results, as far as sums tell."""
+        """Look only into the rows that can hold such results, by the sums of their shards."""
         assert self.criterion is not None
         wanted = Wanted(self.run, self.criterion, self.state)
         rows = wanted.results()
@@ -93,7 +93,7 @@ class ResultFilter:
 
 @dataclass(frozen=True)
 class Tab:
-    """A way to narrow the table down, and how many results it leaves."""
+    """A filter to choose. count: how many results it leaves."""
 
     label: str
     count: int
@@ -102,6 +102,7 @@ class Tab:
 
 
 def tabs_of(report: Summary, narrowed: ResultFilter) -> Iterator[Tab]:
+    """Yield the tabs of a report; a state that no result has gets none where most runs lack it."""
     counts: Any = report.counts
     criterion = next((one for one in report.criteria if one.criterion == narrowed.criterion), None)
     yield Tab("All", counts.done, narrowed.with_state(""), not narrowed.state)

@@ -1,4 +1,4 @@
-"""The results of a run: a table that can be narrowed down, and one with all its verdicts."""
+"""Show the results of a run: a table that can be narrowed, and a page for each result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ResultLine:
 
 @dataclass(frozen=True)
 class Explained:
-    """A verdict with all that it rests on."""
+    """A criterion's verdict with the settings, the exchange and the usage behind it."""
 
     verdict: VerdictView
     settings: Sequence[items.Field]
@@ -59,13 +59,13 @@ class Explained:
 @signed_in
 @require_safe
 def results_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
-    """The table of results, which a page asks for again while the run is going."""
+    """Show the table alone, which the page polls while the run is going."""
     context = results_context(request, summary(run_of(actor, run_id)))
     return render(request, "web/_results.html", context)
 
 
 def run_of(actor: Actor, run_id: UUID, *related: str) -> Run:
-    """The run, in whichever of the actor's accounts it is. Raises Http404."""
+    """Find the run in any of the actor's accounts. Raises Http404."""
     runs = Run.objects.visible_to(in_any_account(actor)).present()
     return get_object_or_404(runs.select_related("account", "evaluation", *related), pk=run_id)
 
@@ -92,7 +92,7 @@ def results_context(request: HttpRequest, report: Summary) -> dict[str, Any]:
 
 
 def _place_in(query: QueryDict) -> QueryDict:
-    """The query with the row to go to, if it names one, turned into a place."""
+    """Return the query with the row to go to, if it names one, turned into a place."""
     changed = query.copy()
     wanted = changed.pop(ROW, [""])[-1].strip().replace(",", "")
     is_row = wanted.isdecimal() and len(wanted) < 19
@@ -119,7 +119,7 @@ def _lines(
 @signed_in
 @require_safe
 def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) -> HttpResponse:
-    """One result, between its neighbours in the filter that it was found in."""
+    """Show one result between its neighbours in the filter that it was found in."""
     run = run_of(actor, run_id)
     in_account_of(request, actor, run)
     criteria = read_criteria(run)
@@ -171,7 +171,7 @@ def _neighbour(run: Run, result: Result, narrowed: ResultFilter, *, backwards: b
 
 
 def _list_url(run: Run, result: Result, narrowed: ResultFilter) -> str:
-    """Back to the table, at this row."""
+    """Return the address of the table at this row."""
     words = urlencode({ROW: result.row_index})
     joint = "&" if len(narrowed.query) > 1 else ""
     return f"{reverse('web:run', args=[run.pk])}{narrowed.query}{joint}{words}#results"

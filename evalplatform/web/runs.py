@@ -1,4 +1,4 @@
-"""The list of runs, a run's page, and what can be done with a run."""
+"""Show the list of runs and a run's page, and cancel or retry a run."""
 
 import re
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ SHOWN = ("source_file", "source_version__dataset", "created_by", "retry_of", "an
 
 @dataclass(frozen=True)
 class RunFilter:
-    """What the list of runs is narrowed down to."""
+    """A choice of runs: by state, by text, by evaluation."""
 
     state: str = ""
     text: str = ""
@@ -91,7 +91,7 @@ class RunFilter:
 
 @dataclass(frozen=True)
 class FirstError:
-    """Why the first of the errored results is errored; often it is why all of them are."""
+    """The first errored result of a run and its reason, which is often that of all of them."""
 
     result: Result
     code: str
@@ -127,7 +127,7 @@ def runs(request: HttpRequest, actor: Actor) -> HttpResponse:
 @signed_in
 @require_safe
 def runs_live(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """The lines of the list, which the page asks for again and again."""
+    """Show the lines of the list alone, which the page polls."""
     context = runs_context(request, actor, RunFilter.of(request.GET))
     return render(request, "web/_runs.html", context)
 
@@ -177,7 +177,7 @@ def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
 @signed_in
 @require_safe
 def run_live(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
-    """What of a run's page changes while it is going, but for the results."""
+    """Show the part of a run's page that changes while it is going, but for the results."""
     return render(request, "web/_run.html", run_context(actor, run_of(actor, run_id, *SHOWN)))
 
 

@@ -1,4 +1,4 @@
-"""The pages, a line each."""
+"""The routes of the pages."""
 
 from django.urls import path
 from django.views.generic import RedirectView

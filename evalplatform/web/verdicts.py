@@ -1,4 +1,4 @@
-"""Say what each criterion said about a result, as pages show it."""
+"""Describe for a page what each criterion said about a result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from evalplatform.templatetags.formats import result_word
 
 @dataclass(frozen=True)
 class VerdictView:
-    """What a criterion said about a result. state: a Result.State, or missing while it is due."""
+    """A criterion's verdict on a result. state: a Result.State, or "missing" while it is due."""
 
     criterion: Criterion
     state: str
@@ -28,7 +28,7 @@ class VerdictView:
 
     @property
     def shows_value(self) -> bool:
-        """Is the value more than the word?"""
+        """Tell whether the value says more than the label."""
         return self.value is not None and (
             self.state == Result.State.UNJUDGED or self.value not in {0.0, 1.0}
         )

@@ -1,4 +1,4 @@
-"""Let a signed-in browser call a dialect: its session stands for a key, and it is shown a page."""
+"""Let a signed-in browser call a dialect: its session stands for a key, and it gets a page."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +16,9 @@ from evalplatform.sessions import SELECTED_ACCOUNT, request_id_of
 
 
 class Negotiation(BaseContentNegotiation):
-    """The view's one parser, and JSON whatever a program accepts; a page for a signed-in browser.
+    """Choose the view's one parser, and JSON whatever the client accepts; HTML for a browser.
 
-    A browser shows itself by accepting HTML, sending no key and having a session.
+    A request is a browser's when it accepts HTML, sends no key and has a session.
     """
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
@@ -41,7 +41,7 @@ class Negotiation(BaseContentNegotiation):
 
 
 class BrowserSession(SessionAuthentication):
-    """The actor of a signed-in browser that sent no key; what changes things needs CSRF's token."""
+    """Authenticate a signed-in browser by its session; unsafe methods need Django's CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         found = super().authenticate(request)

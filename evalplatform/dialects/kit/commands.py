@@ -1,4 +1,4 @@
-"""What our commands share: the core's refusals become one line on stderr and exit code 1."""
+"""The base of management commands that call services: refusals end in one line and exit code 1."""
 
 from functools import reduce
 from operator import or_
@@ -16,7 +16,7 @@ from evalplatform.dialects.kit.dialect import run_conditions
 
 
 class CoreCommand(BaseCommand):
-    """A command that calls a service."""
+    """A command that turns the core's refusals into CommandError."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -28,7 +28,7 @@ class CoreCommand(BaseCommand):
 
 
 def find_run(name: str, account_name: str | None) -> Run:
-    """The run of this UUID, or of the id by which the API shows it. Raises CommandError."""
+    """Find a run by its UUID, or by the id by which an API shows it. Raises CommandError."""
     try:
         conditions = [Q(pk=UUID(name))]
     except ValueError:

@@ -1,4 +1,4 @@
-"""A dialect as the rest of the server knows it, and the list of those that are installed."""
+"""Describe a vendor's API to the rest of the server, and list the installed ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from apps.webhooks.models import WebhookDelivery
 
 @dataclass(frozen=True)
 class RunExport:
-    """A folder that holds a run in the vendor's shapes.
+    """A format of export_run: a folder that holds a run in the vendor's shapes.
 
     help: a clause that says what is in it. write: fills an empty folder and returns how many
     results it wrote. files: the names that `write` may give its files.
@@ -32,18 +32,19 @@ class RunExport:
 class Dialect:
     """A vendor's API.
 
-    name: of its schema. prefix: the path that its routes are below, "v1/". urls: the dotted name
-    of its module of routes, imported when the server's own are. bare_answer: the error envelope
-    where no view answered, from a request and a status.
+    name: of its schema, unique. title: the schema's. prefix: the path that its routes are below,
+    "v1/". urls: the dotted name of its module of routes, imported when the server's own are.
+    bare_answer: makes the error answer from a request and a status where no view answered.
 
-    claims: True when a request is this dialect's, of a path that another dialect has too; called
-    with the request and the values in its path. A dialect without it takes what nobody claims.
+    claims: tells whether a request is this dialect's, for a path that another dialect has too; it
+    is called with the request and the values in its path. A dialect without it gets what no other
+    claims.
 
-    webhook_events: a run's final state -> the event that tells of it. webhook_body: the JSON object
-    that a delivery sends. run_conditions: the conditions, for a query, under which a run has this
-    id on the wire; none for a text that is no such id. run_id: the id of a run on the wire.
-    run_exports: by the name of the format. admin_urls: the dotted name of a module of routes below
-    /admin/.
+    webhook_events: a run's final state -> the event that tells of it. webhook_body: makes the JSON
+    object that a delivery sends. run_conditions: makes the conditions, for a query, under which a
+    run has this id in the API; none for a text that is no such id. run_id: the id of a run in the
+    API. run_exports: the name of a format -> the format. admin_urls: the dotted name of a module of
+    routes below /admin/.
     """
 
     name: str
@@ -62,12 +63,12 @@ class Dialect:
 
 @cache
 def dialects() -> tuple[Dialect, ...]:
-    """The dialects of settings.DIALECTS, in that order; each folder's `dialect` has a DIALECT."""
+    """Load the DIALECT of each folder in settings.DIALECTS, in that order."""
     return tuple(import_string(f"{folder}.dialect.DIALECT") for folder in settings.DIALECTS)
 
 
 def run_conditions(name: str) -> list[Q]:
-    """Every condition under which a run may have this id on the wire of some dialect."""
+    """Collect the conditions under which a run may have this id in any dialect."""
     return [
         condition
         for one in dialects()
@@ -77,19 +78,19 @@ def run_conditions(name: str) -> list[Q]:
 
 
 def shown_run_id(run: Run) -> str:
-    """A run's id as the first dialect that has ids for runs shows it, else its UUID."""
+    """Return a run's id as the first dialect that has ids for runs shows it, else its UUID."""
     return next((one.run_id(run) for one in dialects() if one.run_id), str(run.pk))
 
 
 def webhook_events() -> dict[str, str]:
-    """The events of all dialects, each with the final state of a run that it tells of."""
+    """Map the events of all dialects to the final states that they tell of."""
     return {event: state for one in dialects() for state, event in one.webhook_events.items()}
 
 
 def webhook_body(delivery: WebhookDelivery) -> dict[str, Any]:
-    """The JSON object that a delivery sends, in the first dialect that has events.
+    """Make the JSON object that a delivery sends, in the first dialect that has events.
 
-    Without such a dialect it has our own words.
+    Without such a dialect the object is in our own words.
     """
     spell = next((one.webhook_body for one in dialects() if one.webhook_body), _plain_body)
     return spell(delivery)
@@ -105,5 +106,5 @@ def _plain_body(delivery: WebhookDelivery) -> dict[str, Any]:
 
 
 def exports() -> dict[str, RunExport]:
-    """Every folder format of every dialect, by its name."""
+    """Collect the folder formats of all dialects by name."""
     return {name: export for one in dialects() for name, export in one.run_exports.items()}

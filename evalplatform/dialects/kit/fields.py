@@ -1,4 +1,4 @@
-"""Wire fields that take JSON as it is: they check, never convert, and give back what came."""
+"""Wire fields that take JSON as it is: they check, never convert, and return the same value."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
@@ -21,7 +21,7 @@ LARGEST_INTEGER = 2**63 - 1
 
 
 class _Strict(serializers.Field):
-    """Refuses every type but its own, and says by `noun` which limit was passed."""
+    """A field that refuses every type but its own. noun: begins the code of a passed limit."""
 
     default_error_messages = {"invalid_type": "Expected {expected}, not {given}."}
     types: ClassVar[tuple[type, ...]]
@@ -47,7 +47,7 @@ class _Strict(serializers.Field):
 
 
 class Text(_Strict, serializers.CharField):
-    """A string, kept to the last blank."""
+    """A string, with its blanks at both ends."""
 
     types, expected, noun = (str,), "a string", "string"
 
@@ -70,7 +70,7 @@ class Choice(_Strict, serializers.ChoiceField):
 
 
 class Const(Choice):
-    """Always the same word: a `type`, an `object`."""
+    """A string that is always the same: a `type`, an `object`."""
 
     def __init__(self, word: str, **kwargs: Any) -> None:
         self.word = word
@@ -112,7 +112,7 @@ class Array(_Strict, serializers.ListField):
 
 
 class AnyObject(_Strict):
-    """An object with whatever keys it has."""
+    """An object with any keys."""
 
     types, expected, noun = (dict,), "an object", "object"
 
@@ -147,7 +147,7 @@ class Shape(serializers.Serializer):
 
 
 class OneOf(AnyObject):
-    """An object whose `type` says which shape it has."""
+    """An object of one of several shapes, named by its `type`."""
 
     def __init__(self, shapes: Mapping[str, type[Shape]], **kwargs: Any) -> None:
         self.shapes = shapes

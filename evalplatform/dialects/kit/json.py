@@ -18,7 +18,7 @@ PATH_LENGTH = 300  # steps, and characters of one
 
 
 class RawJSON:
-    """JSON text that is stored as it came in, and goes out without being read again."""
+    """JSON text that is stored as it came in, and written without being parsed again."""
 
     __slots__ = ("text",)
 
@@ -27,7 +27,7 @@ class RawJSON:
 
 
 class OrjsonRenderer(JSONRenderer):
-    """JSON by orjson, with RawJSON spliced in; NaN becomes null."""
+    """A renderer of JSON by orjson. RawJSON is inserted as it is; NaN becomes null."""
 
     def render(
         self,
@@ -56,7 +56,7 @@ def _parsed(value: Any) -> Any:
 
 
 class StrictJSONParser(BaseParser):
-    """A body of JSON, bounded in size, that can be stored and given back unchanged."""
+    """A parser of JSON bodies: bounded in size, and refusing what cannot be stored unchanged."""
 
     media_type = "application/json"
 

@@ -17,7 +17,7 @@ GROUP_ROWS = 5_000
 
 
 class NoParquet(Exception):
-    """pyarrow is missing."""
+    """pyarrow is not installed."""
 
 
 def write_parquet(

@@ -1,4 +1,4 @@
-"""Name what went wrong with a request in plain words, whichever library said so."""
+"""Translate the exceptions of Django, DRF and the core into problems, for a dialect to show."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from apps.errors import LimitError, Path, Refusal, StateError, Unfit
 
 
 class Kind(StrEnum):
-    """The sorts of problem; a dialect has a status for each."""
+    """The kinds of problem; a dialect has a status for each."""
 
     INVALID = "invalid"
     UNFIT = "unfit"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a request was refused. path: the steps to the field, none for the whole request."""
+    """A reason for which a request was refused. path: the steps to the field, if it has one."""
 
     kind: Kind
     message: str
@@ -76,7 +76,7 @@ CODES = {
 
 
 def problems_of(error: Exception) -> list[Problem]:
-    """Tell the problems that an exception stands for, one at least; none for a fault of our own."""
+    """Translate an exception into problems, at least one; into none where the fault is ours."""
     kind = next((kind for kinds, kind in KINDS if isinstance(error, kinds)), None)
     if kind is None:
         return []
@@ -93,7 +93,7 @@ def problems_of(error: Exception) -> list[Problem]:
 
 
 def _problems_in(detail: Any, path: Path) -> Iterator[Problem]:
-    """Walk DRF's tree of problems in its order, with the way that led to each."""
+    """Yield the problems in DRF's tree of them, in its order, each with the path to it."""
     if isinstance(detail, Mapping):
         for step, inner in detail.items():
             yield from _problems_in(inner, path if step == "non_field_errors" else (*path, step))

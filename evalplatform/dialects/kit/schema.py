@@ -1,4 +1,4 @@
-"""An OpenAPI schema for each dialect, and a page to read them."""
+"""Serve an OpenAPI schema for each dialect, and a page to read them."""
 
 import json
 
@@ -17,7 +17,7 @@ def _schema(dialect: Dialect):
 
 
 class Docs(SpectacularSwaggerView):
-    """Swagger with a choice of the dialects."""
+    """Swagger's page with a choice of the dialects."""
 
     @extend_schema(exclude=True)
     def get(self, request, *args, **kwargs):

@@ -17,9 +17,9 @@ from evalplatform.dialects.kit.problems import Problem, problems_of
 
 
 class DialectViewSet(GenericViewSet):
-    """A vendor's resource: reads with its shapes, calls a service, dresses what comes back.
+    """A vendor's resource: it reads a body with a shape, calls a service and shows what comes back.
 
-    paths: the first step of a core path -> where the caller wrote that.
+    paths: the first step of a path in the core -> the steps to the field that the caller wrote.
     """
 
     parser_classes = [StrictJSONParser]
@@ -36,7 +36,7 @@ class DialectViewSet(GenericViewSet):
         return actor
 
     def body(self, shape: type[Any]) -> dict[str, Any]:
-        """The request's body as it was sent, once the shape has found nothing wrong with it."""
+        """Return the body as it was sent. Raises DRF's ValidationError if the shape refuses it."""
         sent = self.request.data
         # DRF's form of an empty body, where its type says that it is a form.
         checked = shape(data={} if isinstance(sent, QueryDict) else sent)
@@ -44,11 +44,11 @@ class DialectViewSet(GenericViewSet):
         return checked.validated_data
 
     def refusal(self, problem: Problem) -> Response:
-        """The problem in the vendor's envelope."""
+        """Make the answer to one problem in the vendor's envelope."""
         raise NotImplementedError
 
     def refusal_for_all(self, problems: Sequence[Problem]) -> Response:
-        """The first problem; a vendor whose envelope holds several overrides this."""
+        """Answer to the first problem; a vendor whose envelope holds several overrides this."""
         return self.refusal(problems[0])
 
     def get_exception_handler(self) -> Any:
@@ -59,7 +59,7 @@ class DialectViewSet(GenericViewSet):
         return self.refusal_for_all(problems) if problems else None
 
     def as_written(self, problem: Problem) -> Problem:
-        """The problem with the path as the caller knows it."""
+        """Return the problem with the path in the caller's words."""
         if not problem.path:
             return problem
         first, *others = problem.path

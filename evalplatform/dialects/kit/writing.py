@@ -1,4 +1,4 @@
-"""Write a file so that a half-written one never bears its name."""
+"""Write a file so that a half-written one never has its name."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def in_one_go(path: Path) -> Iterator[Path]:
-    """A draft beside the file, which takes its name when the block ends well."""
+    """Yield the path of a draft, which takes the file's name when the block succeeds."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield draft

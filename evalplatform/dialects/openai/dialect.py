@@ -1,4 +1,4 @@
-"""OpenAI's Evals API and what surrounds it, as the rest of the server knows them."""
+"""Describe OpenAI's Evals API, and the APIs around it, to the rest of the server."""
 
 from django.db.models import Q
 from rest_framework.exceptions import ValidationError as FieldError

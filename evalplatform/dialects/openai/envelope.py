@@ -1,4 +1,4 @@
-"""The vendor's error envelope, and a status for each sort of problem."""
+"""The vendor's error envelope, and a status for each kind of problem."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ CODES = {
 
 
 def envelope(problem: Problem) -> dict[str, Any]:
-    """The body of every answer that is no success; all four keys are always there."""
+    """Make the body of every answer that is no success; all four keys are always there."""
     return {
         "error": {
             "message": problem.message,
@@ -49,7 +49,7 @@ def envelope(problem: Problem) -> dict[str, Any]:
 
 
 def bare_answer(request: HttpRequest, status: int) -> HttpResponse:
-    """The envelope where no view of ours answered: an unknown path, a bug."""
+    """Answer in the envelope where no view answered: an unknown path, a bug."""
     kind = KIND.get(status, Kind.INVALID if status < 500 else Kind.INTERNAL)
     messages = {
         Kind.MISSING: f"Unknown request URL: {request.method} {quoted(request.path)}.",

@@ -21,7 +21,7 @@ class UnixTime(serializers.IntegerField):
 
 
 class Metadata(AnyObject):
-    """At most 16 texts by name; stored and given back as the JSON text of an object."""
+    """At most 16 texts by name, stored as the JSON text of an object."""
 
     PAIRS, KEY_LENGTH, VALUE_LENGTH = 16, 64, 512
     default_error_messages = {

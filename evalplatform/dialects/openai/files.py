@@ -33,7 +33,7 @@ FORM_BYTES = 64 * 1024
 
 
 class UploadParser(MultiPartParser):
-    """A form, refused before it is read where the file in it cannot fit."""
+    """A parser of forms that refuses, before reading it, one whose file exceeds the limit."""
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         size = int(stream.META.get("CONTENT_LENGTH") or 0)

@@ -1,4 +1,4 @@
-"""The vendor's ids: a UUID in its dress, and back without a look-up table."""
+"""The vendor's ids: a UUID in another spelling, read back without a look-up table."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from rest_framework.exceptions import ValidationError as FieldError
 
 
 class IdField(serializers.CharField):
-    """A UUID in the vendor's dress; what is not in it is malformed."""
+    """A UUID in a spelling of the vendor's; any other text is malformed."""
 
     default_error_messages = {"malformed": "Not an id of this kind."}
 
@@ -24,10 +24,10 @@ class IdField(serializers.CharField):
         raise NotImplementedError
 
     def conditions(self, name: str, prefix: str = "") -> list[Q]:
-        """Conditions for rows that go by this id, the likeliest first, each with an index.
+        """Make conditions for rows that have this id, the likeliest first; each has an index.
 
-        prefix: what leads to them from other rows, as `evaluation__` does. Raises DRF's
-        ValidationError when no row can have such an id.
+        prefix: the look-up from other rows to these, as `evaluation__`. Raises DRF's
+        ValidationError for a text that is no such id.
         """
         return [Q(**{f"{prefix}pk": self.to_internal_value(name)})]
 
@@ -50,7 +50,7 @@ class PrefixedId(IdField):
 
 
 class KeptId(PrefixedId):
-    """The id of a row that may have come from elsewhere with an id, by which it then goes."""
+    """The id of a row that may be imported; an imported row keeps the id that it came with."""
 
     KEPT = re.compile(r"[!-~]{1,100}")
 
@@ -108,9 +108,9 @@ RESPONSE_ID = PrefixedId("resp")
 
 
 def first_of(rows: QuerySet[Any], conditions: Iterable[Q]) -> Any:
-    """The first row that one of the conditions leads to; None when none does.
+    """Return the first row that one of the conditions finds, None when none does.
 
-    One query after the other: of both conditions at once SQLite makes a scan.
+    It makes one query after the other: with both conditions in one SQLite scans the table.
     """
     return next(
         (row for condition in conditions if (row := rows.filter(condition).first()) is not None),
@@ -119,5 +119,5 @@ def first_of(rows: QuerySet[Any], conditions: Iterable[Q]) -> Any:
 
 
 def any_of(conditions: Iterable[Q]) -> Q:
-    """All of the conditions in one condition, for rows that another condition finds."""
+    """Join the conditions by OR, for rows that another condition finds."""
     return reduce(or_, conditions)

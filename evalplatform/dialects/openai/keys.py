@@ -1,4 +1,4 @@
-"""The vendor's way to send a key."""
+"""Authenticate by the header in which the vendor's clients send a key."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from evalplatform.sessions import request_id_of
 
 
 class BearerKey(BaseAuthentication):
-    """`Authorization: Bearer <key>`."""
+    """Authenticate by `Authorization: Bearer <key>`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         header = request.META.get("HTTP_AUTHORIZATION")

@@ -49,7 +49,7 @@ PARTS = {
 
 
 class Content(serializers.Field):
-    """What a message says: a text, a part, or an array of texts and parts."""
+    """The content of a message: a text, a part, or an array of texts and parts."""
 
     default_error_messages = {
         "invalid_type": "Expected a string, a content part or an array of them, not {given}.",
@@ -97,12 +97,12 @@ class Message(Shape):
 
 
 def echoed(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as the vendor gives them back: as sent, and always with their type."""
+    """Return messages as the vendor returns them: as sent, and always with their type."""
     return [{**message, "type": "message"} for message in messages]
 
 
 def as_text(content: Any) -> str:
-    """A content as one text, for where the vendor shows no parts; pictures stand in their tag."""
+    """Return a content as one text, for where the vendor shows no parts. An image is its tag."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]

@@ -1,4 +1,4 @@
-"""The vendor's pages: by keyset behind an object's id, with an exact has_more and no count."""
+"""The vendor's pages: by keyset after an object's id, with an exact has_more and no count."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,13 +23,13 @@ class Query(serializers.Serializer):
 
 
 class Pages(BasePagination):
-    """Pages by keyset behind the object named by `after`; asc and desc are exact mirrors."""
+    """Pages after the object named by `after`; ascending and descending order are exact mirrors."""
 
     query: type[Query] = Query
     has_more = False
 
     def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
-        """Two fields, unique together, by which rows are ordered."""
+        """Return two fields, unique together, by which rows are ordered."""
         return ("created_at", "id")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:

@@ -22,7 +22,7 @@ from evalplatform.dialects.openai.pages import Pages
 
 
 class OpenAISchema(AutoSchema):
-    """Adds to every operation the refusals it may answer with."""
+    """A schema that adds to every operation the refusals it may answer with."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation = super().get_operation(*args, **kwargs)
@@ -56,7 +56,7 @@ class OpenAISchema(AutoSchema):
 
 
 class OpenAIViewSet(DialectViewSet):
-    """A resource of the vendor's. noun: what one of its objects is called in a sentence.
+    """A resource of the vendor's. noun: the name of one of its objects in a sentence.
 
     shared: by action, the statuses in which another dialect answers in plain text on its path.
     """
@@ -69,14 +69,14 @@ class OpenAIViewSet(DialectViewSet):
     shared: ClassVar[dict[str, tuple[int, ...]]] = {}
 
     def all_rows(self) -> Any:
-        """The queryset of what the actor's account has of them here, deleted ones included."""
+        """Return the queryset of the rows that the account has here, deleted ones included."""
         raise NotImplementedError
 
     def get_queryset(self) -> QuerySet[Any]:
         return self.all_rows().present()
 
     def page(self) -> list[Any]:
-        """The page of the list that the query string asks for."""
+        """Return the rows of the page that the query string asks for."""
         return self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
 
     def get_object(self) -> Any:
@@ -90,12 +90,13 @@ class OpenAIViewSet(DialectViewSet):
         return found
 
     def conditions(self, name: str) -> list[Q]:
-        """How to find the row with this id. Raises DRF's ValidationError when there is none."""
+        """Make conditions that find the row with this id. Raises DRF's ValidationError."""
         return self.id_field.conditions(name)
 
     def conditions_in_path(
         self, name: str, id_field: IdField, noun: str, prefix: str = ""
     ) -> list[Q]:
+        """Make conditions from an id in the path. Raises NotFound for a text that is no such id."""
         try:
             return id_field.conditions(self.kwargs[name], prefix)
         except FieldError:

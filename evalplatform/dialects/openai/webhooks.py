@@ -1,4 +1,4 @@
-"""Events as the vendor's webhooks tell them."""
+"""Write webhook events in the vendor's shape."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from evalplatform.dialects.openai.words import RUN_EVENT
 
 
 def event_shown(delivery: WebhookDelivery) -> dict[str, Any]:
-    """The body of a delivery: what `client.webhooks.unwrap` makes an event of."""
+    """Make the body of a delivery, which `client.webhooks.unwrap` reads."""
     return {
         "id": delivery.event_id,
         "object": "event",

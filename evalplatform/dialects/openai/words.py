@@ -1,4 +1,4 @@
-"""The vendor's vocabulary and ours, both ways."""
+"""The vendor's words for our states, in both directions, and its other fixed words."""
 
 from apps.evaluations.models import Result, Run
 

@@ -1,4 +1,4 @@
-"""The vendor's page in the admin."""
+"""The route of the vendor's page in the admin."""
 
 from django.contrib import admin
 from django.urls import path

@@ -15,6 +15,7 @@ HEAD = frozenset(("version", "kind", "name"))
 
 
 def check_head(sections: dict[str, Node], warnings: list[str]) -> None:
+    """Refuse `views`, and warn of a foreign kind and of sections that are ignored."""
     if "views" in sections:
         raise Invalid(
             f"{_line_of(sections['views'])}views cannot be loaded: they are SQL over other "
@@ -36,7 +37,10 @@ def _line_of(node: Node) -> str:
 
 @dataclass
 class Component:
-    """A component of a section: its members are taken one by one, the rest is warned of."""
+    """A component of a section. Members are taken one by one; the rest is warned of at the end.
+
+    label: its place and name, for messages. known: the members taken so far.
+    """
 
     label: str
     node: Node
@@ -51,7 +55,7 @@ class Component:
         self.warnings.append(f"{_line_of(node)}{self.label}: {message}")
 
     def member(self, key: str) -> Node | None:
-        """What the file gives; null is nothing."""
+        """Return a member; None where it is missing or null."""
         self.known.add(key)
         node = self.node.value.get(key)
         return None if node is None or node.value is None else node
@@ -63,7 +67,7 @@ class Component:
         return node
 
     def text(self, key: str, node: Node) -> str:
-        """A text as it is written: 007, no and 2024-01-01 are names like others."""
+        """Return a text as it is written: 007, no and 2024-01-01 are names like others."""
         if isinstance(node.value, list | dict):
             self.refuse(f"{key} must be a text", node)
         return node.text
@@ -115,7 +119,7 @@ def check_count(components: dict[str, list[Component]]) -> None:
 
 
 def check_names(components: dict[str, list[Component]]) -> None:
-    """A name stands for one thing; models and embeddings are called in the same way."""
+    """Refuse a name that two components of one kind have; models and embeddings are one kind."""
     for sections in (("datasets",), ("models", "embeddings"), ("evals",)):
         seen: dict[str, Component] = {}
         for component in (component for section in sections for component in components[section]):

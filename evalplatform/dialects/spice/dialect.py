@@ -1,4 +1,4 @@
-"""Spice's eval API as the rest of the server knows it."""
+"""Describe Spice's eval API to the rest of the server."""
 
 from django.http import HttpRequest
 

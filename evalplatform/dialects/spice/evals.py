@@ -1,4 +1,4 @@
-"""Evals: list them, or run one by its name and wait for what comes of it."""
+"""List evals, or run one by its name and wait for its end."""
 
 import re
 from collections.abc import Iterator
@@ -137,7 +137,10 @@ class EvalViewSet(SpiceViewSet):
 
 @contextmanager
 def _waiting_slot() -> Iterator[None]:
-    """One of the places of this process for requests that wait: the others keep their threads."""
+    """Hold one of this process's slots for requests that wait for a run. Raises Refused (503).
+
+    The limit leaves the other requests their threads.
+    """
     if not _waiting_slots.acquire(blocking=False):
         raise Refused(
             503,
@@ -182,12 +185,12 @@ def _shown(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def seconds(moment: datetime) -> str:
-    """A time in UTC without zone or fraction, as the vendor's program wrote it."""
+    """Write a time in UTC without zone or fraction, as the vendor's program wrote it."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def record_of(report: Summary) -> dict[str, Any]:
-    """A run's eight fields; of one that is going, what is known so far.
+    """Make a run's eight fields; of a run that is still going, those known so far.
 
     Source: docs/contracts/spice.md, section 6.1.
     """
@@ -217,7 +220,10 @@ def _reason(run: Run) -> str:
 
 
 def runtime_row(report: Summary) -> dict[str, Any]:
-    """A run as the vendor's program showed it. Source: docs/contracts/spice.md, section 6.5."""
+    """Make a run's row as the vendor's program wrote it.
+
+    Source: docs/contracts/spice.md, section 6.5.
+    """
     run, record = report.run, record_of(report)
     completed_at = run.finished_at if run.state == Run.State.COMPLETED else None
     row = {

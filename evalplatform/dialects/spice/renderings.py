@@ -1,4 +1,4 @@
-"""A finished run as JSON, CSV or a table, and which of them a request asks for; pure."""
+"""Render a finished run as JSON, CSV or a table, and choose by the Accept header; pure."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ Record = Mapping[str, Any]
 
 
 def negotiate(accept: str | None) -> str:
-    """The type to answer with: never a refusal, JSON where nothing that we make is accepted.
+    """Choose the media type of the answer: JSON where nothing that we make is accepted.
 
     The highest q wins, then a type that is named over one that a wildcard covers, then the first
     that is named. Source: docs/contracts/spice.md, section 5.
@@ -48,7 +48,7 @@ def _read_range(part: str) -> tuple[str, float]:
 
 
 def _rank(ours: str, ranges: list[tuple[str, float]]) -> tuple[float, bool, int]:
-    """q, whether we are named, and how early: of the most specific range that covers us."""
+    """Rank a type by the most specific range that covers it: (q, named in full, earliness)."""
     family = ours.partition("/")[0]
     for wanted in (ours, f"{family}/*", "*/*"):
         for index, (kind, quality) in enumerate(ranges):
@@ -62,7 +62,7 @@ def as_json(value: Any) -> str:
 
 
 def as_csv(record: Record) -> str:
-    """Two records that end in a line feed: names and values; null is empty, the rest JSON text."""
+    """Write two records that end in a line feed: names and values. Null is empty, the rest JSON."""
     values = ["" if value is None else _quotable(value) for value in record.values()]
     return _csv_record(record) + _csv_record(values)
 
@@ -79,7 +79,7 @@ def _quotable(value: Any) -> str:
 
 
 def as_table(record: Record) -> str:
-    """Five lines: a border, the names, a border, the values, a border."""
+    """Draw five lines: a border, the names, a border, the values, a border."""
     names = list(record)
     cells = [LINE_BREAK.sub(" ", _plain(value)) for value in record.values()]
     widths = [max(_width(name), _width(cell)) for name, cell in zip(names, cells, strict=True)]
@@ -102,7 +102,7 @@ def _line(cells: list[str], widths: list[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """The columns of a terminal that a text takes."""
+    """Return the columns of a terminal that a text takes."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)

@@ -50,9 +50,9 @@ class Spicepod:
 
 
 def read_spicepod(document: bytes, find_file: FindFile) -> Spicepod:
-    """What the file declares, checked as far as it can be without the account.
+    """Read the declarations, checked as far as that needs no account.
 
-    Raises Invalid, which names the line and the component, at the first thing that is wrong.
+    Raises Invalid, which names the line and the component, at the first fault.
     """
     try:
         root = read_yaml(document)
@@ -113,7 +113,7 @@ def _dataset(component: Component, find_file: FindFile) -> DeclaredDataset:
 
 
 def _source(component: Component) -> str:
-    """The <id> of `from: openai:<id>`."""
+    """Return the <id> of `from: openai:<id>`."""
     origin = component.required("from")
     provider, _, source = component.text("from", origin).partition(":")
     if provider != "openai":
@@ -157,7 +157,7 @@ def _model(component: Component) -> DeclaredModel:
 
 
 def _field_of(param: str) -> str:
-    """The field of a request that a param sets by default; empty for none."""
+    """Return the field of a request that a param sets by default; empty for none."""
     name = param.removeprefix(FIELD_PREFIX) if param.startswith(FIELD_PREFIX) else ""
     return "" if name in REQUEST_FIELDS else name
 

@@ -1,4 +1,4 @@
-"""The vendor's two tables of what evals gave: a row a run, and a row a result and scorer.
+"""Make the vendor's two tables of results: a row for each run, and one for each result and scorer.
 
 Source: docs/contracts/spice.md, section 12.
 """
@@ -39,7 +39,7 @@ RESULTS = {
 
 
 def runs_table(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
-    """A record a run, the oldest first; what is null is left out of none."""
+    """Yield a record for each run, the oldest first, with a null for each column that it lacks."""
     for page in _pages(runs):
         reports = summarize(page)
         for run in page:
@@ -48,7 +48,7 @@ def runs_table(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
 
 
 def results_table(runs: QuerySet[Run]) -> Iterator[dict[str, Any]]:
-    """A record for each result and scorer of the runs that completed."""
+    """Yield a record for each result and scorer of the runs that completed."""
     for page in _pages(runs.filter(state=Run.State.COMPLETED)):
         for run in page:
             for items in read_pages(run):

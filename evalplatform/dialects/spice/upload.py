@@ -1,4 +1,4 @@
-"""Load a spicepod in the admin: upload it and its data files, see what it would do, confirm."""
+"""Load a spicepod in the admin: upload it and its data files, preview what it would do, confirm."""
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -50,7 +50,7 @@ class UploadForm(forms.Form):
 
 
 def load(request: HttpRequest) -> HttpResponse:
-    """The form; its preview, which stores the uploads alone; and what the preview confirms."""
+    """Show the form, preview an upload (which stores the files only), or load a confirmed one."""
     if not may(request, Action.EDIT):
         raise PermissionDenied
     form = UploadForm(request.POST or None, request.FILES or None)
@@ -131,7 +131,7 @@ def _declare(actor: Actor, pod: File, data: Iterable[File], *, dry_run: bool) ->
 
 
 class _Uploads:
-    """The uploaded data files, and nothing else of this machine, by the last part of a path."""
+    """The uploaded data files, found by the last part of a path. No other file can be named."""
 
     def __init__(self, files: Iterable[File]) -> None:
         self._files: dict[str, File] = {}

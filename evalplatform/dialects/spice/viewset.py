@@ -1,4 +1,4 @@
-"""The vendor's manners: two headers for the key, errors in one line of plain text."""
+"""The viewset of the vendor's resource: two headers for the key, errors in a line of plain text."""
 
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ UNAUTHORIZED = "Unauthorized"
 
 
 class Refused(Exception):
-    """What this dialect alone answers with, as its status and its line."""
+    """A refusal that only this dialect makes, with its status and its line."""
 
     def __init__(self, status: int, line: str, **headers: str) -> None:
         super().__init__(line)
@@ -47,19 +47,19 @@ def one_line(text: str, status: int, headers: Any = None) -> Response:
 
 
 def written(text: str, content_type: str = JSON) -> Response:
-    """An answer whose text is made already."""
+    """Answer with a text that is already rendered."""
     return Response(text, content_type=content_type)
 
 
 def bare_answer(request: HttpRequest, status: int) -> HttpResponse:
-    """A line where no view of ours answered: a bug, or what Django refuses."""
+    """Answer in a line where no view answered: a bug, or a refusal of Django's."""
     lines = {500: "The server failed to answer; its log has the reason by the request's id."}
     line = lines.get(status, f"The request was refused with status {status}.")
     return HttpResponse(line, TEXT, status)
 
 
 class SpiceKey(BaseAuthentication):
-    """`X-API-Key: <key>` or `Authorization: Bearer <key>`; one that is valid will do."""
+    """Authenticate by `X-API-Key: <key>` or `Authorization: Bearer <key>`, whichever is valid."""
 
     def authenticate(self, request: Request) -> tuple[Any, Any]:
         scheme, _, bearer = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -88,7 +88,7 @@ class SpiceKeyScheme(OpenApiAuthenticationExtension):
 
 
 class TextRenderer(BaseRenderer):
-    """Text that is written already."""
+    """A renderer that passes on a rendered text."""
 
     media_type = "text/plain"
     format = "text"
@@ -99,7 +99,7 @@ class TextRenderer(BaseRenderer):
 
 
 class SpiceSchema(AutoSchema):
-    """Adds to every operation the refusals it may answer with."""
+    """A schema that adds to every operation the refusals it may answer with."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation = super().get_operation(*args, **kwargs)

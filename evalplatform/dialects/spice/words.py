@@ -1,4 +1,4 @@
-"""The vendor's words for our states."""
+"""The vendor's words for the states of a run."""
 
 from apps.evaluations.models import Run
 

@@ -1,4 +1,4 @@
-"""Read YAML as data and nothing else: bounded, one document, every text also as it is written."""
+"""Read YAML as data only: one bounded document, whose texts are kept as they are written."""
 
 import json
 import re
@@ -31,15 +31,16 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?")
 
 
 class BadYaml(ValueError):
-    """What came in is not YAML that we take; the message begins with the line where it is known."""
+    """The document is not YAML that is read here; the message begins with its line if known."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value and where it stands.
+    """A value and its line.
 
     value: None, a bool, int, float or str, a list of nodes, or a dict from texts to nodes.
-    text: a scalar as it is written. line: from 1; 0 when it is not known.
+    text: a scalar as it is written. line: from 1; 0 when it is not known. weight: the size with all
+    aliases written out, in characters and NODE_WEIGHT for each node. depth: the nesting below it.
     """
 
     value: Any
@@ -49,7 +50,7 @@ class Node:
     depth: int = 0
 
     def plain(self) -> Any:
-        """The value without its places."""
+        """Return the value without lines."""
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         if isinstance(self.value, dict):
@@ -58,7 +59,7 @@ class Node:
 
 
 def read_yaml(document: bytes) -> Node:
-    """The one document of a file; null for an empty one. Raises BadYaml."""
+    """Read the one document of a file; null for an empty file. Raises BadYaml."""
     if len(document) > MAX_BYTES:
         raise BadYaml(f"larger than {MAX_BYTES:,} bytes")
     try:
@@ -83,7 +84,7 @@ def _json_object(pairs: list[tuple[str, Any]]) -> Node:
 
 
 def _scalar(value: Any) -> Node:
-    """A value out of JSON, whose objects are nodes already."""
+    """Make a node of a value out of JSON, whose objects are nodes already."""
     if isinstance(value, Node):
         return value
     if isinstance(value, list):
@@ -104,7 +105,7 @@ def _read_events(text: str) -> Node:
 
 @dataclass
 class _Open:
-    """A list or mapping whose end was not seen yet."""
+    """A list or mapping whose end has not been read yet."""
 
     value: list[Node] | dict[str, Node]
     line: int
@@ -124,7 +125,7 @@ class _Open:
 
 
 class _Builder:
-    """Makes nodes of events: no depth of nesting and no alias costs more than it shows."""
+    """Makes nodes of events. No nesting and no alias costs more than the document shows."""
 
     def __init__(self) -> None:
         self._anchors: dict[str, Node] = {}

@@ -1,4 +1,4 @@
-"""Registers a model server for an account, or changes what is given of one."""
+"""Register a model server for an account, or change what is given of one."""
 
 import os
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""Registers a URL that is told how an account's runs end."""
+"""Register a URL that is told how an account's runs end."""
 
 from argparse import ArgumentParser
 from typing import Any

@@ -1,4 +1,4 @@
-"""Issues an API key and prints it, making the account and the user when they are missing."""
+"""Issue an API key and print it, making the account and the user when they are missing."""
 
 from argparse import ArgumentParser
 from datetime import timedelta

@@ -42,7 +42,7 @@ class Command(CoreCommand, up.Command):
         self.access = prepare()
 
     def announce(self, **options: Any) -> None:
-        """Called once the server answers, in a thread of its own."""
+        """Run the tour; called once the server answers, in a thread of its own."""
         try:
             self.show(up.reachable(options["host"]), options["port"])
         except Refused as error:
@@ -105,7 +105,7 @@ class Command(CoreCommand, up.Command):
 
 
 def add_endpoint_command(environment: Any) -> str:
-    """How to register the model that the vendor's variables speak of; empty when none is set."""
+    """Make the command that registers the model named by OPENAI_* variables; empty without them."""
     base_url = environment.get("OPENAI_BASE_URL", "")
     key = environment.get("OPENAI_API_KEY", "")
     if not (base_url or key):
@@ -123,7 +123,7 @@ def add_endpoint_command(environment: Any) -> str:
 
 
 def is_private(url: str) -> bool:
-    """Does the URL name this machine or a private address, as far as its text tells?"""
+    """Tell from its text alone whether a URL names this machine or a private address."""
     host = urlsplit(url).hostname or ""
     try:
         return not ipaddress.ip_address(host).is_global

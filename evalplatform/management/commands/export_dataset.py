@@ -1,4 +1,4 @@
-"""Exports a version of a dataset as a file of rows."""
+"""Export a version of a dataset as a file of rows."""
 
 import os
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""Exports what came of a run: as a table, or as a folder that can be imported again."""
+"""Export a run: as a table, or as a folder that can be imported again."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def _flat_rows(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _kind_of(column: str) -> str:
-    """What Parquet stores in a column; items are JSON text there."""
+    """Return the Parquet type of a column; items are JSON text there."""
     kinds = {"row_index": "int64", "repeat": "int64", "score": "double", "passed": "bool"}
     return kinds.get(column.rpartition(".")[2], "string")
 
@@ -94,7 +94,7 @@ def _write_table(run: Run, path: Path, kind: str) -> int:
 
 
 def _write_folder(run: Run, path: Path, export: RunExport) -> int:
-    """An export that is there already is replaced, any other directory is not."""
+    """Write a folder, replacing an earlier export. Raises CommandError for any other directory."""
     if path.exists() and (
         not path.is_dir() or any(inside.name not in export.files for inside in path.iterdir())
     ):

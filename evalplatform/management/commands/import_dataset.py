@@ -1,4 +1,4 @@
-"""Imports a file of rows as the next version of a dataset, and shows how far it is."""
+"""Import a file of rows as the next version of a dataset, and show the progress."""
 
 import sys
 import time
@@ -94,7 +94,7 @@ class Command(CoreCommand):
             self.stderr.write(f"The first {BAD_ROWS_SHOWN} bad rows are listed; there may be more.")
 
     def _read(self, source: BinaryIO, size: int) -> Iterator[bytes]:
-        """The file in pieces, and on stderr how much of it went by."""
+        """Yield the file in pieces, and report on stderr how much was read."""
         is_terminal = self.stderr.isatty()
         done, shown_at = 0, time.monotonic()
         while chunk := source.read(READ_BYTES):

@@ -2,8 +2,8 @@
 
 A process that dies of a signal may hold the lock of a queue that it shares with the others; a
 worker that waits for work does. django-q2 puts another in its place, and that cluster looks alive
-and never works again. Ours lets its other workers drain and ends; the supervisor starts a new one.
-Recycled and timed-out workers are not killed ones: they exit, or are replaced while they live.
+and never works again. This one lets its other workers drain and ends; the supervisor starts a new
+one. Recycled and timed-out workers do not count: they exit, or are replaced while they live.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Grades the answers of a finished run again, without asking the model under test."""
+"""Grade the answers of a finished run again, without asking the model under test."""
 
 import time
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""Sets what an account's runs may spend on models."""
+"""Set what an account's runs may spend on models."""
 
 from argparse import ArgumentParser
 from decimal import Decimal, InvalidOperation

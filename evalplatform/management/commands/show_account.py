@@ -1,4 +1,4 @@
-"""Prints the id of an account."""
+"""Print the id of an account."""
 
 from argparse import ArgumentParser
 from typing import Any

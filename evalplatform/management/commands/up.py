@@ -21,7 +21,7 @@ MIGRATING = 0x6576616C  # the key of our advisory lock
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Keep others that start at the same moment from migrating beside us."""
+    """Hold a lock, so that no other process that starts now migrates at the same time."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATING])
@@ -34,7 +34,7 @@ def alone() -> Iterator[None]:
 
 
 def free_address(host: str, port: int) -> str:
-    """The address that `host` names. Raises CommandError when nobody can listen there.
+    """Return the address that `host` names. Raises CommandError when nobody can listen there.
 
     granian takes addresses only, and would not notice another server: its sockets share a port
     with any other of the same user.
@@ -96,5 +96,5 @@ class Command(worker.Command):
 
 
 def reachable(host: str) -> str:
-    """Where we ourselves find a server that listens at `host`."""
+    """Return the host at which this machine reaches a server that listens at `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here

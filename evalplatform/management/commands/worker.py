@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def on_a_live_connection(work: Callable[P, R]) -> Callable[P, R]:
-    """`work`, with a database connection that broke since the last time replaced first."""
+    """Wrap `work` so that a database connection that broke since then is replaced first."""
 
     @wraps(work)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -55,12 +55,12 @@ class Command(BaseCommand):
         ).run()
 
     def services(self, **options: Any) -> list[Service]:
-        """What to run, the cluster last. Raises CommandError when it cannot."""
+        """List the services to run, the cluster last. Raises CommandError when one cannot."""
         manage = str(ROOT / "manage.py")
         return [Service("cluster", [manage, "qcluster"], {"EVALPLATFORM_ROLE": "cluster"})]
 
     def prepare_database(self) -> None:
-        """Wait for the machine that serves the web, which migrates."""
+        """Wait until the machine that serves the web has migrated."""
         has_said = False
         while self.migrations_missing():
             if not has_said:

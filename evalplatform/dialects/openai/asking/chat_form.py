@@ -1,4 +1,4 @@
-"""How the Responses API spells what chat completions spell otherwise, and back again."""
+"""Translate a request of the Responses API into one of chat completions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from evalplatform.dialects.openai.messages import as_text
 
 
 def chat_messages(given: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A response's input as the messages of a chat; what a model thought is not sent again."""
+    """Return a response's input as the messages of a chat, without a model's earlier reasoning."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     messages: list[dict[str, Any]] = []
@@ -30,7 +30,7 @@ def chat_messages(given: str | Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
 
 def chat_format(text: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The `response_format` of a `text`; None where it asks for nothing."""
+    """Return the `response_format` that a `text` asks for; None where it asks for none."""
     wanted = (text or {}).get("format")
     if not wanted or wanted["type"] != "json_schema":
         return wanted or None

@@ -1,4 +1,4 @@
-"""Chat completions: answers of the account's models, and those that were kept."""
+"""Chat completions: ask the account's models, and read, change and delete the stored answers."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ class CompletionUpdate(Shape):
 
 
 class ChatCompletion(serializers.Serializer):
-    """What a model server answers; all that it says is passed on."""
+    """A model server's answer, all of which is passed on."""
 
     id = Base62Id("chatcmpl")
     object = Const("chat.completion")
@@ -78,8 +78,9 @@ class ChatCompletion(serializers.Serializer):
     usage = AnyObject(required=False, allow_null=True)
 
 
+# For the schema alone: completion_shown makes the object.
 class KeptCompletion(ChatCompletion):
-    """What `completion_shown` writes."""
+    """A chat completion that was kept."""
 
     metadata = Metadata()
     request_id = serializers.CharField(allow_null=True)
@@ -203,7 +204,10 @@ class CompletionViewSet(AskingViewSet):
 
 
 def metadata_asked(query: QueryDict) -> dict[str, str]:
-    """The pairs of `metadata[key]=value` in a query string."""
+    """Read the pairs of `metadata[key]=value` in a query string.
+
+    Raises Invalid, and DRF's ValidationError for pairs that no metadata can hold.
+    """
     wanted = {}
     for name in query:
         if match := METADATA_FILTER.fullmatch(name):
@@ -226,7 +230,7 @@ def _keep(body: Mapping[str, Any]) -> Keep:
 
 
 def _signed(call: LiveCall) -> dict[str, Any]:
-    """What we say of an answer, in place of what the model server said."""
+    """Return the id and time that replace the model server's own."""
     completion_id = COMPLETION_ID.to_representation(call.id)
     return {"id": completion_id, "created": int(call.created_at.timestamp())}
 

@@ -1,4 +1,4 @@
-"""Models: what an account can ask."""
+"""Models: list those that an account can ask."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -13,9 +13,10 @@ Shown = Callable[[Mapping[str, Any] | None], dict[str, Any]]
 
 
 def response_events(chunks: Iterator[Chunk], shown: Shown, key: str) -> Iterator[bytes]:
-    """Text piece by piece; calls of functions when they are whole.
+    """Yield a response's events: its text piece by piece, calls of functions once they are whole.
 
-    shown: the response of a completion, of None while it comes in. key: as in output_items.
+    shown: makes the response of a completion, or of None while it comes in. key: as in
+    output_items.
     """
     number = -1
 
@@ -69,7 +70,7 @@ def _opened(event_of: Callable[..., bytes], position: Mapping[str, Any]) -> Iter
 
 
 def _text_of(chunk: Chunk) -> str:
-    """What a chunk adds to the text of the first choice."""
+    """Return the text that a chunk adds to the first choice."""
     for choice in chunk.get("choices") or ():
         if choice.get("index", 0) == 0:
             content = (choice.get("delta") or {}).get("content")

@@ -8,7 +8,10 @@ from evalplatform.dialects.openai.messages import as_text
 
 
 def output_items(completion: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """The first choice of a completion as the output of a response. key: makes their ids unique."""
+    """Show the first choice of a completion as a response's output.
+
+    key: makes the items' ids unique.
+    """
     message = completion["choices"][0]["message"]
     calls = message.get("tool_calls")
     calls = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []

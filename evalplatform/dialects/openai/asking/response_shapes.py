@@ -63,7 +63,7 @@ class Reasoning(Shape):
 
 
 class InputItem(OneOf):
-    """An item of a response's input; what has a role and no type is a message."""
+    """An item of a response's input; an object with a role and no type is a message."""
 
     def __init__(self, **kwargs: Any) -> None:
         kinds = {
@@ -79,7 +79,7 @@ class InputItem(OneOf):
 
 
 class Input(serializers.Field):
-    """What a response answers: a text, or an array of messages and calls."""
+    """A response's input: a text, or an array of messages and calls."""
 
     default_error_messages = {"invalid_type": "Expected a string or an array, not {given}."}
     text = Text()

@@ -1,4 +1,4 @@
-"""Responses: the other form of asking a model, carried out as a chat completion."""
+"""Responses: the vendor's other API to ask a model, carried out as a chat completion."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -91,8 +91,9 @@ class ResponseCreate(Shape):
     user = Text(required=False, allow_null=True)
 
 
+# For the schema alone: response_shown makes the object.
 class ResponseSerializer(serializers.Serializer):
-    """What `response_shown` writes."""
+    """A response."""
 
     id = PrefixedId("resp")
     object = Const("response")
@@ -187,7 +188,10 @@ class ResponseViewSet(AskingViewSet):
         return Response({"id": response_id, "object": "response", "deleted": True})
 
     def _said_before(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The messages of the response that this one goes on from, and its answer."""
+        """Return the messages of the previous response, which this one continues, and its answer.
+
+        Raises Unfit where there is no such response.
+        """
         name = body.get("previous_response_id")
         if not name:
             return []
@@ -205,7 +209,7 @@ class ResponseViewSet(AskingViewSet):
 
 
 def _params(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as a chat server names them; null and nothing say nothing."""
+    """Return the parameters as a chat server names them, without those that are null."""
     params = {
         **{name: body.get(name) for name in SAME_PARAMS},
         "max_completion_tokens": body.get("max_output_tokens"),
@@ -224,7 +228,7 @@ def response_shown(
     echo: Mapping[str, Any],
     completion: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """A response on the wire. completion: None for one that only begins."""
+    """Show a response. echo: what it says of its request. completion: None while it comes in."""
     reason = completion["choices"][0].get("finish_reason") if completion else None
     cut = INCOMPLETE.get(reason) if isinstance(reason, str) else None
     status = "incomplete" if cut else "completed"

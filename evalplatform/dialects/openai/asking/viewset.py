@@ -1,4 +1,4 @@
-"""What chat completions and responses share: a model is asked while the caller waits."""
+"""The base of chat completions and responses: a model is asked while the caller waits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ FAILURES = {404: Error, TOO_MANY: Error, BAD_GATEWAY: Error, GATEWAY_TIMEOUT: Er
 
 
 def status_of(failure: CallFailed) -> int:
-    """The status that the model server answered with where it blames the request, else 502."""
+    """Return the model server's status where it blames the request, else 504 or 502."""
     unsent = 400 if failure.code == "model_rejected" else 0
     status = failure.status or unsent
     if 400 <= status < 500 and status not in NOT_THE_CALLERS:
@@ -31,6 +31,7 @@ def status_of(failure: CallFailed) -> int:
 
 
 def failure_shown(failure: CallFailed) -> dict[str, Any]:
+    """Show the failure of a model call in the vendor's error envelope."""
     status = status_of(failure)
     kind, code = "invalid_request_error", failure.code
     if status == TOO_MANY:
@@ -41,13 +42,13 @@ def failure_shown(failure: CallFailed) -> dict[str, Any]:
 
 
 def event(data: Mapping[str, Any], name: str = "") -> bytes:
-    """A server-sent event."""
+    """Write a server-sent event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {dump_json(data)}\n\n".encode()
 
 
 class EventStream:
-    """The events of a call that goes on; whoever closes it hangs up."""
+    """The events of a call that is under way; closing the stream ends the call."""
 
     def __init__(self, call: LiveCall, events: Iterator[bytes]) -> None:
         self._call = call
@@ -61,7 +62,7 @@ class EventStream:
 
 
 class AskingViewSet(OpenAIViewSet):
-    """Dresses what models and those who serve them answer."""
+    """A viewset that answers the failures of model calls, too."""
 
     def get_exception_handler(self) -> Any:
         usual = super().get_exception_handler()

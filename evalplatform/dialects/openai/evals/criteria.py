@@ -1,4 +1,4 @@
-"""Testing criteria as the vendor writes them: one shape a grader type."""
+"""Testing criteria as the vendor writes them: a shape for each type of grader."""
 
 import math
 import re
@@ -39,7 +39,7 @@ def template(*, required: bool = True) -> Text:
 
 
 class Grader(Shape):
-    """What all of them have; the id is made here and is what results are joined on."""
+    """The fields of every grader; the id is made here, and results name their criterion by it."""
 
     id = serializers.CharField(read_only=True)
     name = Text(max_length=NAME_LENGTH)
@@ -183,13 +183,13 @@ NAMES = {"text_similarity": {"evaluation_metric": "metric", "metric": "evaluatio
 
 
 def renamed(kind: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings under the core's names where they have the vendor's, and the other way round."""
+    """Return settings with the vendor's names turned into the core's, or the other way round."""
     names = NAMES.get(kind, {})
     return {names.get(key, key): value for key, value in settings.items()}
 
 
 def in_vendors_words(problem: Problem) -> Problem:
-    """What the core says of a setting, said of it by the vendor's name."""
+    """Return a problem with the vendor's name of a setting in place of the core's."""
     *above, last = problem.path or ("",)
     # The parts of a multi grader have names of their own.
     if last != "metric" or above[-1:] == ["graders"]:
@@ -199,7 +199,7 @@ def in_vendors_words(problem: Problem) -> Problem:
 
 
 def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
-    """The core's criterion; its settings keep all that was sent, known or not."""
+    """Make the core's criterion; its settings keep every field that was sent, known or not."""
     settings = {key: value for key, value in sent.items() if key not in {"type", "name", "id"}}
     if sent["type"] in JUDGES:
         settings["input"] = echoed(settings["input"])
@@ -209,10 +209,10 @@ def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
 
 
 def criterion_shown(criterion: Criterion) -> dict[str, Any]:
-    """A criterion as it was sent, with its id and what the vendor adds to each.
+    """Show a criterion as it was sent, with its id and the fields that the vendor adds.
 
-    One of a kind that the vendor lacks, of an evaluation that another face brought, appears as one
-    of the vendor's, else clients would read it as a label_model.
+    A kind that the vendor lacks, in an evaluation that came through another face, appears as one
+    of the vendor's; otherwise its clients would read it as a label_model.
     """
     settings = criterion.read_settings()
     shown = {"type": criterion.kind, **renamed(criterion.kind, settings)}
@@ -228,7 +228,10 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
 
 
 def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """In the vendor's form, with the true kind and settings beside it, which only we read."""
+    """Show a criterion as one of the vendor's, with its true kind and settings beside it.
+
+    Only our own import reads those.
+    """
     threshold = settings.get("pass_threshold")
     above = ABOVE_ZERO if threshold is None else threshold
     shown = {**APPEARANCES[kind], "kind": kind, "settings": settings}
@@ -242,7 +245,7 @@ def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_criterion(shown: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The true kind and settings of a criterion that appears as one of the vendor's."""
+    """Return the true kind and settings of a criterion that appears as another, else None."""
     kind, settings = shown.get("kind"), shown.get("settings")
     if not isinstance(kind, str) or kind not in APPEARANCES or not isinstance(settings, dict):
         return None

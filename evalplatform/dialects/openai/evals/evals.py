@@ -1,4 +1,4 @@
-"""Evals: what a good answer is."""
+"""Evals: the schema of a row, and the criteria that judge its answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -184,7 +184,7 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
 
 
 def new_evaluation(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the core is asked to create. What it has no place for is kept in the spec."""
+    """Return the arguments of create_evaluation; what the core has no field for is in `spec`."""
     config = body["data_source_config"]
     asked = {
         "name": body.get("name", ""),

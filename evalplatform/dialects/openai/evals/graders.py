@@ -1,4 +1,4 @@
-"""Graders on their own: checked, and tried on one sample."""
+"""Check a grader on its own, and try it on one sample."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -135,7 +135,7 @@ class GraderViewSet(OpenAIViewSet):
 
 
 def _normalised(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """The grader with a name, its messages as the vendor gives them back."""
+    """Return the grader with a name, and its messages as the vendor returns them."""
     # contract: openai section 14: the guide's own example leaves the name out
     name = DEFAULT_NAME if sent.get("name") in (None, "") else sent["name"]
     checked: dict[str, Any] = _at("grader", {**sent, "name": name})
@@ -143,7 +143,7 @@ def _normalised(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _at(step: str | int, sent: Any) -> Any:
-    """A grader that stands at this step of the path; what is none is for the core to refuse."""
+    """Check a grader at this step of the path; the core refuses a value that is no object."""
     if type(sent) is not dict:
         return sent
     try:
@@ -153,7 +153,7 @@ def _at(step: str | int, sent: Any) -> Any:
 
 
 def _checked(sent: dict[str, Any]) -> dict[str, Any]:
-    """A grader that says nothing wrong; what it may leave out, more than in an eval, the core says.
+    """Return a grader whose fields have the right types; the core says which are missing.
 
     Raises DRF's ValidationError.
     """
@@ -183,7 +183,7 @@ def _parts(sent: Any) -> Any:
 
 
 def _core_settings(sent: Any) -> Any:
-    """A grader, and its parts, with settings under the core's names."""
+    """Return a grader, and its parts, with settings under the core's names."""
     if type(sent) is not dict:
         return sent
     kind, parts = sent.get("type"), sent.get("graders")

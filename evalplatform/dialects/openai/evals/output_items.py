@@ -1,4 +1,4 @@
-"""Output items: what came of each row of a run."""
+"""Output items: the result of each row of a run."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -74,8 +74,9 @@ class CriterionResult(serializers.Serializer):
     error = Fault(required=False, help_text="Why there is no verdict.")
 
 
+# For the schema alone: items_shown makes the object.
 class OutputItemSerializer(serializers.Serializer):
-    """What `items_shown` writes."""
+    """The result of a row of a run."""
 
     object = Const("eval.run.output_item")
     id = PrefixedId("outputitem")
@@ -140,16 +141,16 @@ class OutputItemViewSet(OpenAIViewSet):
         return super().conditions(name)
 
     def list(self, request: Request, **ids: str) -> Response:
-        """What came of the rows of a run, in their order."""
+        """List the output items of a run in the order of its rows."""
         return self.get_paginated_response(items_shown(self.run, self.page()))
 
     def retrieve(self, request: Request, **ids: str) -> Response:
-        """What came of one row."""
+        """Return the output item of one row."""
         return Response(items_shown(self.run, [self.get_object()])[0])
 
 
 def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Results on the wire. Built by hand: a page of 100 must be quick."""
+    """Show results. The objects are made by hand, since a page of 100 must be quick."""
     criteria = read_criteria(run)
     keys = [(criterion.pk, criterion.key) for criterion in criteria]
     prompt = target_of_run(run).prompt
@@ -180,7 +181,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _verdicts(item: Item, keys: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
-    """One result a criterion, in their order; an answer that never came leaves all of them open."""
+    """Show a result for each criterion, in order; all of them errored where no answer came."""
     verdicts = item.verdicts
     return [_verdict(key, verdicts.get(pk), item.result) for pk, key in keys]
 
@@ -197,7 +198,7 @@ def _verdict(key: str, score: Judgement | None, result: Result) -> dict[str, Any
 
 
 def _judgement(score: Judgement) -> dict[str, Any] | None:
-    """What a judge was asked and said."""
+    """Show a judge's prompt and reply."""
     if not score.exchange:
         return None
     exchange = parse_json(score.exchange)
@@ -216,7 +217,7 @@ def sample_shown(
     params: Mapping[str, Any],
     fault: dict[str, str] | None,
 ) -> dict[str, Any]:
-    """An answer and how it was asked for; where there is none the same keys, with nothing."""
+    """Show an answer and its prompt; without an answer, the same keys with empty values."""
     choices = sample.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else {}
     reason = choice.get("finish_reason") if isinstance(choice, dict) else None

@@ -1,4 +1,4 @@
-"""Runs: an eval over the rows of a data source."""
+"""Runs: an eval applied to the rows of a data source."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -73,8 +73,9 @@ class RunError(serializers.Serializer):
     message = serializers.CharField()
 
 
+# For the schema alone: runs_shown makes the object.
 class EvalRunSerializer(serializers.Serializer):
-    """What `runs_shown` writes."""
+    """A run of an eval."""
 
     object = Const("eval.run")
     id = PrefixedId("evalrun")
@@ -194,9 +195,9 @@ class RunViewSet(OpenAIViewSet):
 def runs_shown(
     runs: Sequence[Run], request: Request, *, with_rows: bool = True
 ) -> list[dict[str, Any]]:
-    """Runs on the wire, in as few queries for many as for one.
+    """Show runs, in as few queries for many as for one.
 
-    Built by hand: clients poll this many times a second while a run is going.
+    The objects are made by hand: clients poll this many times a second while a run is going.
     """
     rows = inline_rows(runs) if with_rows else {}
     over = [run for run in runs if run.is_final]
@@ -224,7 +225,7 @@ def runs_shown(
 
 
 def _results_shown(summary: Summary | None, counts: Counts | None) -> dict[str, Any]:
-    """What came of a run: of one that goes on its counts alone."""
+    """Show the results of a run in figures; of an unfinished run only its counts."""
     if summary is None:
         return {
             "result_counts": _counts(counts or Counts()),

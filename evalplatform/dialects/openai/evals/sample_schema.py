@@ -1,4 +1,4 @@
-"""The JSON Schema of a row as the vendor gives it back: the item's own, and one of the sample."""
+"""Build the JSON Schema of a row as the vendor returns it, around that of its item."""
 
 from typing import Any
 
@@ -52,12 +52,12 @@ SAMPLE = _object(
 
 
 def row_schema(item: Any, *, has_sample: bool) -> dict[str, Any]:
-    """The schema of a row around that of its item."""
+    """Build the schema of a row around that of its item."""
     if has_sample:
         return _object({"item": item, "sample": SAMPLE}, ["item", "sample"])
     return _object({"item": item}, ["item"])
 
 
 def stored_row_schema() -> dict[str, Any]:
-    """The schema of a row made of a stored completion, of which no more is said."""
+    """Return the schema of a row made of a stored completion: two objects of any shape."""
     return _object({"item": OBJECT, "sample": OBJECT}, ["item", "sample"])

@@ -1,4 +1,4 @@
-"""Give a run's data source back as it was sent, with the rows that were sent inside it."""
+"""Keep a run's data source and show it again, with the rows that were sent inside it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ COMPLETIONS_EXTRAS = {"provider_credentials": None, "modalities": None, "samplin
 
 
 def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a data source to give it back; rows are in their file already."""
+    """Return the part of a data source that is kept to be shown; rows are in their file already."""
     echo = dict(sent)
     if sent["source"]["type"] == "file_content":
         echo["source"] = {**sent["source"], "content": []}
@@ -33,11 +33,12 @@ def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inline_bytes(runs: Iterable[Run]) -> int:
-    """How many bytes of rows came along with these runs."""
+    """Return how many bytes of rows were sent inside the data sources of these runs."""
     return sum(file.byte_count for file in _came_along(runs))
 
 
 def _came_along(runs: Iterable[Run]) -> Iterator[File]:
+    """Yield the files of rows that were sent inside the data sources of these runs."""
     for run in runs:
         file = run.source_file
         if file is not None and file.is_inline and file.purpose == INLINE_PURPOSE:
@@ -45,7 +46,7 @@ def _came_along(runs: Iterable[Run]) -> Iterator[File]:
 
 
 def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
-    """The rows that came along, as JSON arrays by file id; one query however many runs."""
+    """Read the rows that were sent inside data sources, as JSON arrays by file id, in one query."""
     chunks: dict[UUID, list[bytes]] = {file.pk: [] for file in _came_along(runs)}
     if chunks:
         found = FileChunk.objects.filter(file__in=chunks).order_by("file", "number")
@@ -59,7 +60,7 @@ def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
 
 
 def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
-    """The data source as it was sent, with its rows where `rows` has them."""
+    """Show the data source as it was sent, with its rows where `rows` has them."""
     echo = parse_json(run.spec).get("data_source") or _told_in_vendors_words(run)
     # The rows of an imported run lie in a file of ours, wherever they came from.
     shows_rows = echo["source"]["type"] == "file_content"
@@ -69,7 +70,7 @@ def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
 
 
 def _told_in_vendors_words(run: Run) -> dict[str, Any]:
-    """The data source of a run that came in through another face."""
+    """Describe the data source of a run that came in through another face."""
     source: dict[str, Any] = {"type": "file_content", "content": []}
     if run.source_file is not None and not run.source_file.is_inline:
         source = {"type": "file_id", "id": FILE_ID.to_representation(run.source_file.pk)}

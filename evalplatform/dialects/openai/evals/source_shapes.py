@@ -1,4 +1,4 @@
-"""The shapes of a run's data source: what may be sent, checked and left as it is."""
+"""The shapes of a run's data source."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ class Row(Shape):
 
 
 class Rows(Array):
-    """Rows by the thousand, so that only one that is wrong meets its shape."""
+    """An array of rows. Only a row that looks wrong is validated by its shape: there are many."""
 
     def to_internal_value(self, data: Any) -> Any:
         for index, row in enumerate(data):

@@ -1,4 +1,4 @@
-"""A run's data source as the vendor writes it, as the core takes it, and as it is given back."""
+"""Turn a run's data source into the rows and the target that the core starts a run with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ CHAT_PARAMS = (
 
 
 def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]) -> RunSource:
-    """The rows that came along, the file that is named, or what was stored, as a file."""
+    """Return the rows that were sent, the file that is named, or a snapshot of stored answers."""
     sent = data_source["source"]
     if sent["type"] == "file_content":
         return sent["content"]
@@ -50,6 +50,7 @@ def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]
 
 
 def target_of(sent: Mapping[str, Any]) -> Target:
+    """Return the target: recorded answers, or a chat with a model."""
     if sent["type"] == "jsonl" or "model" not in sent:
         return Recorded()
     prompt = sent["input_messages"]
@@ -61,13 +62,13 @@ def target_of(sent: Mapping[str, Any]) -> Target:
 
 
 def in_chat_form(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampling parameters of the Responses API as those of a chat."""
+    """Return the sampling parameters of the Responses API as those of a chat."""
     response_format, tools = chat_format(sent.get("text")), chat_tools(sent.get("tools"))
     return {**sent, "response_format": response_format, "tools": tools}
 
 
 def chat_params(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the sampling parameters goes to the model server; null and nothing say nothing."""
+    """Return the sampling parameters that go to the model server, without those that are null."""
     params = {name: sent[name] for name in CHAT_PARAMS if sent.get(name) not in (None, [])}
     if (limit := sent.get("max_completions_tokens")) is not None:
         params.setdefault("max_completion_tokens", limit)

@@ -53,7 +53,7 @@ STORED_SOURCES: dict[str, type[Shape]] = {
 
 
 def selection_of(evaluation: Evaluation, sent: Mapping[str, Any]) -> Selection:
-    """What a source selects; the metadata that the eval itself asks for must be there too."""
+    """Build the selection of a source; metadata that the eval itself asks for is required too."""
     config = parse_json(evaluation.spec).get("data_source_config") or {}
     pairs = [
         pair
@@ -80,7 +80,7 @@ def _time(second: int | None, microsecond: int = 0) -> datetime | None:
 
 
 def _fits(sent: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a response was asked with the parameters that its source asks for."""
+    """Make the test whether a response was asked with the parameters that its source asks for."""
     # Of these a response tells 1 where nothing was said.
     numbers = [
         (name, sent[name]) for name in ("temperature", "top_p") if sent.get(name) is not None

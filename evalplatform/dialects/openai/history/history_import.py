@@ -1,4 +1,4 @@
-"""Import what people saved of the hosted service before it closed, and exports of our own."""
+"""Import evals, runs and output items that people saved of the hosted service or exported here."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from evalplatform.dialects.openai.words import NAME
 
 @dataclass
 class HistoryImport:
-    """What came of an import. lost: sentences about what could not be carried."""
+    """The outcome of an import. lost: sentences about what could not be carried."""
 
     evals: int = 0
     items: int = 0
@@ -46,13 +46,13 @@ class HistoryImport:
 
     @property
     def is_empty(self) -> bool:
-        """Was there nothing to import at all, not even what is here already?"""
+        """Tell whether nothing was found to import, not even what is here already."""
         return not (self.evals or self.runs or self.known_evals or self.known_runs)
 
 
 @dataclass
 class _Found:
-    """Everything that was saved: objects by id, output items on the spool."""
+    """The saved objects: evals and runs by id, output items on the spool."""
 
     spool: ItemSpool
     evals: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Found:
 def import_history(actor: Actor, root: Path, *, dry_run: bool = False) -> HistoryImport:
     """Import all evals, runs and output items below `root`; what is here already stays as it is.
 
-    dry_run: say what would come of it, and store nothing.
+    dry_run: report what the import would do, and store nothing.
     """
     actor.require(Action.EDIT)
     done = HistoryImport()
@@ -108,7 +108,7 @@ def _take(found: _Found, sent: dict[str, Any]) -> None:
 
 
 def _stand_in_for_missing(found: _Found, done: HistoryImport) -> None:
-    """Runs of which only items were saved, and evals of which only runs were."""
+    """Make runs of which only items were saved, and evals of which only runs were."""
     for run_id in found.spool.runs():
         if run_id not in found.runs:
             first = next(found.spool.items(run_id))[1]
@@ -171,7 +171,7 @@ def _import_run(
         done.runs.append(name)
         done.items += found.spool.count(name)
         return
-    criteria = _what_results_say(evaluation)
+    criteria = _keys_by_name(evaluation)
     saved, lost = saved_run(sent, criteria)
     try:
         results = _Results(found.spool, saved, criteria)
@@ -185,8 +185,8 @@ def _import_run(
     done.lost += [f"{name} came without {thing}." for thing in [*lost, *imported.lost]]
 
 
-def _what_results_say(evaluation: Evaluation) -> dict[str, str]:
-    """Criteria's keys by what results may call them: the key, or a name that only one has."""
+def _keys_by_name(evaluation: Evaluation) -> dict[str, str]:
+    """Map what results may call a criterion to its key: the key, or a name that only one has."""
     criteria = list(evaluation.criteria.all())
     current = [one for one in criteria if one.version == evaluation.criteria_version]
     names = [criterion.name for criterion in current]
@@ -195,7 +195,7 @@ def _what_results_say(evaluation: Evaluation) -> dict[str, str]:
 
 
 class _Results:
-    """A run's results, which can be gone through more than once without holding them."""
+    """The results of a saved run, which can be iterated more than once without holding them."""
 
     def __init__(self, spool: ItemSpool, run: SavedRun, criteria: Mapping[str, str]) -> None:
         self.spool, self.run, self.criteria = spool, run, criteria

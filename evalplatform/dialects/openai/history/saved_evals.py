@@ -1,4 +1,4 @@
-"""The vendor's objects as they were saved, in the words of the core."""
+"""Read saved evals as evaluations of the core."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,11 @@ from evalplatform.dialects.openai.ids import EVAL_ID
 
 
 def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> SavedEvaluation:
-    """also_named: criteria that runs tell of; those the eval lacks are added, of unknown kind."""
+    """Read a saved eval.
+
+    also_named: criteria that its runs and items name; those that the eval lacks are added, of
+    unknown kind. Raises Unusable.
+    """
     config = object_of(sent.get("data_source_config"))
     properties = object_of(object_of(config.get("schema")).get("properties"))
     schema = properties.get("item", config.get("item_schema"))
@@ -77,7 +81,7 @@ def _criterion(sent: Any) -> SavedCriterion:
 
 
 def _name_in(key: str) -> str:
-    """The name in a criterion's id, which is <name>-<uuid>."""
+    """Return the name in a criterion's id, which is <name>-<uuid>."""
     try:
         UUID(key[-36:])
     except ValueError:

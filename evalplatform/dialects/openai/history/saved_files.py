@@ -1,4 +1,4 @@
-"""Find the vendor's objects in what people saved: single ones, arrays, list pages, JSONL."""
+"""Find the vendor's objects in saved files: single objects, arrays, list pages, lines of JSON."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ DEPTH = 4
 
 
 class ImportProblem(NamedTuple):
-    """Why a file, or a line of it, was passed over."""
+    """A reason for which a file, or a line of it, was passed over."""
 
     place: str
     message: str
 
 
 def read_saved(root: Path) -> Iterator[dict[str, Any] | ImportProblem]:
-    """Every object below `root`, a file or a directory, in the order of the files' names."""
+    """Yield every object below `root`, a file or a directory, in the order of the files' names."""
     if not root.is_dir():
         yield from _read_file(root, root.name)
         return
@@ -54,7 +54,7 @@ def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem
 
 
 def _holds_lines(path: Path) -> bool:
-    """Are there several lines, of which the first is a whole JSON object?"""
+    """Tell whether a file has several lines, of which the first is a whole JSON object."""
     lines = iter_lines(_chunks(path))
     first, second = next(lines, None), next(lines, None)
     if not isinstance(first, Line) or second is None:
@@ -128,7 +128,7 @@ def _objects_in(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 class ItemSpool:
-    """Output items on disk until their run is known: by run, in the order of their rows."""
+    """A store of output items on disk until their run is known, in the order of their rows."""
 
     def __init__(self) -> None:
         # The path "" is a database of SQLite's own, on disk where it is large, gone when closed.
@@ -146,7 +146,7 @@ class ItemSpool:
     def put(
         self, run_id: str, item_id: str | None, place: int | None, item: dict[str, Any]
     ) -> bool:
-        """False when it is there already, as when two pages overlap."""
+        """Store an item. Returns False when it is there already, as when two pages overlap."""
         row = (run_id, item_id, place, dump_json(item))
         added = self.database.execute("INSERT OR IGNORE INTO item VALUES (?, ?, ?, ?)", row)
         return added.rowcount > 0
@@ -159,7 +159,7 @@ class ItemSpool:
         return int(found.fetchone()[0])
 
     def items(self, run_id: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The run's items with the index of their row; those that tell of none come last."""
+        """Yield the run's items with the index of their row; items without an index come last."""
         query = "SELECT place, body FROM item WHERE run = ? ORDER BY place IS NULL, place, rowid"
         last = -1
         with closing(self.database.cursor()) as cursor:

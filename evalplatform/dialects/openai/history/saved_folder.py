@@ -1,4 +1,4 @@
-"""Write a run as a folder of the vendor's objects, which imports back with equal counts."""
+"""Write a run as a folder of the vendor's objects, which can be imported with equal counts."""
 
 import json
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ FILES = ("eval.json", "run.json", "output_items.jsonl", "manifest.json")
 
 
 class _Nowhere:
-    """Stands for the request where none was made: addresses are told without a host."""
+    """A stand-in for the request where there is none: addresses are written without a host."""
 
     def build_absolute_uri(self, path: str) -> str:
         return path
 
 
 def write_folder(run: Run, folder: Path) -> int:
-    """Write FILES into an existing folder; how many output items there were."""
+    """Write FILES into an existing folder, and return the number of output items."""
     evaluation = copy(run.evaluation)
     evaluation.criteria_version = run.criteria_version  # as it was when the run began
     (folder / "eval.json").write_bytes(_json(EvalSerializer(evaluation).data))
@@ -61,7 +61,7 @@ def _items(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _with_extras(item: Item, shown: dict[str, Any]) -> dict[str, Any]:
-    """An output item and, under a key of our own, what the vendor's shape leaves out."""
+    """Add to an output item, under a key of our own, what the vendor's shape leaves out."""
     result = item.result
     scores = {score.criterion.key: score for score in item.verdicts.values()}
     verdicts = [

@@ -33,6 +33,7 @@ ITEM_STATES = {status: state for state, status in reversed(ITEM_STATUS.items())}
 
 
 def row_index(item: Mapping[str, Any]) -> int | None:
+    """Return the index of an item's row, None where it has none that can be stored."""
     index = item.get("datasource_item_id")
     return index if type(index) is int and 0 <= index < LARGEST_INDEX else None
 
@@ -40,7 +41,10 @@ def row_index(item: Mapping[str, Any]) -> int | None:
 def saved_result(
     sent: Mapping[str, Any], index: int, criteria: Mapping[str, str], model: str
 ) -> SavedResult:
-    """criteria: as in `saved_run`. model: the run's, shown where an answer names none."""
+    """Read a saved output item.
+
+    criteria: as in `saved_run`. model: the run's; an answer names its own only where it differs.
+    """
     extras = object_of(sent.get(EXTRAS))
     shown = object_of(sent.get("sample"))
     error = object_of(shown.get("error"))
@@ -98,13 +102,16 @@ def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore |
 
 
 def _told_params(exchange: Any, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """An exchange as it was stored; parameters are the run's there, and only shown with items."""
+    """Return an exchange as it was stored, with the parameters that the item shows.
+
+    The exchange itself is stored without them where they are the run's.
+    """
     told = {"params": shown["params"]} if shown and "params" in shown else {}
     return {**_exchange(exchange), **told} or None
 
 
 def _exchange(value: Any) -> dict[str, Any]:
-    """An exchange of our own export, without what does not have the shape it is stored in."""
+    """Return an exchange of our own export, without values of a shape that is not stored."""
     read: dict[str, Callable[[Any], Any]] = {
         "input": lambda asked: [one for one in array_of(asked) if isinstance(one, dict)],
         "usage": object_of,
@@ -123,7 +130,7 @@ def _fault(sent: Mapping[str, Any]) -> dict[str, str] | None:
 def _answer(
     shown: Mapping[str, Any], model: str
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """A sample as graders see it, and how it was asked for; of an empty one None and None."""
+    """Return a sample as graders see it, and the exchange; None and None of an empty one."""
     messages = [one for one in array_of(shown.get("output")) if isinstance(one, dict)]
     answered_by = string_of(shown.get("model"))
     sample: dict[str, Any] = {}

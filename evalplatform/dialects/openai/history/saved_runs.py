@@ -26,7 +26,10 @@ USAGE = ("invocation_count", "prompt_tokens", "completion_tokens", "total_tokens
 
 
 def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[SavedRun, list[str]]:
-    """criteria: what results may call a criterion -> its key. Second: what cannot be carried."""
+    """Read a saved run, and return it with a sentence for each thing that cannot be carried.
+
+    criteria: the names by which results may call a criterion -> its key. Raises Unusable.
+    """
     lost = []
     status = sent.get("status")
     state = RUN_STATE.get(status, "") if isinstance(status, str) else ""
@@ -81,6 +84,7 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
 
 
 def criteria_named(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of the criteria that a saved run has figures for."""
     for one in map(object_of, array_of(run.get("per_testing_criteria_results"))):
         if key := criterion_key(one.get("testing_criteria")):
             yield key

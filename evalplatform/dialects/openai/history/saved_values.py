@@ -1,4 +1,4 @@
-"""Read single values of saved JSON, of which any may be missing or of another type."""
+"""Read single values of saved JSON, any of which may be missing or of another type."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ LARGEST_VALUE = 1e100  # as of scores that are made here
 
 
 class Unusable(ValueError):
-    """An object that lacks what nothing can stand in for."""
+    """A saved object lacks a value that nothing can replace."""
 
 
 def id_of(sent: Mapping[str, Any], key: str = "id") -> str:
-    """The object's id. Raises Unusable for one that no path of ours can carry."""
+    """Return an object's id. Raises Unusable for one that no path of ours can carry."""
     value = sent.get(key)
     if not isinstance(value, str) or KeptId.KEPT.fullmatch(value) is None:
         raise Unusable(f"its {key} is missing or no id")
@@ -31,6 +31,7 @@ def id_of(sent: Mapping[str, Any], key: str = "id") -> str:
 
 
 def own_id(field: KeptId, name: str) -> UUID | None:
+    """Return the UUID of an id that an installation of ours made; None for any other id."""
     try:
         return field.to_internal_value(name)
     except FieldError:
@@ -38,11 +39,12 @@ def own_id(field: KeptId, name: str) -> UUID | None:
 
 
 def criterion_key(value: Any) -> str:
-    """A criterion's id wherever it stands, as much of it as is stored."""
+    """Return a criterion's id, wherever it was found, cut to the length that is stored."""
     return string_of(value)[: NAME_LENGTH + 40]
 
 
 def count_of(sent: Mapping[str, Any], key: str) -> int:
+    """Return a count, 0 where there is none that can be stored."""
     value = sent.get(key)
     return value if type(value) is int and 0 <= value < LARGEST_INDEX else 0
 
@@ -56,7 +58,7 @@ def array_of(value: Any) -> list[Any]:
 
 
 def number_of(value: Any) -> float | None:
-    """The value as a score that can be counted with; None when it is none."""
+    """Return the value as a score that can be summed; None when it is none."""
     if type(value) not in {int, float} or not abs(value) <= LARGEST_VALUE:
         return None
     return float(value)
@@ -67,6 +69,7 @@ def string_of(value: Any) -> str:
 
 
 def time_of(sent: Mapping[str, Any]) -> datetime:
+    """Return the time of creation, now where it is missing or out of range."""
     seconds = sent.get("created_at")
     if type(seconds) in {int, float}:
         try:

@@ -1,4 +1,4 @@
-"""Imports evals, runs and output items that were saved as the OpenAI API returned them."""
+"""Import evals, runs and output items that were saved as the OpenAI API returned them."""
 
 import time
 from argparse import ArgumentParser

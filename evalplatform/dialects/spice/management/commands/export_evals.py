@@ -1,4 +1,4 @@
-"""Exports what evals gave when they were run by name, as Spice's two tables."""
+"""Export the runs of named evals, or their results, as Spice's two tables."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping

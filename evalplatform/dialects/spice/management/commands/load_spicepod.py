@@ -1,4 +1,4 @@
-"""Loads what a spicepod declares into an account: datasets, models, embeddings and evals."""
+"""Load the declarations of a spicepod into an account: datasets, models, embeddings and evals."""
 
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -56,12 +56,12 @@ class Command(CoreCommand):
 
 
 def one_line(text: str) -> str:
-    """A path or a name may hold line feeds."""
+    """Put a text on one line; a path or a name may hold line feeds."""
     return " ".join(text.splitlines())
 
 
 def data_file(path: Path) -> Callable[[], BinaryIO]:
-    """A way to open a file that is there now, and no device or pipe: it is read twice."""
+    """Return a function that opens a regular file; no device or pipe, since it is read twice."""
     path.stat()
     if not path.is_file():
         raise Invalid(f"{path} is not a file.")
