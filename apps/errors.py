@@ -1,4 +1,4 @@
-"""The few words that Django lacks for what services raise; a face gives each its own status."""
+"""The errors that services raise besides Django's own; a face gives each its status."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Path = tuple[Step, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with what a caller gave.
+    """A fault in what a caller gave.
 
     path: the names and indexes that lead to it, ("criteria", 0, "operation"), empty for the whole.
     code: a machine's word: invalid_value, invalid_type, missing_required_parameter, ….
@@ -23,7 +23,7 @@ class Problem:
 
 
 class Refusal(ValidationError):
-    """What a caller gave is not taken; `problems` are the reasons, one at least.
+    """A refusal of what a caller gave; `problems` are the reasons, one at least.
 
     Raised as Invalid or Unfit: with a list of problems, or with the message, path and code of a
     single one, whose path may be given as one name.
@@ -49,19 +49,19 @@ class Refusal(ValidationError):
 
 
 class Invalid(Refusal):
-    """It is wrong in itself: no state of the data would make it right."""
+    """A refusal of what is wrong in itself, whatever the state of the data."""
 
 
 class Unfit(Refusal):
-    """It is well formed and against a rule of the domain: a name is taken, a model unknown."""
+    """A refusal of what is well formed but breaks a rule of the domain: a name is taken, say."""
 
 
 class StateError(Exception):
-    """The thing asked for is not possible in the state that the object is in."""
+    """A refusal of what is not possible in the state that an object is in."""
 
 
 class LimitError(Exception):
-    """A bound on size or number is reached; the message names the bound."""
+    """A refusal of what passes a bound on size or number, which the message names."""
 
 
 def dotted(path: Sequence[Step]) -> str:

@@ -6,7 +6,7 @@ from uuid_utils.compat import uuid7
 
 
 def new_id() -> UUID:
-    """A UUIDv7: later calls of one process sort after earlier ones, also within a millisecond.
+    """Make a UUIDv7, which sorts after all earlier ones of this process, even of one millisecond.
 
     Source: RFC 9562 section 6.2, method 1.
     """

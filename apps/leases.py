@@ -1,4 +1,4 @@
-"""One clock for all leases: the database's, since workers' clocks may differ."""
+"""Tell the time of leases by the database's clock, since workers' clocks may differ."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from django.db import connection
 
 
 def database_now() -> datetime:
-    """The database's time, also within a transaction. On SQLite that is this machine's."""
+    """Return the database's time now, also within a transaction; on SQLite this machine's."""
     if connection.vendor != "postgresql":
         return datetime.now(UTC)
     with connection.cursor() as cursor:
@@ -23,7 +23,7 @@ def lease_end(now: datetime) -> datetime:
 
 
 def uuid_writer() -> Callable[[Any], Any]:
-    """What makes of a UUID the parameter that its column takes in plain SQL."""
+    """Return the function that turns a UUID into the parameter of plain SQL."""
     return (lambda value: value) if connection.features.has_native_uuid_field else attrgetter("hex")
 
 

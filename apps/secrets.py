@@ -19,7 +19,7 @@ def encrypt(text: str) -> str:
 
 
 def decrypt(token: str) -> str:
-    """Raises ImproperlyConfigured when none of the server's keys fits."""
+    """Decrypt a token. Raises ImproperlyConfigured when none of the server's keys fits."""
     try:
         return _box(tuple(settings.ENCRYPTION_KEYS)).decrypt(token.encode()).decode()
     except InvalidToken as error:

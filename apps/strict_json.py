@@ -17,7 +17,7 @@ _LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
 
 
 class BadJSON(ValueError):
-    """What came in is not JSON that can be stored and given back unchanged."""
+    """A text is not JSON that can be stored and given back unchanged."""
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -1,4 +1,4 @@
-"""How the admin's pages show values of any kind, and how their lists find rows by id."""
+"""Show values of any kind on the admin's pages, and find rows of its lists by id."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ NOTHING = "–"
 
 
 def block(text: str) -> SafeString:
-    """Text with its own line breaks."""
+    """Show a text with its own line breaks, the first SHOWN_LENGTH characters of it."""
     left = len(text) - SHOWN_LENGTH
     return format_html(
         '<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}{}</pre>',
@@ -31,7 +31,7 @@ def block(text: str) -> SafeString:
 
 
 def pretty(value: Any) -> SafeString | str:
-    """A JSON value indented; a text is read as JSON first."""
+    """Show a JSON value indented; a text is read as JSON first."""
     if value is None:
         return NOTHING
     if isinstance(value, str):
@@ -43,7 +43,7 @@ def pretty(value: Any) -> SafeString | str:
 
 
 def preview(value: Any) -> str:
-    """A value on one short line."""
+    """Show a value on one short line."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     # Cut first: the whole may be megabytes.
     text = " ".join(text[: 4 * PREVIEW_LENGTH].split())
@@ -70,7 +70,7 @@ def as_uuid(text: str) -> UUID | None:
 
 
 def is_list(request: HttpRequest) -> bool:
-    """Is this one of the admin's lists, not the page of one row?"""
+    """Tell whether the request is for one of the admin's lists, and not for the page of one row."""
     match = request.resolver_match
     return match is not None and (match.url_name or "").endswith("_changelist")
 

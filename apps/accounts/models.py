@@ -85,7 +85,7 @@ class Account(models.Model):
 
 
 class Membership(models.Model):
-    """What a person may do in an account."""
+    """A person's role in an account."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
@@ -105,7 +105,7 @@ class Membership(models.Model):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks: the user, the account they selected and their role in every account of theirs.
+    """The user who asks for something, the account they selected, and their role in each of theirs.
 
     account None: none is selected, and reading spans every account in `roles`.
     """
@@ -126,7 +126,7 @@ class Actor:
         return account is not None and action in ALLOWED.get(self.roles.get(account.pk, ""), ())
 
     def require(self, action: Action, account: Account | None = None) -> Account:
-        """The account to act in. Raises PermissionDenied when the role there does not allow it."""
+        """Return the account to act in. Raises PermissionDenied when the role forbids it."""
         account = account or self.account
         if account is None:
             raise PermissionDenied("Select an account first: you belong to several.")
@@ -198,7 +198,7 @@ class ApiKey(OwnedModel):
 
 
 class AuditEvent(models.Model):
-    """What somebody changed. Rows are only ever added."""
+    """One change that somebody made. Rows are only ever added."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     account = models.ForeignKey(Account, models.CASCADE, null=True, related_name="+")

@@ -1,4 +1,4 @@
-"""What the admin of every row that belongs to an account stands on."""
+"""The base of the admin of all rows that belong to accounts."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -17,7 +17,7 @@ from apps.accounts.staff import REFUSALS, accounts_allowing, actor_in, may, reas
 
 
 def with_refusals_shown(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """What a service refuses is shown as a message over the page it was asked from."""
+    """Show what a service refuses as a message over the page from which it was asked."""
 
     @wraps(view)
     def answer(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -46,7 +46,7 @@ class CappedPaginator(Paginator):
 
 
 class AccountFilter(admin.SimpleListFilter):
-    """One of the accounts that the user may see, the first SHOWN by name."""
+    """Filter by one of the accounts that the user may see; the first SHOWN by name are offered."""
 
     title = "account"
     parameter_name = "account"
@@ -114,7 +114,7 @@ class OwnedAdmin(admin.ModelAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
-        """What the confirmation lists. Django's own would load every dependent row, millions."""
+        """List what a confirmation shows. Django's own would load every dependent row, millions."""
         objs = list(objs)
         refused = {
             self.opts.verbose_name for obj in objs if not self.has_delete_permission(request, obj)
@@ -129,7 +129,7 @@ class OwnedAdmin(admin.ModelAdmin):
             self.remove(request, obj)
 
     def each_allowed(self, request: HttpRequest, queryset: QuerySet) -> list:
-        """The selected rows that the user may change; what is left out is said."""
+        """Return the selected rows that the user may change, and tell how many are left out."""
         rows = list(queryset)
         allowed = [row for row in rows if may(request, self.change_action, self.account_of(row))]
         if len(allowed) < len(rows):
@@ -143,5 +143,5 @@ class OwnedAdmin(admin.ModelAdmin):
 
 
 def become(obj: models.Model, made: models.Model) -> None:
-    """Let the object of the admin's form be the one that the service made."""
+    """Make the object of the admin's form equal to the one that the service made."""
     obj.__dict__.update(made.__dict__)

@@ -1,4 +1,4 @@
-"""Who may do what: the one table of role and action."""
+"""The one table of roles and what each may do."""
 
 from enum import StrEnum
 
@@ -32,5 +32,5 @@ RANK: dict[str, int] = {role: place for place, role in enumerate(reversed(Role.v
 
 
 def weaker(first: str, second: str) -> str:
-    """The role of the two that may do less: a key never does more than its owner."""
+    """Return the role of the two that may do less: a key never does more than its owner."""
     return min(first, second, key=RANK.__getitem__)

@@ -16,7 +16,7 @@ REFUSALS = (ValidationError, ObjectDoesNotExist, StateError, LimitError)
 
 
 def actor_in(request: HttpRequest, account: Account | None = None) -> Actor:
-    """Who asks, with this account selected. Roles are read once a request."""
+    """Return the actor of a request to the admin, with this account selected."""
     user = request.user
     assert not isinstance(user, AnonymousUser)
     request_id = getattr(request, "request_id", "")
@@ -28,7 +28,7 @@ def actor_in(request: HttpRequest, account: Account | None = None) -> Actor:
 
 
 def may(request: HttpRequest, action: Action, account: Account | None = None) -> bool:
-    """May the user do this in the account, or without one in some account?"""
+    """Tell whether the user may do this in the account; without one, in some account."""
     if not request.user.is_active or not request.user.is_staff:
         return False
     if request.user.is_superuser:
@@ -40,7 +40,7 @@ def may(request: HttpRequest, action: Action, account: Account | None = None) ->
 
 
 def accounts_allowing(request: HttpRequest, action: Action) -> QuerySet[Account]:
-    """The accounts in which the user may do this, by name."""
+    """Return the accounts in which the user may do this, by name."""
     accounts = Account.objects.order_by("name")
     if request.user.is_superuser:
         return accounts

@@ -1,4 +1,4 @@
-"""Put cases behind those that can be seen, piece by piece, until one last statement shows them."""
+"""Insert many cases in pieces that nobody sees until one last statement shows them all."""
 
 import time
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Body(NamedTuple):
 
 
 class BeingFilled(StateError):
-    """Another import holds the dataset."""
+    """Another import is filling the dataset."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is being filled by an import. Try again when it ends.")
@@ -75,7 +75,7 @@ def insert_bodies(dataset: Dataset, position: int, bodies: Sequence[Body]) -> No
 
 
 class Fill:
-    """The exclusive right to add cases to a dataset, under a lease; nobody sees them before `show`.
+    """The exclusive right to add cases to a dataset, under a lease; `show` makes them visible.
 
     Every piece is written in a transaction that checks the token, so a fill that stood still
     cannot write over its successor, which raises FillLost.
@@ -116,7 +116,7 @@ class Fill:
             self.flush()
 
     def keep(self) -> None:
-        """Renew the lease where it is time; for a fill that waits for others to be shown with."""
+        """Renew the lease where it is time; a fill that waits to be shown with others needs it."""
         if time.monotonic() - self._renewed_at > RENEW_SECONDS:
             with transaction.atomic():
                 self._renew()
@@ -145,7 +145,7 @@ class Fill:
         )
 
     def abandon(self) -> None:
-        """Leave the dataset as it was; one that this fill was to bring to life goes."""
+        """Leave the dataset as it was; one that was created for this fill is removed."""
         with suppress(FillLost):
             self.remove(from_position=self.dataset.next_position)
             if self.dataset.deleted_at is None:
@@ -157,7 +157,7 @@ class Fill:
         self._own(import_token=None, import_until=None)
 
     def remove(self, from_position: int, pieces: int | None = None) -> bool:
-        """Remove cases, at most so many pieces of PIECE_ROWS. Are all gone?"""
+        """Remove at most so many pieces of PIECE_ROWS cases; return whether none is left."""
         rest = TestCase.objects.filter(dataset=self.dataset, position__gte=from_position)
         while rest.exists():
             if pieces == 0:
@@ -187,7 +187,7 @@ def end_dead_fill(dataset: Dataset) -> None:
 
 
 def purge_datasets(pieces: int = 5) -> int:
-    """Remove some cases that dead imports left or that belong to deleted datasets; how many pieces.
+    """Remove some cases of dead imports and of deleted datasets; return how many pieces.
 
     A dataset stays while a run uses one of its versions.
     """
@@ -206,7 +206,7 @@ def purge_datasets(pieces: int = 5) -> int:
 
 
 def _purge(dataset: Dataset, pieces: int) -> int:
-    """How many pieces of the dataset's cases it removed; with the last of them goes the dataset."""
+    """Remove pieces of a dataset's cases, then the dataset; return how many pieces."""
     fill = Fill.begin(dataset)
     for done in range(1, pieces + 1):
         if fill.remove(from_position=0, pieces=1):

@@ -1,4 +1,4 @@
-"""The admin's forms for datasets: what an operator types, checked before a service sees it."""
+"""Forms by which operators import and edit datasets in the admin."""
 
 import json
 from typing import Any

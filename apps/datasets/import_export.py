@@ -1,4 +1,4 @@
-"""Whole versions in and out: rows imported all or none, and given back as they came."""
+"""Import rows as a version of a dataset, all or none, and export a version as it came."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -67,7 +67,7 @@ def import_cases(
 
 
 def begin_import(actor: Actor, *, into: Dataset | str) -> Fill:
-    """A fill whose cases `show_version` makes the next version; see `import_cases`.
+    """Begin a fill whose cases `show_version` makes the next version; see `import_cases`.
 
     into: a dataset, or the exact name of one, which is made where there is none.
     Raises StateError as `import_cases`.
@@ -111,7 +111,7 @@ def _body_of_row(row: Row, flat: bool, fields: Sequence[str]) -> Body | BadRow:
 
 
 def unwrap(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The item and the recorded answer of a row, read as `import_cases` says."""
+    """Return the item and the recorded answer of a row, read as `import_cases` says."""
     if not row.keys() <= WRAPPER_KEYS:
         return row, None
     item, sample = row.get("item"), row.get("sample")
@@ -145,7 +145,7 @@ def show_version(actor: Actor, fill: Fill, **fields: str) -> DatasetVersion:
 
 @transaction.atomic
 def _dataset_to_fill(actor: Actor, name: str) -> Dataset:
-    """The account's dataset of this name; without one a new one, born deleted."""
+    """Return the account's dataset of this name; a new one is deleted until it is shown."""
     account = actor.require(Action.EDIT)
     # Two imports of one new name must not make two datasets.
     Account.objects.select_for_update().get(pk=account.pk)
@@ -161,14 +161,14 @@ def _dataset_to_fill(actor: Actor, name: str) -> Dataset:
 
 
 def export_cases(version: DatasetVersion) -> Iterator[dict[str, Any]]:
-    """The rows from which `import_cases` would make this version again, in order."""
+    """Yield the rows from which `import_cases` would make this version again, in order."""
     for item, sample in read_cases(version):
         is_plain = sample is None and unwrap(item) == (item, None)
         yield item if is_plain else {"item": item, **({} if sample is None else {"sample": sample})}
 
 
 def fields_of(version: DatasetVersion) -> list[str]:
-    """Every field that some item has, in the order in which they first appear."""
+    """List every field that some item has, in the order in which they first appear."""
     fields: dict[str, None] = {}
     for item, _ in read_cases(version):
         fields.update(dict.fromkeys(item))

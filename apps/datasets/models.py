@@ -1,4 +1,4 @@
-"""What is evaluated on: datasets of test cases in frozen versions, and uploaded files."""
+"""Datasets of test cases, their frozen versions, and uploaded files."""
 
 from typing import Self
 
@@ -14,7 +14,7 @@ CHUNK_BYTES = 1024 * 1024
 
 class DatasetQuerySet(OwnedQuerySet):
     def present(self) -> Self:
-        """Not deleted. What an import creates is born deleted, until its last row is in."""
+        """Leave out what is deleted. What an import creates is so until its last row is in."""
         return self.filter(deleted_at=None)
 
 
@@ -65,7 +65,7 @@ class Dataset(OwnedModel):
         return self.latest_num + 1
 
     def draft_cases(self, start: int = 0) -> "TestCaseQuerySet":
-        """The cases of the draft in order, from position `start` on (see DatasetVersion.cases)."""
+        """Return the draft's cases in order, from position `start` on: see DatasetVersion.cases."""
         return TestCase.objects.filter(
             dataset=self,
             position__gte=max(start, self.first_position),
@@ -101,7 +101,7 @@ class DatasetVersion(OwnedModel):
         return f"{self.dataset.name} v{self.num}"
 
     def cases(self, start: int = 0) -> "TestCaseQuerySet":
-        """The cases in order, from position `start` on.
+        """Return the cases in order, from position `start` on.
 
         Never filter for a lower position besides: with two lower bounds SQLite searches its index
         by one of them, the wrong one, and a walk through pages takes quadratic time.
@@ -113,14 +113,14 @@ class DatasetVersion(OwnedModel):
 
 class TestCaseQuerySet(OwnedQuerySet):
     def as_of(self, num: int) -> Self:
-        """The bodies that hold in state `num`, in order."""
+        """Return the bodies that are valid in state `num`, in order."""
         return self.filter(Q(until_num=None) | Q(until_num__gt=num), from_num__lte=num).order_by(
             "position"
         )
 
 
 class TestCase(OwnedModel):
-    """One body of a test case, valid from state `from_num` until before `until_num`.
+    """A body of a test case, valid from state `from_num` until before `until_num`.
 
     An edit closes a body and opens another with the same `key` and `position`.
     """

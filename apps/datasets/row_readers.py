@@ -34,7 +34,7 @@ class BadFile(Exception):
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A way to read rows. read: of the file where it must be sought in, else of its bytes.
+    """A format of files of rows. read: takes the file where it must seek in it, else its bytes.
 
     A reader raises BadFile for what is wrong with the whole file, and reads a part at a time.
     """
@@ -59,7 +59,7 @@ class RowFile:
     open: Callable[[], BinaryIO]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Its rows in order, a few in memory at a time. Raises BadFile at the first bad one."""
+        """Yield the rows in order, a few at a time. Raises BadFile at the first bad one."""
         try:
             with self.open() as file:
                 for row in FORMATS[self.format].read_file(file):
@@ -142,7 +142,7 @@ def _element(window: "_Window", number: int) -> Row | BadRow:
 
 
 class _Window:
-    """The text of a file from some place on, as far as it was asked for."""
+    """The part of a file's text that has been read and not yet been used."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -152,7 +152,7 @@ class _Window:
         self._ended = False
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Return the next character that is no white space; "" at the end."""
         while True:
             blank = _BLANK.match(self._text, self._at)
             self._at = blank.end() if blank else self._at
@@ -167,7 +167,7 @@ class _Window:
         return character
 
     def next_value(self) -> str:
-        """The text of the next JSON value. Raises ValueError or RecursionError where none is."""
+        """Take the text of the next JSON value. Raises ValueError or RecursionError."""
         self.peek()
         while True:
             try:
@@ -227,7 +227,7 @@ def _plain_rows(rows: Iterable[dict[str, Any]]) -> Rows:
 
 
 def _plain(value: Any) -> Any:
-    """A cell as a JSON value: what JSON has no word for becomes text, NaN and infinities null.
+    """Turn a cell into a JSON value: NaN and infinities become null, what JSON lacks becomes text.
 
     A struct has every field in every row, so that a null in it is a field that is not there.
     """

@@ -37,7 +37,7 @@ CASES_AT_ONCE = 1_000
 def create_dataset(
     actor: Actor, *, name: str, description: str = "", label_field: str = "", text_field: str = ""
 ) -> Dataset:
-    """An empty dataset in the actor's account. Names need not be unique."""
+    """Create an empty dataset in the actor's account. Names need not be unique."""
     account = actor.require(Action.EDIT)
     dataset = Dataset.objects.create(
         account=account,
@@ -67,7 +67,7 @@ def update_dataset(actor: Actor, dataset: Dataset, **changes: str) -> Dataset:
 
 
 def archive_dataset(actor: Actor, dataset: Dataset) -> None:
-    """Take a dataset out of use: it is found by name no longer and takes no changes."""
+    """Archive a dataset: it is no longer found by its name and takes no changes."""
     _set_archived(actor, dataset, is_archived=True)
 
 
@@ -99,7 +99,7 @@ def delete_dataset(actor: Actor, dataset: Dataset) -> None:
 
 
 def find_version(account_id: UUID, name: str, num: int | None = None) -> DatasetVersion:
-    """Version `num`, or the newest, of the account's dataset of this name, archived ones left out.
+    """Return version `num`, or the newest, of the account's unarchived dataset of this name.
 
     Raises ObjectDoesNotExist when there is none, Invalid when several datasets have the name.
     """
@@ -127,7 +127,7 @@ def checked_name(name: str) -> str:
 
 @contextmanager
 def _open_draft(actor: Actor, dataset: Dataset) -> Iterator[Dataset]:
-    """The dataset, locked until the block ends, its fields fit to be changed and saved."""
+    """Lock a dataset until the block ends, and save its fields then."""
     actor.require(Action.EDIT, dataset.account)
     end_dead_fill(dataset)
     with transaction.atomic():
@@ -152,7 +152,7 @@ def _open_draft(actor: Actor, dataset: Dataset) -> Iterator[Dataset]:
 def add_cases(
     actor: Actor, dataset: Dataset, *, items: Iterable[Mapping[str, Any]]
 ) -> TestCaseQuerySet:
-    """Add items at the end of the draft, all or none; the cases that came of them, in order.
+    """Add items at the end of the draft, all or none; return their cases, in order.
 
     Raises Invalid, with the item's place as its path, for what JSON has no word for.
     """
@@ -273,7 +273,7 @@ def _body(item: Mapping[str, Any], sample: Mapping[str, Any] | None, path: Path)
 
 
 def begin_fill(actor: Actor, dataset: Dataset) -> Fill:
-    """A fill of a dataset that takes changes. Raises StateError for another."""
+    """Begin a fill of a dataset. Raises StateError for one that takes no changes."""
     actor.require(Action.EDIT, dataset.account)
     fill = Fill.begin(dataset)
     if fill.dataset.archived_at is not None:
@@ -283,7 +283,7 @@ def begin_fill(actor: Actor, dataset: Dataset) -> Fill:
 
 
 def read_cases(version: DatasetVersion) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Every item and recorded answer of a version, in order.
+    """Yield every item and recorded answer of a version, in order.
 
     Page by page, so that a slow reader keeps no transaction and no cursor open.
     """
@@ -298,7 +298,7 @@ def read_cases(version: DatasetVersion) -> Iterator[tuple[dict[str, Any], dict[s
 
 
 def examples_of(version: DatasetVersion) -> Iterator[tuple[str, str]]:
-    """Text and label of every case that has a label, in order.
+    """Yield the text and the label of every case that has a label, in order.
 
     The text is the dataset's text field, or without one all texts but the label, a line each.
     Raises Invalid when the dataset names no label field.

@@ -1,4 +1,4 @@
-"""Store uploaded bytes as rows, read ranges of them back, and let go of them."""
+"""Store uploaded bytes as rows, read ranges of them, and delete them."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -28,7 +28,7 @@ def store_file(
     expires_at: datetime | None = None,
     is_inline: bool = False,
 ) -> File:
-    """Keep a stream of bytes of any piece size; the file appears when its last byte is stored.
+    """Store a stream of bytes as a file, which appears when its last byte is stored.
 
     Raises LimitError beyond MAX_UPLOAD_BYTES and leaves nothing behind then.
     """
@@ -61,7 +61,7 @@ def store_file(
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes cut every CHUNK_BYTES, so that a place in the file names its row."""
+    """Cut the bytes every CHUNK_BYTES, so that a position in the file tells its row."""
     held = bytearray()
     for chunk in chunks:
         held += chunk
@@ -73,7 +73,7 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-    """The bytes from `start` to before `stop`, a chunk at a time and never more in memory."""
+    """Yield the bytes from `start` to before `stop`, a chunk at a time."""
     number = start // CHUNK_BYTES
     while stop is None or number * CHUNK_BYTES < stop:
         base = number * CHUNK_BYTES
@@ -90,7 +90,7 @@ def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterato
 
 
 def open_file(file: File) -> BinaryIO:
-    """A copy on this machine's disk, open to be read and sought in; it goes when it is closed.
+    """Copy a file to this machine's disk and open it; the copy goes when it is closed.
 
     Readers that seek may do so in threads of their own, which must not come by connections.
     """
@@ -110,7 +110,7 @@ def delete_file(actor: Actor, file: File) -> None:
 
 
 def purge_files(limit: int = 5) -> int:
-    """Remove the bytes of some deleted or expired files that no run needs; how many files went."""
+    """Remove some deleted or expired files that no run reads; return how many."""
     now = timezone.now()
     idle = File.objects.filter(runs=None)
     gone = idle.filter(deleted_at__lt=now) | idle.filter(expires_at__lt=now)

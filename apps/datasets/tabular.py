@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """Why a row cannot be taken.
+    """The reason why a row cannot be taken.
 
     number: counts from 1, in `unit`: the line that the row begins on, or which row it is.
     """

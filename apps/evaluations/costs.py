@@ -1,4 +1,4 @@
-"""What calls cost: tokens times the prices that a run kept when it began; exact, and pure."""
+"""Compute what calls cost, exactly: tokens times the prices that a run kept when it began."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ def picos_of(money: Decimal) -> int:
 
 
 def money_of(picos: int) -> Decimal:
-    """An amount with six digits."""
+    """Turn picos into an amount with six digits after the point."""
     return Decimal(picos).scaleb(-PICO_DIGITS).quantize(SHOWN, ROUND_HALF_UP)
 
 
 def shown_money(money: Decimal) -> str:
-    """With two digits after the point, or as many of the six as say something."""
+    """Show an amount with two digits after the point, or more where they say something."""
     text = f"{money_of(picos_of(money)):,f}".rstrip("0")
     whole, _, digits = text.partition(".")
     return f"{whole}.{digits:0<2}"
@@ -34,14 +34,14 @@ def shown_money(money: Decimal) -> str:
 
 @dataclass(frozen=True)
 class Prices:
-    """What a token costs in picos, None where nobody has said it."""
+    """The prices of a token in picos, None where no price is set."""
 
     prompt: int | None = None
     completion: int | None = None
 
     @classmethod
     def of(cls, address: Mapping[str, Any]) -> Self:
-        """The prices beside a model's address; what is built in costs nothing."""
+        """Read the prices beside a model's address; what is built in costs nothing."""
         if is_built_in(address):
             return cls(0, 0)
         kept = address.get("prices") or {}
@@ -81,7 +81,7 @@ class Cost:
 
     @property
     def amount(self) -> Decimal:
-        """What is known of it, with six digits."""
+        """The known part, with six digits after the point."""
         return money_of(self.picos)
 
     @property
@@ -112,13 +112,13 @@ class PriceList:
 
     @cached_property
     def is_free(self) -> bool:
-        """Can nothing that is asked be known to cost anything?"""
+        """True when no model has a price above nothing."""
         every = (*self.answers.values(), *self.judges.values())
         return not any(price.prompt or price.completion for price in every)
 
     @property
     def unpriced(self) -> list[str]:
-        """The models that no price is known of."""
+        """The names of the models without any price."""
         both = {**self.answers, **self.judges}
         return sorted(name for name, price in both.items() if price == UNPRICED)
 
@@ -126,7 +126,7 @@ class PriceList:
         return (self.judges if judging else self.answers).get(model, UNPRICED).cost(counts)
 
     def known(self, tally: Tally) -> int:
-        """Picos, as far as prices are known."""
+        """Sum up all calls in picos, as far as prices are known."""
         return self.of_answers(tally).picos + self.of_judges(tally).picos
 
     def of_answers(self, tally: Tally) -> Cost:

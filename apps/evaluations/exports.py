@@ -1,4 +1,4 @@
-"""Tell a run as a table: one row a result, a group of columns a criterion, and a summary."""
+"""Export a run as a table, a row a result and a group of columns a criterion, and a summary."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ DIGITS = 6
 
 
 def criterion_columns(run: Run) -> dict[Any, str]:
-    """What each criterion's columns are called: its name, numbered where it is not the only one."""
+    """Name the columns of each criterion: by its name, numbered where several have it."""
     titles: dict[Any, str] = {}
     for criterion in read_criteria(run):
         title, number = criterion.name, 1
@@ -31,7 +31,7 @@ def columns(run: Run) -> list[str]:
 
 
 def rows(run: Run) -> Iterator[dict[str, Any]]:
-    """Every result as a flat record with the keys of `columns`, a page in memory at a time."""
+    """Yield every result as a flat record with the keys of `columns`, a page at a time."""
     titles = criterion_columns(run)
     for page in read_pages(run):
         for item in page:
@@ -59,7 +59,7 @@ def _row(item: Item, titles: dict[Any, str]) -> dict[str, Any]:
 
 
 def _text_of(sample: dict[str, Any] | None) -> str | None:
-    """The text of an answer that was recorded as a bare chat completion."""
+    """Return the text of an answer that was recorded as a bare chat completion."""
     try:
         content = (sample or {})["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
@@ -72,7 +72,7 @@ def _error(row: Any) -> str | None:
 
 
 def summary_table(run: Run) -> dict[str, Any]:
-    """The run's counts, and of each criterion its rate and its mean with the standard error."""
+    """Return the run's counts, its cost, and each criterion's rate and mean."""
     told = summary(run)
     counts = told.counts
     return {
@@ -109,7 +109,7 @@ def summary_table(run: Run) -> dict[str, Any]:
 
 
 def _amount(cost: Cost) -> str | None:
-    """Exact, as text; None where a part of it is not known."""
+    """Write a cost exactly, as text; None where a part of it is not known."""
     return f"{cost.amount:f}" if cost.is_known else None
 
 

@@ -1,4 +1,4 @@
-"""The form in which people write criteria and try them, before they keep them or grade by them."""
+"""Forms in which people write criteria and try them, before they keep them or grade by them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class TriedRow:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying criteria, and what it took."""
+    """The marks of a trial of criteria, and the calls of models that it took."""
 
     names: Sequence[str]
     rows: Sequence[TriedRow]
@@ -123,7 +123,7 @@ class CriteriaForm(forms.Form):
         return self.evaluation.criteria_version
 
     def source(self) -> PreviewSource:
-        """The rows to try the criteria on. Raises Invalid."""
+        """Return the rows to try the criteria on. Raises Invalid or Unfit."""
         raise NotImplementedError
 
     def read(self) -> list[NewCriterion]:
@@ -149,7 +149,7 @@ class CriteriaForm(forms.Form):
         return True
 
     def refuse(self, error: Exception) -> None:
-        """Show what a service refused at the field it speaks of."""
+        """Show a refusal at the field that it speaks of."""
         problem = error.problems[0] if isinstance(error, Refusal) else Problem(str(error))
         place = f"{dotted(problem.path)}: " if len(problem.path) > 1 else ""
         field = next(iter(problem.path), None)
@@ -170,7 +170,7 @@ class RegradeForm(CriteriaForm):
         return self.run
 
     def start(self) -> Run | None:
-        """The new run; None where it was refused."""
+        """Start the run and return it; None where it was refused."""
         if not self.is_valid():
             return None
         try:
@@ -180,7 +180,7 @@ class RegradeForm(CriteriaForm):
             return None
 
     def estimate(self) -> Estimate | None:
-        """What grading by the criteria that stand in the form may take; None while it is unfit."""
+        """Estimate the cost of grading by the form's criteria; None while they cannot be used."""
         text = self.data.get("criteria") if self.is_bound else self.initial["criteria"]
         try:
             return estimate_regrade(self.actor, self.run, criteria=read_criteria(text or ""))
@@ -234,7 +234,7 @@ class ChangeForm(CriteriaForm):
         return self._runs.get(pk=chosen) if kind == RUN else self._versions.get(pk=chosen)
 
     def save(self) -> bool:
-        """Make them the evaluation's; False where they were refused."""
+        """Give the evaluation the form's criteria; False where they were refused."""
         if not self.is_valid():
             return False
         try:

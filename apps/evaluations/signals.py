@@ -1,4 +1,4 @@
-"""Signals: they tell upward that a run has ended, without importing upward."""
+"""Signals by which evaluations tell the apps above that a run has ended."""
 
 from django.dispatch import Signal
 

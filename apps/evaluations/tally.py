@@ -1,4 +1,4 @@
-"""Sums that grow as results are stored: per criterion and per model; JSON there and back; pure."""
+"""Keep sums by criterion and by model that grow as results are stored; written as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ CALLS, PROMPT, COMPLETION, TOKENS, CACHED = range(5)
 
 @dataclass
 class Tally:
-    """criteria: id in hex -> passed, failed, errored, how many values, their sum and squares.
+    """Sums. criteria: id in hex -> passed, failed, errored, count of values, sum, squares.
 
     models: name -> calls, prompt, completion, total and cached tokens, for answers and for
     judgements together; judging: the part of it that judges took.
@@ -43,7 +43,7 @@ class Tally:
             _add(self.judging, model, counts)
 
     def answering(self) -> dict[str, list[int]]:
-        """What answers took: the models that did more than to judge."""
+        """Return the part of `models` that answers took."""
         took = {}
         for model, sums in self.models.items():
             judged = self.judging.get(model, [0] * len(sums))

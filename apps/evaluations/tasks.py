@@ -1,4 +1,4 @@
-"""The doorbell: a message means only that there is work, and the work finds itself."""
+"""The background tasks. A message says only that there is work; the worker finds which."""
 
 import logging
 import socket
@@ -42,7 +42,7 @@ def ring() -> None:
 
 
 def call_worker(task: str) -> None:
-    """Have a worker run a task, a dotted path, unless enough calls wait already."""
+    """Let a worker run a task, given by its dotted path, unless enough messages wait already."""
     try:
         if get_broker().queue_size() < settings.WORKERS:
             async_task(task, task_name=task.rpartition(".")[2])
@@ -55,7 +55,7 @@ def ring_on_commit() -> None:
 
 
 def work() -> None:
-    """One slice of whatever there is to do. The queue's workers run this."""
+    """Work for one slice of time on whatever there is. The queue's workers run this."""
     has_more = Worker().run()
     if has_more:
         ring()
@@ -63,7 +63,7 @@ def work() -> None:
 
 @receiver(run_finished)
 def refresh_statistics(run_id: UUID, **_: object) -> None:
-    """Have PostgreSQL look at what a large run has added, before its pages are asked for.
+    """Refresh PostgreSQL's statistics after a large run, before its pages are asked for.
 
     By itself it does so a minute later; until then it plans for a run of a hundred results, and
     reads whole tables for a page.
@@ -98,21 +98,21 @@ def sweep() -> None:
 
 
 def _purge_history_now_and_then() -> None:
-    """Each supervisor by itself: to look takes a walk over what is kept."""
+    """Purge history every HISTORY_SECONDS in this process, for it takes a long query."""
     if time.monotonic() >= _history["due_at"]:
         pause = 0 if purge_history() else HISTORY_SECONDS
         _history["due_at"] = time.monotonic() + pause
 
 
 def purge_history() -> bool:
-    """Remove some of what is told of longer ago than HISTORY_DAYS; whether there may be more."""
+    """Remove some history older than HISTORY_DAYS; return whether there may be more."""
     before = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
     answers = history_purge.send(sender=None, before=before)
     return any([purge_tasks(before), *(has_more for _, has_more in answers)])
 
 
 def is_stuck() -> bool:
-    """Is there work that could be claimed while a worker of this machine has nothing to do?
+    """Tell whether work could be claimed while a worker of this machine has nothing to do.
 
     A moment of it is the time a bell takes; `ENGINE_STUCK_SECONDS` of it mean that the queue
     no longer hands out bells.

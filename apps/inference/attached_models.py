@@ -1,4 +1,4 @@
-"""Read how the models that somebody asks are reached, and open them in an event loop."""
+"""Read the addresses of the models that are asked, and open clients for them in an event loop."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ Address = Mapping[str, Any]
 
 
 class Unworkable(Exception):
-    """What is asked for cannot be worked on at all; the message says why."""
+    """A model cannot be reached at all; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Judge:
 
 
 class Models:
-    """The models that somebody asks: read from the tables first, opened in the event loop later.
+    """The models that are asked: read from the tables first, opened in the event loop later.
 
     Raises Unworkable for an endpoint that is gone or disabled.
     """

@@ -1,4 +1,4 @@
-"""Let a name stand for a model of a server, with a system prompt and default parameters."""
+"""Declare names for models of servers, each with a system prompt and default parameters."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class DeclaredModel:
 
 @dataclass(frozen=True)
 class PutModel:
-    """What became of a declared model. was_registered: it had been there undeclared."""
+    """A declared model as it was stored. was_registered: it had been there undeclared."""
 
     row: ServedModel
     is_new: bool
@@ -46,7 +46,7 @@ class PutModel:
 
 @transaction.atomic
 def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutModel]:
-    """Put each model there under its name, in place of what had that name, all or none.
+    """Store each model under its name, in place of what had that name, all or none.
 
     It is reached through the endpoint where its source is registered, or else through the
     account's oldest. Raises Invalid for a name that cannot be a model's, and where no endpoint is.
@@ -92,7 +92,7 @@ def _check_name(model: DeclaredModel) -> None:
 def _reach(
     model: DeclaredModel, source: ServedModel | None, default: ModelEndpoint | None
 ) -> tuple[ModelEndpoint, str]:
-    """The endpoint, and what it calls the model.
+    """Choose the endpoint of a declared model; return it, and its own name of the model.
 
     A source is what an operator registered: what another declaration made of a name is not its
     source's, so that declaring again, in whatever order, gives the same.
@@ -144,6 +144,6 @@ def _put(
 
 
 def names_of_models(account: Account, names: Iterable[str]) -> set[str]:
-    """Those of the names by which the account reaches a model of a server."""
+    """Return those of the names that are models of the account's endpoints."""
     reached = ServedModel.objects.filter(account=account, endpoint__disabled_at=None)
     return set(reached.filter(name__in=names).values_list("name", flat=True))

@@ -1,4 +1,4 @@
-"""Register model servers, and find which one answers to a model's name."""
+"""Register model servers, their models and prices, and disable them."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -30,7 +30,7 @@ def add_endpoint(
     aliases: Mapping[str, str] | None = None,
     enables: bool = True,
 ) -> ModelEndpoint:
-    """Register a server, or change what is given of the one with this URL.
+    """Register a model server, or change what is given of the one with this URL.
 
     models: names that it serves. aliases: a name callers use -> the server's own name. enables:
     also one that was disabled.
@@ -99,7 +99,7 @@ def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, 
 
 @transaction.atomic
 def set_endpoint_disabled(actor: Actor, endpoint: ModelEndpoint, *, is_disabled: bool) -> None:
-    """Reach none of its models any more, or again; runs that need one meanwhile fail."""
+    """Disable an endpoint, or enable it; runs that need a disabled one fail."""
     actor.require(Action.MANAGE, endpoint.account)
     changed = ModelEndpoint.objects.filter(pk=endpoint.pk, disabled_at__isnull=is_disabled)
     if changed.update(disabled_at=timezone.now() if is_disabled else None):

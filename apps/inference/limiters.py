@@ -1,4 +1,4 @@
-"""How many calls this process may have in flight at an endpoint, and whose turn it is."""
+"""Limit the calls that this process has in flight at an endpoint, and let runs take turns."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -25,7 +25,7 @@ class EndpointLimiter:
 
     @property
     def demand(self) -> int:
-        """How many call or wait to; those who were cancelled while waiting are gone."""
+        """The number of calls in flight and of those that wait; cancelled ones are left out."""
         waiting = (waiter for queue in self._waiting.values() for waiter in queue)
         return self.in_use + sum(not waiter.done() for waiter in waiting)
 

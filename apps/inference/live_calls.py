@@ -1,4 +1,4 @@
-"""Ask a model for somebody who waits for the answer, and who may want it kept."""
+"""Ask a model while a caller waits for the answer, and store the answer where that is wanted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
@@ -41,7 +41,7 @@ class LiveCall:
 
     model: as callers name it. request: the messages and parameters, sent on as they are. keep:
     what to store with a complete answer, None for nothing. id, created_at: the answer's.
-    A call is made once, and closed by who does not iterate to the end.
+    A call is made once; a caller that does not iterate to the end closes it.
     Raises UnknownModel; the answers raise CallFailed.
     """
 
@@ -60,14 +60,14 @@ class LiveCall:
         self._assembly = Assembly()
 
     def answer(self) -> dict[str, Any]:
-        """The chat completion, stored where it is to be kept."""
+        """Return the chat completion, once it is stored where it is to be kept."""
         with self._open():
             completion = self._wait(self._client.complete(self._request)).body
         self._store(completion)
         return completion
 
     def begin(self) -> Iterator[Chunk]:
-        """The answer's chunks, once the first has come; they end when the whole is stored."""
+        """Return the answer's chunks, once the first has come; the whole is stored at the end."""
         self._open()
         try:
             chunks = self._client.stream(self._request)

@@ -21,7 +21,7 @@ EMBEDDING = "embedding"  # stands for the account's embedding model where none i
 
 
 class UnknownModel(ObjectDoesNotExist):
-    """No endpoint of the account serves a model of this name."""
+    """The account reaches no model of this name. position: which of several graders names it."""
 
     def __init__(self, name: str, reason: str = "") -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class UnknownModel(ObjectDoesNotExist):
 
 @dataclass(frozen=True)
 class FoundModel:
-    """How to reach a model: through an endpoint, or built in and then without one.
+    """A model that was found: at an endpoint, or built in and then without one.
 
     address: what a run's target keeps of it; JSON values only.
     """
@@ -45,7 +45,7 @@ class FoundModel:
 
 
 def find_model(account_id: UUID, name: str) -> FoundModel:
-    """The chat model of that name. Raises UnknownModel."""
+    """Find the chat model of that name. Raises UnknownModel."""
     if name.startswith(BUILT_IN_PREFIX):
         return FoundModel(name, None, _built_in(account_id, name))
     served = (
@@ -64,7 +64,7 @@ def find_model(account_id: UUID, name: str) -> FoundModel:
 
 
 def find_embedder(account_id: UUID, name: str = "") -> FoundModel:
-    """The embedding model of that name, without one the account's oldest. Raises UnknownModel."""
+    """Find the embedding model of that name, without a name the oldest. Raises UnknownModel."""
     embedders = ServedModel.objects.filter(
         account_id=account_id, kind=ServedModel.Kind.EMBEDDING, endpoint__disabled_at=None
     )
@@ -80,7 +80,7 @@ def find_embedder(account_id: UUID, name: str = "") -> FoundModel:
 
 
 def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
-    """The addresses that judges need, as `judges` by the name they use; nothing without judges.
+    """Find the addresses that judges need, as `judges` by the name they use; {} without judges.
 
     Raises UnknownModel with `position`, which of the graders names the model.
     """
@@ -114,7 +114,7 @@ def _served(served: ServedModel) -> FoundModel:
 
 
 def _prices(served: ServedModel) -> dict[str, str | None]:
-    """What an address keeps of the prices, so that a later change rewrites no past run."""
+    """Return the prices that an address keeps, so that a later change rewrites no past run."""
     prices = {"prompt": served.prompt_price, "completion": served.completion_price}
     if all(price is None for price in prices.values()):
         return {}
@@ -122,7 +122,7 @@ def _prices(served: ServedModel) -> dict[str, str | None]:
 
 
 def with_present_prices(account_id: UUID, target: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's target for a new run that begins now; of models that are gone the prices stay."""
+    """Return a run's target with the prices of now; of models that are gone the prices stay."""
     judges = target.get("judges", {})
     names = {one["model"] for one in (target, *judges.values()) if one.get("model")}
     if not names:
@@ -144,7 +144,7 @@ def with_present_prices(account_id: UUID, target: Mapping[str, Any]) -> dict[str
 
 
 def _prompt_of(served: ServedModel) -> str:
-    """What goes in front of a request that is no judge's: there a template has no values."""
+    """Return the system prompt for requests that are no judge's, where a template has no values."""
     if not served.prompt_is_template:
         return served.system_prompt
     try:

@@ -1,4 +1,4 @@
-"""Share an endpoint's concurrency among workers: a table under leases, and a limiter in memory."""
+"""Share an endpoint's concurrency among workers, by rows under leases."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from apps.leases import database_now, lease_end
 
 @dataclass(frozen=True)
 class Grant:
-    """How many calls a worker may have in flight, and whether others wait for some of that."""
+    """The calls that a worker may have in flight, and whether others wait for some of them."""
 
     slots: int
     others_wait: bool = False
@@ -24,10 +24,10 @@ NOTHING = Grant(0)
 def rebalance(
     endpoint_id: UUID, worker: UUID, *, wanted: int, committed: int, gives_up: bool = True
 ) -> Grant:
-    """How many calls this worker may have in flight at the endpoint from now on.
+    """Grant this worker a number of calls in flight at the endpoint, from now on.
 
-    committed: how many it may come to have before it hears the answer. gives_up: does it leave to
-    others what is more than its share? The endpoint's row is locked meanwhile, so that the sum of
+    committed: how many it may come to have before it hears the answer. gives_up: it leaves to
+    others what is more than its share. The endpoint's row is locked meanwhile, so that the sum of
     all grants never passes its concurrency: a worker only gets what the others do not hold, and
     what it is to give up stays on its row until it says that it is committed to less. With
     nothing wanted and committed the row goes.
@@ -83,5 +83,5 @@ def release_all(worker: UUID) -> None:
 
 
 def drop_expired(now: datetime) -> None:
-    """Remove what dead workers left; it counted for nothing any more."""
+    """Remove the expired slots of dead workers."""
     EndpointSlot.objects.filter(lease_until__lt=now).delete()

@@ -1,4 +1,4 @@
-"""Keep what models answered, and make the rows of a run of it."""
+"""Store what models answered, and make rows of a run from it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ SNAPSHOT_LIFE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept of a question beside its answer; see StoredCompletion."""
+    """The parts of a question that are stored with its answer; see StoredCompletion."""
 
     kind: str
     messages: Sequence[Mapping[str, Any]]
@@ -51,7 +51,7 @@ def store_completion(
     pk: UUID | None = None,
     created_at: datetime | None = None,
 ) -> StoredCompletion:
-    """Keep an answer and what it was asked by."""
+    """Store an answer with its question."""
     kept = StoredCompletion.objects.create(
         pk=pk or new_id(),
         created_at=created_at or timezone.now(),
@@ -111,7 +111,7 @@ def delete_completion(actor: Actor, kept: StoredCompletion) -> None:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stored completions become the rows of a run; what is None or empty selects all.
+    """The stored completions that become rows of a run; what is None or empty selects all.
 
     metadata: pairs that each must be there. created_after, created_before: inclusive. instructions:
     a text to find in them, whatever its case. fits: whether these parameters are wanted.
@@ -128,7 +128,7 @@ class Selection:
 
 
 def take_snapshot(actor: Actor, selection: Selection, *, with_answers: bool) -> File:
-    """The selected completions, the oldest first, as a file of rows that a run can use.
+    """Store the selected completions, the oldest first, as a file of rows that a run can use.
 
     item.input holds the messages, and where it was kept instructions what was said before them;
     with_answers: `sample` is the stored answer.

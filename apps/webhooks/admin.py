@@ -89,7 +89,7 @@ class WebhookEndpointAdmin(OwnedAdmin):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(OwnedAdmin):
-    """What webhooks were told or are to be told; found by the id of the event or of the run."""
+    """The deliveries of webhooks, found by the id of the event or of the run."""
 
     change_action = Action.MANAGE
     list_display = (

@@ -1,4 +1,4 @@
-"""Deliver what webhooks are to be told: signed, to public addresses, again until it is taken."""
+"""Deliver events to webhooks: signed, to public addresses, and again until they are taken."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to deliver: the status that was answered, or None and why there was none."""
+    """The outcome of a delivery: the status that was answered, or None and why there was none."""
 
     status: int | None
     error: str = ""
@@ -46,7 +46,7 @@ def is_due() -> bool:
 
 
 def deliver_due() -> int:
-    """Send some of what is due, at most AT_ONCE, all at the same time; how much was claimed.
+    """Send at most AT_ONCE of the deliveries that are due, together; return how many were claimed.
 
     It takes a little over WEBHOOK_TIMEOUT_SECONDS at the longest. Whoever dies meanwhile leaves
     leases that run out, and what was taken already is then sent again, under its id.
@@ -72,7 +72,7 @@ def deliver_due() -> int:
 
 
 def purge_settled(before: datetime) -> bool:
-    """Remove some settled deliveries made before then; whether there may be more."""
+    """Remove some settled deliveries made before then; return whether there may be more."""
     settled = WebhookDelivery.objects.exclude(state=WebhookDelivery.State.PENDING)
     old = settled.filter(created_at__lt=before).order_by("pk")
     deliveries = list(old.values_list("pk", flat=True)[:PURGED_AT_ONCE])
@@ -81,7 +81,7 @@ def purge_settled(before: datetime) -> bool:
 
 
 def sign(secret: str, event_id: str, timestamp: int, body: str) -> dict[str, str]:
-    """The headers by which a receiver knows that the body is ours and recent.
+    """Make the headers by which a receiver knows that the body is ours and recent.
 
     Source: Standard Webhooks 1.0.0, symmetric signatures.
     """
@@ -95,7 +95,7 @@ def sign(secret: str, event_id: str, timestamp: int, body: str) -> dict[str, str
 
 
 def _complete(delivery: WebhookDelivery) -> None:
-    """Read and make what is still missing, since no database is asked while sending."""
+    """Fill in secrets and bodies that are missing, since no database is asked while sending."""
     delivery.endpoint.refresh_from_db(fields=["secret"])
     if not delivery.body:
         delivery.body = dump_json(import_string(settings.WEBHOOK_EVENT)(delivery))

@@ -1,4 +1,4 @@
-"""Who is told over HTTP that a run has ended, and each telling with what came of it."""
+"""Webhooks, the URLs that are told when a run ends, and their deliveries."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -43,7 +43,7 @@ class WebhookEndpoint(OwnedModel):
 
 class WebhookDeliveryQuerySet(OwnedQuerySet):
     def due(self, now: datetime) -> Self:
-        """What is to be sent and in nobody's hands."""
+        """Keep what is to be sent and is not being sent."""
         return self.filter(
             Q(lease_until=None) | Q(lease_until__lt=now),
             state=WebhookDelivery.State.PENDING,
@@ -51,7 +51,7 @@ class WebhookDeliveryQuerySet(OwnedQuerySet):
         )
 
     def claim(self, limit: int, now: datetime, until: datetime) -> list["WebhookDelivery"]:
-        """Take some of what is due under a lease; less or nothing when another was quicker.
+        """Take some of what is due under a lease: less, or nothing, when another was quicker.
 
         What was never tried comes first: a receiver that is down must not keep the others waiting.
         """
@@ -69,7 +69,7 @@ class WebhookDeliveryQuerySet(OwnedQuerySet):
 
 
 class WebhookDelivery(OwnedModel):
-    """One event on its way to one webhook: sent at least once, always with the same event id."""
+    """The delivery of an event to a webhook: sent at least once, always with the same event id."""
 
     class State(models.TextChoices):
         PENDING = "pending", "Pending"

@@ -1,4 +1,4 @@
-"""Say who is told that a run has ended, and tell it again."""
+"""Add, disable and remove webhooks, and send an event again."""
 
 import base64
 import binascii
@@ -32,7 +32,7 @@ def add_webhook(
     secret: str | None = None,
     allow_private: bool = False,
 ) -> tuple[WebhookEndpoint, str]:
-    """Register a URL; its row and the secret, which is not shown again.
+    """Register a URL; return its row and the secret, which is not shown again.
 
     events: final states of runs, all unless given. secret: `whsec_` and the base64 of 16 to 128
     bytes; one is made where none is given. Raises Invalid.
@@ -77,7 +77,7 @@ def _checked(secret: str) -> str:
 
 @transaction.atomic
 def set_webhook_disabled(actor: Actor, webhook: WebhookEndpoint, *, is_disabled: bool) -> None:
-    """Stop telling a webhook, or begin again; what it is to be told meanwhile is given up."""
+    """Disable a webhook, or enable it; what would be sent meanwhile is not sent later."""
     actor.require(Action.MANAGE, webhook.account)
     changed = WebhookEndpoint.objects.filter(pk=webhook.pk, disabled_at__isnull=is_disabled)
     if changed.update(disabled_at=timezone.now() if is_disabled else None):

@@ -1,4 +1,4 @@
-"""When webhooks are told: noted as a run ends, sent by a worker or by the sweep."""
+"""Note the deliveries as a run ends, and let a worker or the sweep send them."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ _delivering = threading.Lock()
 
 @receiver(run_ending)
 def note_end(run_id: UUID, state: str, now: datetime, **_: object) -> None:
-    """Keep, in the transaction that ends a run, that its account's webhooks are to be told.
+    """Store the deliveries to the account's webhooks in the transaction that ends a run.
 
     One query where there are none.
     """
@@ -51,7 +51,7 @@ def note_end(run_id: UUID, state: str, now: datetime, **_: object) -> None:
 
 @receiver(run_finished)
 def tell_webhooks(**_: object) -> None:
-    """Ring where a run has ended that webhooks are to be told of."""
+    """Call a worker where deliveries are due after the end of a run."""
     try:
         is_to_tell = is_due()
     except DatabaseError:
@@ -67,7 +67,7 @@ def ring_for_delivery() -> None:
 
 @receiver(swept)
 def deliver(**_: object) -> None:
-    """Send in the background what webhooks are to be told, unless this process is at it already.
+    """Send what is due in a thread, unless this process is sending already.
 
     A thread, for neither a queue's worker nor the sweep may wait for somebody else's server: a
     worker that waits would look like a queue that is stuck.
@@ -89,5 +89,5 @@ def _deliver() -> None:
 
 @receiver(history_purge)
 def purge_history(before: datetime, **_: object) -> bool:
-    """Remove some of what was told before then, as far as it is settled."""
+    """Remove some deliveries that were settled before then; return whether there may be more."""
     return purge_settled(before)

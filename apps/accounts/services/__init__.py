@@ -1,1 +1,1 @@
-"""What is done with accounts, people and keys."""
+"""Services for accounts, their members, their keys and the record of changes."""

@@ -10,7 +10,7 @@ from apps.errors import Invalid, StateError, Unfit
 
 
 def find_account(name: str) -> Account:
-    """The account of this name. Raises ObjectDoesNotExist."""
+    """Return the account of this name. Raises ObjectDoesNotExist."""
     account = Account.objects.filter(name=name).first()
     if account is None:
         raise Account.DoesNotExist(f"There is no account named {name!r}.")
@@ -24,7 +24,7 @@ def require_open(account: Account) -> None:
 
 @transaction.atomic
 def open_account(user: User, *, name: str) -> Account:
-    """A new account with `user` as its owner. Raises Invalid for an empty or a taken name."""
+    """Create an account of `user`. Raises Invalid for an empty name, Unfit for a taken one."""
     account = Account.objects.create(name=_free_name(name))
     Membership.objects.create(account=account, user=user, role=Role.OWNER)
     record(None, "account.open", account, after={"name": account.name, "owner": user.email})

@@ -19,7 +19,7 @@ LAST_USED_GRAIN = timedelta(minutes=1)
 
 
 def roles_of(user: User) -> dict[UUID, str]:
-    """The user's role in each account that is open."""
+    """Return the user's role in each of their accounts that is not disabled."""
     return dict(
         Membership.objects.filter(user=user, account__disabled_at=None).values_list(
             "account_id", "role"
@@ -30,7 +30,7 @@ def roles_of(user: User) -> dict[UUID, str]:
 def actor_for_user(
     user: User | AnonymousUser, account_id: UUID | str | None = None, request_id: str = ""
 ) -> Actor | None:
-    """The actor of a signed-in user with one account selected; None when not signed in.
+    """Return the actor of a signed-in user, with an account selected; None when not signed in.
 
     Without a valid choice the first account by name is selected.
     """
@@ -43,7 +43,7 @@ def actor_for_user(
 
 
 def actor_for_key(secret: str, request_id: str = "") -> Actor | None:
-    """The actor behind a key, confined to the key's account; None for an unusable key."""
+    """Return the actor behind a key, confined to the key's account; None for an unusable key."""
     key = (
         ApiKey.objects.usable()
         .filter(secret_hash=hash_of(secret), user__memberships__account=models.F("account"))
@@ -62,7 +62,7 @@ def actor_for_key(secret: str, request_id: str = "") -> Actor | None:
 
 
 def actor_of(account_name: str, email: str | None = None) -> Actor:
-    """Who acts for an operator at the command line: this member, else an owner or admin.
+    """Return the actor for an operator at the command line: this member, else an owner or admin.
 
     Raises ObjectDoesNotExist for an unknown account or member, StateError for a disabled account
     or one that nobody manages.
@@ -84,7 +84,7 @@ def actor_of(account_name: str, email: str | None = None) -> Actor:
 
 
 def operator(user: User, account: Account | None = None, request_id: str = "") -> Actor:
-    """The actor of somebody in the admin: a superuser is an owner of whichever account."""
+    """Return the actor of somebody in the admin: a superuser is an owner of whichever account."""
     if user.is_superuser:
         return Actor(user, account, {account.pk: Role.OWNER} if account else {}, request_id)
     return Actor(user, account, roles_of(user), request_id)

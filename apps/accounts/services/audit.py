@@ -1,4 +1,4 @@
-"""Keep who changed what, before and after."""
+"""Record who changed what, with its values before and after."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Add an audit event; the caller's transaction decides whether it happened."""
+    """Add an audit event, as part of the caller's transaction."""
     account = target if isinstance(target, Account) else getattr(target, "account", None)
     AuditEvent.objects.create(
         account=account,

@@ -21,7 +21,7 @@ SERVICE_EMAIL = "api@localhost"
 
 
 def hash_of(secret: str) -> str:
-    """Hex SHA-256. A plain digest is enough: no dictionary holds 240 random bits."""
+    """Hash a secret: hex SHA-256, which is enough, for no dictionary holds 240 random bits."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -35,7 +35,7 @@ def issue_key(
     expires_at: datetime | None = None,
     by: Actor | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key and its secret, which is shown this once. The user must be a member."""
+    """Create a key and return it with its secret, which is never shown again."""
     if role not in Role.values:
         raise Invalid(f"There is no role {role!r}.", path="role")
     if by is not None:
@@ -69,7 +69,7 @@ def provide_key(
     name: str = "",
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """A key for an operator at the command line; what is missing of account and user is made.
+    """Issue a key for an operator at the command line; a missing account or user is created.
 
     Who opens an account owns it. role None: admin, or the member's own where that may do less.
     """
@@ -92,7 +92,7 @@ def provide_key(
 
 @transaction.atomic
 def revoke_keys(actor: Actor, keys: Iterable[ApiKey]) -> int:
-    """Make keys useless at once; how many were still in use."""
+    """Revoke keys at once, and return how many had not been revoked before."""
     count = 0
     for key in keys:
         actor.require(Action.MANAGE, key.account)
@@ -105,7 +105,7 @@ def revoke_keys(actor: Actor, keys: Iterable[ApiKey]) -> int:
 
 @transaction.atomic
 def rotate_key(actor: Actor, key: ApiKey) -> tuple[ApiKey, str]:
-    """Revoke a key and issue its like; returns the new key and its secret.
+    """Revoke a key and issue another with the same role, name and expiry; return it and its secret.
 
     Raises StateError for a key that is revoked already.
     """

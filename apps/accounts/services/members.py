@@ -13,7 +13,7 @@ from apps.errors import Invalid, StateError, Unfit
 
 
 def user_by_email(email: str, **fields: Any) -> User:
-    """The user with this address, made with these fields and no password when there is none."""
+    """Return the user with this address; create one with these fields where there is none."""
     validate_email(email)
     user = User.objects.filter(email__iexact=email).first()
     return user or User.objects.create_user(email, **fields)
@@ -21,7 +21,7 @@ def user_by_email(email: str, **fields: Any) -> User:
 
 @transaction.atomic
 def set_role(actor: Actor, *, user: User, role: str) -> Membership:
-    """Bring a user into the actor's account, or change their role. The last owner stays owner."""
+    """Give a user a role in the actor's account, as a new member or a present one."""
     account = actor.require(Action.MANAGE)
     if role not in Role.values:
         raise Invalid(f"There is no role {role!r}.", path="role")

@@ -17,7 +17,7 @@ def criteria_page(
     title: str,
     submit: str,
 ) -> HttpResponse:
-    """The form, with what came of trying where that was asked for."""
+    """Render the form, with the marks of a trial where one was asked for."""
     if request.method == "POST" and "try" in request.POST:
         form.try_out()
     context = {

@@ -97,7 +97,7 @@ class EvaluationAdmin(FoundById):
         return [page, *super().get_urls()]
 
     def criteria_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Change the criteria, tried first on some rows."""
+        """Change the criteria, after a trial on some rows."""
         found = get_object_or_404(self.get_queryset(request), pk=pk)
         if not may(request, self.change_action, found.account):
             raise PermissionDenied

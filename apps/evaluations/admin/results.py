@@ -1,4 +1,4 @@
-"""The admin of results: what came of each row of a run, and why."""
+"""The admin of the results of runs."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LISTED_RUNS = 30
 
 
 class RunFilter(admin.SimpleListFilter):
-    """The run whose results are listed: one of the newest, or the one in the address."""
+    """Choose the run whose results are listed: one of the newest, or the one in the address."""
 
     title = parameter_name = "run"
 
@@ -39,7 +39,7 @@ def runs_in(request: HttpRequest) -> QuerySet[Run]:
 
 
 def chosen_run(request: Any) -> Run | None:
-    """The run that a list of results is asked for; read once a request."""
+    """Return the run whose results are listed, read once a request."""
     if not hasattr(request, "chosen_run"):
         pk = as_uuid(request.GET.get("run", ""))
         request.chosen_run = runs_in(request).filter(pk=pk).first() if pk else None
@@ -47,7 +47,7 @@ def chosen_run(request: Any) -> Run | None:
 
 
 class ResultList(ChangeList):
-    """Reads the rows and scores of the results on its page together."""
+    """A list that reads the rows and scores of all results on its page together."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

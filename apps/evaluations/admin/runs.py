@@ -1,4 +1,4 @@
-"""The admin of runs: how far they are, how they went, cancel, retry and grade again."""
+"""The admin of runs: to watch, cancel, retry and grade them again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ NEWEST = 1_000
 
 
 class DialectFilter(admin.SimpleListFilter):
-    """The dialects of the newest runs: all there ever were would take a walk over the table."""
+    """Filter by a dialect of the newest runs; to find all would take a walk over the table."""
 
     title = parameter_name = "dialect"
 
@@ -45,7 +45,7 @@ class DialectFilter(admin.SimpleListFilter):
 
 
 class EvaluationFilter(admin.SimpleListFilter):
-    """The evaluation that a link named; there may be too many to offer."""
+    """Filter by the evaluation that a link names; there may be too many to offer."""
 
     title = parameter_name = "evaluation"
 
@@ -59,7 +59,7 @@ class EvaluationFilter(admin.SimpleListFilter):
 
 
 class RunList(ChangeList):
-    """Counts the results of all runs of its page by one query."""
+    """A list that counts the results of all runs on its page by one query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -188,7 +188,7 @@ class RunAdmin(FoundById):
         return [page, *super().get_urls()]
 
     def regrade_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
-        """Grade a run again by other criteria, tried first on some of its rows."""
+        """Grade a run again by other criteria, after a trial on some of its rows."""
         run = get_object_or_404(self.get_queryset(request), pk=pk)
         if not may(request, self.change_action, run.account):
             raise PermissionDenied
@@ -206,7 +206,7 @@ class RunAdmin(FoundById):
         service: Callable[[Actor, Run], Run],
         done: str,
     ) -> None:
-        """Call a service for each run by itself, and say of each what came of it."""
+        """Call a service for each run separately, and show the outcome of each."""
         for run in self.each_allowed(request, queryset):
             try:
                 service(actor_in(request, run.account), run)
@@ -320,7 +320,7 @@ class RunAdmin(FoundById):
 
 
 def _summary(run: Any) -> Summary:
-    """Read once for all that one page shows of it."""
+    """Read a run's summary once a page."""
     if not hasattr(run, "summary"):
         run.summary = summary(run)
     return run.summary

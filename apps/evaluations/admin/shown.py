@@ -1,4 +1,4 @@
-"""How the admin's pages of evaluations show values, and how their lists find rows."""
+"""Show money and rates on the admin's pages of evaluations."""
 
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ def rate_text(rate: Rate) -> str:
 
 
 def money_text(amount: Decimal | None) -> str:
-    """An amount with as many of its digits as say something, at least two."""
+    """Show an amount with two digits after the point, or more where they say something."""
     return "unknown" if amount is None else shown_money(amount)
 
 

@@ -1,4 +1,4 @@
-"""The admin's view of who works: tasks and machines that were seen alive."""
+"""The admin of workers: tasks and machines that gave a sign of life."""
 
 from typing import Any
 

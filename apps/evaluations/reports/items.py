@@ -19,7 +19,7 @@ PAGE = 500
 
 
 class Judgement(NamedTuple):
-    """A score as it is read in numbers: what Score has, without what makes it a model."""
+    """A Score as a plain tuple, since models of thousands of scores take too long to make."""
 
     result_id: UUID
     criterion_id: UUID
@@ -64,12 +64,12 @@ class Item:
 
     @property
     def verdicts(self) -> dict[UUID, Judgement]:
-        """What each criterion's grader said, by the criterion's id and in their order."""
+        """The verdict of each criterion's grader, by the criterion's id, in order."""
         return {score.criterion_id: score for score in by_machine(self.scores)}
 
 
 def read_criteria(run: Run) -> list[Criterion]:
-    """What the run is judged by, in order."""
+    """List the criteria that the run is judged by, in order."""
     return [
         *Criterion.objects.filter(
             evaluation=run.evaluation_id, version=run.criteria_version
@@ -80,7 +80,7 @@ def read_criteria(run: Run) -> list[Criterion]:
 def read_items(
     run: Run, results: Iterable[Result], criteria: Sequence[Criterion] | None = None
 ) -> list[Item]:
-    """Results with their rows and scores: four queries for a page that lies in one shard.
+    """Read results with their rows and scores: four queries for a page that lies in one shard.
 
     criteria: what read_criteria gave, where somebody has it already.
     """
@@ -93,7 +93,7 @@ def read_items(
 def _read_scores(
     results: Sequence[Result], criteria: Sequence[Criterion]
 ) -> dict[UUID, list[Judgement]]:
-    """By result, in the order of the criteria.
+    """Read the scores of each result, in the order of the criteria.
 
     Without querysets, prefetching, joins and models, which together take ten times as long.
     """
@@ -127,7 +127,7 @@ def _place(score: Judgement) -> int:
 
 
 def read_pages(run: Run) -> Iterator[list[Item]]:
-    """All of a run's results in the order of the rows, never more than a page in memory."""
+    """Yield all results of a run in the order of the rows, a page in memory at a time."""
     for page in pages_of(Result.objects.filter(run=run), ("row_index", "repeat"), PAGE):
         yield read_items(run, page)
 

@@ -1,4 +1,4 @@
-"""Sum up runs: counts, rates and means by criterion, what was asked of models and what it cost."""
+"""Sum up runs: results by state, sums by criterion, the use of models and its cost."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from apps.evaluations.tally import (
 
 @dataclass(frozen=True)
 class Counts:
-    """Results so far, by state."""
+    """Counts of a run's results so far, by state."""
 
     passed: int = 0
     failed: int = 0
@@ -36,7 +36,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class CriterionSummary:
-    """One criterion over a run. passed + failed is the n of its rate, scored that of its mean.
+    """A criterion's sums over a run. passed + failed is the n of its rate, scored that of its mean.
 
     total, squares: the sum of the values and of their squares.
     """
@@ -52,7 +52,7 @@ class CriterionSummary:
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What one model was asked in a run, for answers and for judgements together."""
+    """The calls and tokens of a model in a run, for answers and for judgements together."""
 
     model: str
     calls: int
@@ -64,7 +64,7 @@ class ModelUsage:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one model was asked for answers, or else to judge, and what that cost.
+    """The use of a model for answers, or for judgements, and its cost.
 
     amount: with six digits, None where no price is known.
     """
@@ -76,7 +76,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a run cost at the prices of its start: its answers, and apart from them its judges."""
+    """The cost of a run at the prices of its start, of its answers and of its judges."""
 
     models: Sequence[ModelCost] = ()
     answers: Cost = NOTHING
@@ -89,7 +89,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run so far; `expected` results in the end, None before it is planned."""
+    """The sums of a run so far. expected: results in the end, None before it is planned."""
 
     run: Run
     counts: Counts
@@ -100,7 +100,7 @@ class Summary:
 
 
 def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
-    """Summaries by run id, in three queries however many runs there are.
+    """Sum up runs, by their ids, in three queries however many there are.
 
     A final run's numbers stand on its row; a running one's are summed over its shards, where
     they are never older than the last stored results.
@@ -132,7 +132,7 @@ def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
 
 
 def count_results(runs: Iterable[Run]) -> dict[UUID, Counts]:
-    """The counts alone, by run id: one query, and none where no run is going."""
+    """Count the results of runs, by their ids, in one query; in none where no run is going."""
     runs = list(runs)
     counts = {run.pk: _own_counts(run) for run in runs}
     if going := _going(runs):

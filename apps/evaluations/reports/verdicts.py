@@ -33,9 +33,9 @@ class Wanted:
         return Result.objects.filter(Exists(verdict), run=self.run)
 
     def spans(self, row: int | None, *, backwards: bool) -> Iterator[tuple[int, int]]:
-        """The ranges of rows, from row `row` on or back, that hold such results; nearest first.
+        """Yield the ranges of rows, from `row` on or back, that hold such results; nearest first.
 
-        Told from the sums of the shards: a rare verdict would otherwise be looked for in the
+        They are told by the sums of shards: a rare verdict would else be looked for in the
         scores of the whole run. A range is (first row, the row after its last).
         """
         shards = self.run.shards.order_by("-first_row" if backwards else "first_row")

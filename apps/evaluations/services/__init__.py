@@ -1,1 +1,1 @@
-"""What can be done with evaluations, runs and endpoints."""
+"""Services for evaluations, their criteria and their runs."""

@@ -1,4 +1,4 @@
-"""Criteria as people write them, JSON there and back, and how an evaluation gets others."""
+"""Read and write criteria as JSON, and change those of an evaluation."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ NOT_SETTINGS = frozenset({"type", "name", "id"})
 
 
 def write_criteria(criteria: Iterable[Criterion | NewCriterion]) -> str:
-    """A JSON array of objects, each with `type`, `name` and its settings; indented."""
+    """Write criteria as an indented JSON array of objects with `type`, `name` and the settings."""
     return json.dumps([_written(one) for one in criteria], indent=2, ensure_ascii=False)
 
 
@@ -38,7 +38,7 @@ def _written(criterion: Criterion | NewCriterion) -> dict[str, Any]:
 
 
 def read_criteria(text: str) -> list[NewCriterion]:
-    """What `write_criteria` wrote, or somebody. Raises Invalid with the path of what is wrong."""
+    """Read criteria in the form of `write_criteria`. Raises Invalid with a path."""
     try:
         found = parse_json(text)
     except BadJSON as error:
@@ -63,7 +63,7 @@ def _read(found: Any, path: Path) -> NewCriterion:
 
 
 def check_criteria_of(evaluation: Evaluation, criteria: Sequence[NewCriterion]) -> list[Grader]:
-    """The graders of criteria that could be this evaluation's. Raises Invalid."""
+    """Return the graders of criteria that could be this evaluation's. Raises Invalid or Unfit."""
     schema = evaluation.read_item_schema()
     graders = check_criteria(criteria, schema, has_sample=evaluation.has_sample)
     check_judges(evaluation.account_id, graders)
@@ -96,12 +96,12 @@ def change_criteria(
 
 
 def hold_evaluation(evaluation: Evaluation) -> Evaluation:
-    """The evaluation as it is now, kept from being changed or deleted until the commit."""
+    """Lock an evaluation until the commit, and return it as it is now."""
     return Evaluation.objects.present().select_for_update().get(pk=evaluation.pk)
 
 
 def keep_criteria(evaluation: Evaluation, criteria: Sequence[NewCriterion]) -> int:
-    """The version of a held evaluation that has these criteria: the newest that does, or a new."""
+    """Return the newest version of a locked evaluation with these criteria, or make one."""
     wanted = [(one.kind, one.name, dump_json(one.settings)) for one in criteria]
     stored = Criterion.objects.filter(evaluation=evaluation).order_by("version", "position")
     versions: dict[int, list[tuple[str, str, str]]] = {evaluation.criteria_version: []}

@@ -1,4 +1,4 @@
-"""Store what is declared together, datasets, models and evaluations, all of it or nothing."""
+"""Store datasets, models and evaluations that are declared together, all of them or none."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -37,7 +37,7 @@ class DeclaredDataset:
 
 @dataclass(frozen=True)
 class DeclaredEvaluation:
-    """What a program runs by name; its dataset and scorers need not be there yet."""
+    """An evaluation that programs run by name; its dataset and scorers need not be there yet."""
 
     name: str
     dataset_name: str
@@ -47,7 +47,7 @@ class DeclaredEvaluation:
 
 @dataclass(frozen=True)
 class Declarations:
-    """Names are unique among the datasets, among the models and among the evaluations."""
+    """All that is declared. Names are unique among datasets, among models and among evaluations."""
 
     datasets: Sequence[DeclaredDataset] = ()
     models: Sequence[DeclaredModel] = ()
@@ -56,7 +56,7 @@ class Declarations:
 
 @dataclass(frozen=True)
 class Stored:
-    """A declared thing as it is now. what: dataset, model, embedding model or evaluation."""
+    """A declared thing as it was stored. what: dataset, model, embedding model or evaluation."""
 
     what: str
     name: str
@@ -64,7 +64,7 @@ class Stored:
     detail: str
 
     def line(self, *, dry_run: bool = False) -> str:
-        """One line, whatever the name holds."""
+        """Put a text on one line."""
         done = "created" if self.is_new else "replaced"
         return f"{self.what} {self.name!r} {'would be ' if dry_run else ''}{done}: {self.detail}"
 
@@ -76,7 +76,7 @@ class Declared:
 
 
 def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) -> Declared:
-    """Put everything declared there, in place of what has the same names.
+    """Store everything that is declared, in place of what has the same names.
 
     What is not declared stays; runs keep the version of the rows they began with. Nothing is seen
     before the one transaction at the end, and a dry run does all the same and takes it back.
@@ -108,7 +108,7 @@ def _rows(one: DeclaredDataset) -> Iterator[dict]:
 
 
 def _nulls(one: DeclaredDataset) -> dict[str, None]:
-    """The nullable fields that some row has, and that are null where a row has none.
+    """Find the nullable fields that some row has; they are null in rows without them.
 
     Before the rows are stored, since a first row may lack what the last one has; most often the
     first row tells all.
@@ -124,7 +124,7 @@ def _nulls(one: DeclaredDataset) -> dict[str, None]:
 def _fill(
     fills: Sequence[Fill], one: DeclaredDataset, nulls: dict[str, None], *, dry_run: bool
 ) -> int:
-    """Fill the last of the fills, and keep those before it from running out; how many rows."""
+    """Insert a dataset's rows, renewing the leases of the fills before it; return how many."""
     count = 0
     for row in _rows(one):
         if not dry_run:

@@ -1,4 +1,4 @@
-"""Say before a run starts what it may ask and cost: from runs like it, or else from its rows."""
+"""Estimate the calls and the cost of a run before it starts, by runs like it or by its rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ ANSWER_TOKENS = 1_000  # at most, where no limit is set: a guess
 
 @dataclass(frozen=True)
 class Asked:
-    """One model's part. Tokens, and their cost with six digits, are the least and the most.
+    """The estimate of a model. Tokens, and their cost with six digits: the least and the most.
 
     is_measured: told from what it took in earlier runs of the evaluation. cost None: its price is
     not known.
@@ -45,7 +45,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What so many items may ask and cost, retries left out."""
+    """The estimate of a run of so many items; retries of failed calls are left out."""
 
     items: int
     models: Sequence[Asked] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Estimate:
 
     @property
     def basis(self) -> str:
-        """How it was made."""
+        """The sentence that tells how the estimate was made."""
         if self.is_measured:
             return "From what the same models took in earlier runs of this evaluation."
         return (
@@ -80,7 +80,7 @@ class Estimate:
 
 
 def estimate_retry(actor: Actor, run: Run) -> Estimate:
-    """What it may take to retry what of a finished run is errored or missing."""
+    """Estimate a retry of what is errored or missing in a finished run."""
     actor.require(Action.READ, run.account)
     kept = run.passed_count + run.failed_count + run.unjudged_count
     stored = with_present_prices(run.account_id, run.read_target())
@@ -91,7 +91,7 @@ def estimate_retry(actor: Actor, run: Run) -> Estimate:
 def estimate_regrade(
     actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | None = None
 ) -> Estimate:
-    """What it may take to grade a finished run's answers by these criteria, or by the present ones.
+    """Estimate grading a finished run's answers by these criteria, or by the present ones.
 
     Raises UnknownModel and Invalid as regrade_run does.
     """
@@ -174,7 +174,7 @@ def _asked(
 
 
 def _history(run: Run) -> dict[tuple[str, bool], list[Sequence[int]]]:
-    """A model's sums in each of the newest finished runs in which it replied, by its part there."""
+    """Read each model's sums in the newest finished runs, apart for answers and judgements."""
     runs = Run.objects.present().filter(evaluation=run.evaluation_id, state=Run.State.COMPLETED)
     found: dict[tuple[str, bool], list[Sequence[int]]] = {}
     newest = runs.order_by("-created_at", "-id").values_list("tally", flat=True)[:HISTORY]

@@ -26,7 +26,7 @@ from apps.strict_json import dump_json
 
 @dataclass(frozen=True)
 class NewCriterion:
-    """A criterion to be: a kind of grader, a name and the grader's settings as they came in."""
+    """A criterion that is not stored yet: a kind of grader, a name and the grader's settings."""
 
     kind: str
     name: str
@@ -44,7 +44,7 @@ def create_evaluation(
     dialect: str = "",
     spec: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Store what a good answer is. An empty name is replaced by one that says when.
+    """Create an evaluation. An empty name is replaced by one that tells the time.
 
     Raises Invalid with the path `item_schema` or `criteria[n].<setting>`.
     """
@@ -75,7 +75,7 @@ def create_evaluation(
 
 
 def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
-    """Raises Invalid for a judge whose model the account does not reach."""
+    """Raise Unfit for a judge whose model the account does not reach."""
     try:
         find_judges(account_id, graders)
     except UnknownModel as error:
@@ -87,7 +87,7 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
 def check_criteria(
     criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool
 ) -> list[Grader]:
-    """The graders of the criteria. Raises Invalid with a problem for all that could not judge."""
+    """Build the graders of criteria. Raises Invalid with a problem for each that cannot judge."""
     graders: list[Grader] = []
     problems: list[Problem] = []
     for index, criterion in enumerate(criteria):
@@ -110,7 +110,7 @@ def check_criteria(
 
 
 def _path_to(template: str, settings: Mapping[str, Any], path: Path) -> Path:
-    """The path to the setting that is this template; to the criterion when it stands deeper."""
+    """Return the path to the setting that is this template, else to the criterion."""
     return next(((*path, key) for key, value in settings.items() if value == template), path)
 
 

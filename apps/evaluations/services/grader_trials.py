@@ -24,7 +24,7 @@ from apps.inference.served_models import UnknownModel, find_judges
 
 @dataclass(frozen=True)
 class Trial:
-    """One grader, or a multi grader with its parts, tried on one sample.
+    """The outcome of a grader, or of a multi grader and its parts, on one sample.
 
     reward: the score, 0 where there is none. parts: the marks by name, of a plain grader under
     its own. fault: why the formula has no value.
@@ -74,7 +74,7 @@ def try_grader(
 
 
 def check_grader(actor: Actor, settings: Mapping[str, Any]) -> Grader | Multi:
-    """The grader that these settings describe. Raises Invalid with the path of what is wrong."""
+    """Build the grader that these settings describe. Raises Invalid or Unfit with the path."""
     account = actor.require(Action.EDIT)
     kind = settings.get("type")
     try:

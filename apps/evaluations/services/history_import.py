@@ -1,4 +1,4 @@
-"""Bring in what was saved elsewhere: evaluations, finished runs, their results and verdicts."""
+"""Import evaluations and finished runs that were saved elsewhere, with results and verdicts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class SavedCriterion:
 
 @dataclass(frozen=True, slots=True)
 class SavedEvaluation:
-    """imported_id: what callers call it. own_id: the row it is, if it was saved from here."""
+    """An evaluation as it was saved. imported_id: its id there. own_id: its key, if ours."""
 
     imported_id: str
     own_id: UUID | None
@@ -72,7 +72,7 @@ class SavedScore:
 
 @dataclass(frozen=True, slots=True)
 class SavedResult:
-    """What came of a row. row_sample: the answer that stood in the row itself."""
+    """A result as it was saved. row_sample: the answer that was recorded in the row itself."""
 
     imported_id: str | None
     row_index: int
@@ -115,7 +115,7 @@ class SavedRun:
 
 @dataclass
 class Imported:
-    """A run that came in, with its number of results and what could not be carried."""
+    """An imported run, with its number of results and what could not be imported."""
 
     run: Run
     result_count: int = 0
@@ -125,7 +125,7 @@ class Imported:
 def find_imported(
     rows: EvaluationQuerySet | RunQuerySet, actor: Actor, imported_id: str, own_id: UUID | None
 ) -> Any:
-    """The row that goes by this id in the actor's account, unless it is deleted; else None."""
+    """Find the row with this imported id, or this key, in the actor's account; None without one."""
     account = actor.require(Action.EDIT)
     known = models.Q(imported_id=imported_id) | models.Q(pk=own_id)
     return rows.present().filter(known, account=account).first()
@@ -135,7 +135,7 @@ def find_imported(
 def import_evaluation(
     actor: Actor, saved: SavedEvaluation, *, dialect: str
 ) -> tuple[Evaluation, list[str]]:
-    """Store an evaluation as it was, unchecked, and say what of it could not be carried.
+    """Store an evaluation as it was, unchecked; return it, and what could not be imported.
 
     dialect: the one that saved it, which shows it from now on.
     """
@@ -232,7 +232,7 @@ def import_run(
 
 
 def _version_of(evaluation: Evaluation, saved: SavedRun) -> int:
-    """The criteria that the run tells of, of an evaluation that may have others by now."""
+    """Return the version of the evaluation's criteria that the run was judged by."""
     told = evaluation.criteria.filter(key__in=list(saved.criteria)).order_by("-version")
     return told.values_list("version", flat=True).first() or evaluation.criteria_version
 
@@ -240,7 +240,7 @@ def _version_of(evaluation: Evaluation, saved: SavedRun) -> int:
 def _store_rows(
     actor: Actor, saved: SavedRun, results: Iterable[SavedResult], shards: list[Shard]
 ) -> File | None:
-    """The rows as a file, and the shards they lie in; indexes may leave gaps between shards."""
+    """Store the rows as a file, and list their shards; indexes may leave gaps between shards."""
     place = 0
 
     def lines() -> Iterator[bytes]:
@@ -271,7 +271,7 @@ def _store_rows(
 def _rows(
     saved: SavedRun, results: Iterable[SavedResult]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows by index: those saved with the run, then those that only results tell of."""
+    """Yield rows by index: those saved with the run, then those that only results hold."""
     yield from enumerate(saved.rows)
     last = len(saved.rows) - 1
     for result in results:
@@ -336,7 +336,7 @@ def _fill(
 
 
 def _put_in_what_was_told(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) -> None:
-    """The counts that were saved stand over those of the results, which may be incomplete."""
+    """Replace the counts of results, which may be incomplete, by those that were saved."""
     for key, sums in saved.criteria.items():
         if key in keys:
             kept = tally.criteria.setdefault(keys[key].hex, [0, 0, 0, 0, 0.0, 0.0])
@@ -346,7 +346,7 @@ def _put_in_what_was_told(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID
 
 
 def _differences(saved: SavedRun, counts: Mapping[str, int]) -> list[str]:
-    """Where the results that were found do not bear out the counts that were saved."""
+    """List the counts that the imported results do not bear out."""
     if saved.counts is None:
         return []
     told, found = sum(saved.counts.values()), sum(counts.values())

@@ -1,4 +1,4 @@
-"""Evaluations that programs run by name: a dataset, scorers by their names, and any model."""
+"""Name evaluations, with a dataset and scorers by their names, and run them on any model."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -59,17 +59,17 @@ ITEM_SCHEMA: dict[str, Any] = {
 
 
 class UnknownDataset(ObjectDoesNotExist):
-    """The evaluation's dataset is not there, or has no frozen version."""
+    """The evaluation's dataset does not exist, or has no frozen version."""
 
 
 def find_by_name(actor: Actor, name: str) -> Evaluation | None:
-    """The account's evaluation that is run by this name."""
+    """Return the account's evaluation that is run by this name."""
     account = actor.require(Action.READ)
     return Evaluation.objects.present().filter(account=account, call_name=name).first()
 
 
 def scorer_names(evaluation: Evaluation) -> list[str]:
-    """What it is scored by, in order; the names of its criteria where it has those alone."""
+    """List the names of its scorers, in order; where it has none, those of its criteria."""
     names = evaluation.read_scorers()
     if names is not None:
         return names
@@ -121,7 +121,7 @@ def name_evaluation(
 
 
 def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Run:
-    """Ask a model the evaluation's dataset, and score by its scorers as they are now.
+    """Start a run of a model over the evaluation's dataset, with its scorers as they are now.
 
     The first row that cannot be answered or scored fails the run; one whose scorer is unknown or
     has a broken prompt has failed when it starts. Raises UnknownModel and UnknownDataset.
@@ -148,13 +148,13 @@ def start_run_by_name(actor: Actor, evaluation: Evaluation, *, model: str) -> Ru
 
 
 def _answers_in_choices(source: DatasetVersion) -> bool:
-    """Does the first row expect a list of choices? Then every reply keeps its own."""
+    """Tell whether the first row expects a list of choices; then every reply keeps its own."""
     first = source.cases().values_list("item", flat=True).first()
     return first is not None and isinstance(read_ideal(parse_json(first).get("ideal")), list)
 
 
 def _criteria_version(evaluation: Evaluation, *, choices: bool) -> str | None:
-    """Have the scorers' names be the current version of a held evaluation's criteria.
+    """Make the scorers the current version of a locked evaluation's criteria.
 
     Returns why nothing can be scored, if so.
     """
@@ -180,7 +180,7 @@ def _fault_of(scorer: NewCriterion) -> str | None:
 
 
 def _resolve(account_id: UUID, names: Sequence[str], *, choices: bool) -> Iterator[NewCriterion]:
-    """What each name stands for: a scorer of ours, an embedding model, or a model that judges."""
+    """Resolve each name to a scorer of ours, an embedding model, or a model that judges."""
     models = {
         model.name: model
         for model in ServedModel.objects.filter(

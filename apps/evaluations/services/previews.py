@@ -84,7 +84,7 @@ def _items_given(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def usage_of(previews: Iterable[Preview]) -> dict[str, list[int]]:
-    """By model: calls, prompt, completion, total and cached tokens."""
+    """Sum up by model the calls and the prompt, completion, total and cached tokens."""
     tally = Tally()
     for preview in previews:
         for spent in preview.outcome.spent:

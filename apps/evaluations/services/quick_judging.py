@@ -31,7 +31,7 @@ AnsweredRow = tuple[Row, Answer]
 
 @dataclass(frozen=True)
 class Preview:
-    """A row with its answer, and what the graders would say of it."""
+    """A row with its answer and the outcome of judging it; nothing of it is stored."""
 
     row: Row
     answer: Answer
@@ -48,7 +48,7 @@ def with_recorded_answer(
 def judge_items(
     account_id: UUID, graders: Sequence[Grader], items: Sequence[AnsweredRow]
 ) -> list[Preview]:
-    """Judge by graders that are built already. Raises UnknownModel and LimitError."""
+    """Judge answered rows. Raises UnknownModel, and LimitError when it takes too long."""
     judges = find_judges(account_id, graders).get("judges", {})
     models = Models(judges.values())
     session = JudgingSession([(new_id(), grader) for grader in graders])
@@ -63,7 +63,7 @@ def judge_items(
 
 
 def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:
-    """Slots at an endpoint, held for as long as a preview may last."""
+    """Take slots at an endpoint, for as long as a preview may last; return how many."""
     began = time.monotonic()
     while True:
         granted = rebalance(endpoint_id, worker, wanted=min(SLOTS, rows), committed=0).slots

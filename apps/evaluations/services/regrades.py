@@ -1,4 +1,4 @@
-"""Grade the answers of a finished run again, by other criteria: a new run, and nobody is asked."""
+"""Grade the answers of a finished run again, by other criteria, as a new run."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from apps.strict_json import dump_json
 
 
 def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | None = None) -> Run:
-    """A new run over the rows and answers of one that is over; only judges are asked.
+    """Start a run over the rows and answers of a finished one; only judges are asked.
 
     criteria: None for those that the evaluation has now. Others become a version that this run
     has; the evaluation's own stay as they are. What was not answered stays errored, with its
@@ -54,7 +54,7 @@ def regrade_run(actor: Actor, run: Run, *, criteria: Sequence[NewCriterion] | No
 
 
 def check_regradable(run: Run) -> None:
-    """Raises StateError for a run that is going, and for one that has no rows or no answers."""
+    """Raise StateError for a run that is going, and for one that has no rows or no answers."""
     if not run.is_final:
         raise StateError("The run is still going: cancel it or wait until it ends.")
     if not is_regradable(run):
@@ -62,13 +62,13 @@ def check_regradable(run: Run) -> None:
 
 
 def is_regradable(run: Run) -> bool:
-    """Has the run ended, with rows and, where a model was asked, with some answers?"""
+    """Tell whether the run has ended, with rows and, where a model was asked, with some answers."""
     has_answers = not run.model or run.results.exists()
     return run.is_final and run.row_count > 0 and has_answers
 
 
 def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
-    """How many items came to another state in `new`; and of how many that both have."""
+    """Count the items that have another state in `new`, and the items that both runs have."""
     twin = Result.objects.filter(
         run=old, row_index=OuterRef("row_index"), repeat=OuterRef("repeat")
     )

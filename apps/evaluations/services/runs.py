@@ -108,7 +108,7 @@ def start_run(
 
 
 def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
-    """How the judges among a version's criteria reach their models. Raises UnknownModel.
+    """Find the addresses of the judges among a version's criteria. Raises UnknownModel.
 
     Raises Invalid for a criterion that was imported and that no grader here understands.
     """
@@ -123,7 +123,7 @@ def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
 
 
 def _keep_rows(actor: Actor, evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> File:
-    """Rows of a request, once checked, become a file like any other."""
+    """Check the rows of a request and store them as a file."""
     schema = compile_schema(evaluation.item_schema)
     for index, row in enumerate(rows):
         if fault := row_fault(row, schema):
@@ -161,7 +161,7 @@ def cancel_run(actor: Actor, run: Run) -> Run:
 
 
 def cancel_runs(runs: Any) -> None:
-    """Stop those of the runs that are not final."""
+    """Stop each of the runs that is not over."""
     for pk in runs.unfinished().order_by("pk").values_list("pk", flat=True):
         finish_run(pk, Run.State.CANCELED)
 
@@ -176,7 +176,7 @@ def delete_run(actor: Actor, run: Run) -> None:
 
 
 def retry_errored(actor: Actor, run: Run) -> Run:
-    """A new run over the same rows that keeps the finished results and asks again for the rest.
+    """Start a run over the same rows that keeps finished results and asks for the rest.
 
     Raises StateError while the run is going, and when nothing in it is errored or missing.
     """
@@ -203,7 +203,7 @@ def retry_errored(actor: Actor, run: Run) -> Run:
 
 
 def successor_of(actor: Actor, run: Run, reason: str) -> Run:
-    """A run over the same source, of the same target by the same criteria; not stored yet."""
+    """Make a run over the same source and target, by the same criteria; it is not stored yet."""
     return Run(
         account=run.account,
         evaluation=run.evaluation,

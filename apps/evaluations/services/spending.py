@@ -23,7 +23,7 @@ CALLS_LIMIT = 10**12
 
 @dataclass(frozen=True)
 class Month:
-    """What an account's runs spent in a month, and may; budget None: as much as they take."""
+    """The spending of an account's runs in a month, and their budget, None for no limit."""
 
     first: date
     spent: Decimal
@@ -38,7 +38,7 @@ def set_limits(
     run_budget: Decimal | None,
     run_max_calls: int | None,
 ) -> SpendingLimits:
-    """What runs of the account may spend from now on, None for as much as they take.
+    """Set how much runs of the account may spend from now on; None is no limit.
 
     The monthly budget holds for runs that are going, too; the others for new runs that bring no
     limit of their own. Raises Invalid.
@@ -64,7 +64,7 @@ def set_limits(
 
 
 def limits_of(account: Account) -> dict[str, Any]:
-    """The account's limits as `set_limits` takes them."""
+    """Return the account's limits as `set_limits` takes them."""
     limits = SpendingLimits.objects.filter(account=account).first() or SpendingLimits()
     return {
         "monthly_budget": limits.monthly_budget,
@@ -74,7 +74,7 @@ def limits_of(account: Account) -> dict[str, Any]:
 
 
 def check_limit(path: str, value: Decimal | int | None, limit: int) -> None:
-    """Raises Invalid for what is no amount: less than 0, absurdly much, or too many digits."""
+    """Raise Invalid for less than 0, more than `limit`, and for more than six decimals."""
     if value is None:
         return
     if isinstance(value, Decimal):
@@ -93,7 +93,7 @@ def limits_of_run(
     max_calls: int | None,
     budget: Decimal | None,
 ) -> dict[str, Any]:
-    """The limits of a new run: its own, or else its account's for each.
+    """Return the limits of a new run: its own, or else its account's.
 
     Raises Invalid, also for a run's own budget where a model's price is not known: what it spends
     could not be told. An account's budgets count what is known.
@@ -112,7 +112,7 @@ def limits_of_run(
 
 
 def this_month(actor: Actor, account: Account) -> Month:
-    """What the account has spent since the month began, and may spend in all."""
+    """Return what the account's runs have spent this month, and their budget."""
     actor.require(Action.READ, account)
     first = month_of(timezone.now())
     budgets = SpendingLimits.objects.filter(account=account)
@@ -121,5 +121,5 @@ def this_month(actor: Actor, account: Account) -> Month:
 
 
 def spent_in(account: Account, month: date | None = None) -> Decimal:
-    """What the account's runs spent in the month of this first day, or until now in this one."""
+    """Return what the account's runs spent in the month that begins then, or in this one."""
     return money_of(month_picos(account.pk, month))

@@ -1,4 +1,4 @@
-"""Wait for a run's end on behalf of somebody who waits for the answer."""
+"""Wait for the end of a run while a caller waits for the answer."""
 
 import time
 from uuid import UUID
@@ -13,7 +13,7 @@ LAST_LOOK_SECONDS = 0.25
 
 
 def await_end(run_id: UUID, seconds: float) -> bool:
-    """Whether the run came to its end within this time; a run that is gone has ended.
+    """Wait at most so long, and return whether the run has ended; a run that is gone has.
 
     Between two looks no connection to the database is held, and a database that is away is
     waited for as well.

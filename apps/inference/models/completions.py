@@ -1,4 +1,4 @@
-"""Answers that somebody asked for through us and had us keep, for evaluations to come."""
+"""Chat completions that were asked for through this server and stored for later evaluations."""
 
 from collections.abc import Iterable
 from typing import Any, Self
@@ -14,7 +14,7 @@ class StoredCompletionQuerySet(OwnedQuerySet):
         return self.filter(deleted_at=None)
 
     def with_metadata(self, pairs: Iterable[tuple[str, str]]) -> Self:
-        """Those that have every one of the pairs."""
+        """Keep those that have every one of the pairs."""
         found = self
         for key, value in pairs:
             # The account again, since the index of the pairs begins with it.
@@ -69,7 +69,7 @@ class StoredCompletion(OwnedModel):
 
 
 class CompletionTag(models.Model):
-    """One pair of a stored completion's metadata, to find it by."""
+    """A pair of a stored completion's metadata, by which it is found."""
 
     id = models.BigAutoField(primary_key=True)
     account = models.ForeignKey("accounts.Account", models.CASCADE, related_name="+")
