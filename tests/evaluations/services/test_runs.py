@@ -1,35 +1,29 @@
-"""What can be done with evaluations and runs, and by whom."""
+"""Runs are started, canceled, retried and deleted, by those who may."""
 
 import threading
 
 import pytest
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection
 from django.utils import timezone
 
-from apps.accounts.models import AuditEvent
-from apps.accounts.roles import Role
 from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, purge_files, read_file, store_file
-from apps.errors import Refusal, StateError, dotted
+from apps.errors import StateError
 from apps.evaluations.engine.purge import purge_runs
-from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Score, Shard
 from apps.evaluations.services import runs as runs_module
 from apps.evaluations.services.evaluations import (
-    NewCriterion,
-    create_evaluation,
     delete_evaluation,
-    update_evaluation,
 )
-from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored, start_run
-from apps.evaluations.targets import Chat, Recorded
+from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
+from apps.evaluations.targets import Chat
 from apps.inference.served_models import UnknownModel
 from tests.evaluations.engine.soundness import check_all_runs
 from tests.evaluations.engine.workers import work_until_idle
+from tests.evaluations.refusals import actions, refused
 from tests.factories import (
-    SAME,
     ask,
-    make_account,
     make_actor,
     make_evaluation,
     make_rows,
@@ -38,135 +32,12 @@ from tests.factories import (
 from tests.patience import patience
 
 pytestmark = pytest.mark.django_db
-
 TEXTS = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
 @pytest.fixture
 def actor():
     return make_actor()
-
-
-def refused(call, path):
-    with pytest.raises(Refusal) as refusal:
-        call()
-    assert dotted(refusal.value.problems[0].path) == path
-    return refusal.value
-
-
-def actions():
-    return list(AuditEvent.objects.order_by("id").values_list("action", flat=True))
-
-
-# --- evaluations ---------------------------------------------------------------------------------
-
-
-def test_an_evaluation_keeps_its_criteria_in_order_under_keys_of_their_own(actor):
-    criteria = [NewCriterion(SAME.kind, name, SAME.settings) for name in ("b", "a", "b")]
-    evaluation = create_evaluation(actor, criteria=criteria, has_sample=True, name="Tickets")
-    kept = list(evaluation.criteria.all())
-    assert [one.name for one in kept] == ["b", "a", "b"]
-    assert len({one.key for one in kept}) == 3
-    assert all(one.key.startswith(f"{one.name}-") for one in kept)
-    assert kept[0].read_settings() == SAME.settings
-    assert "evaluation.create" in actions()
-
-
-def test_an_evaluation_without_a_name_gets_one(actor):
-    assert create_evaluation(actor, criteria=[]).name.startswith("Evaluation of ")
-
-
-@pytest.mark.parametrize(
-    ("fields", "path"),
-    [
-        ({"item_schema": {"type": "nonsense"}}, "item_schema"),
-        ({"item_schema": {"type": "array"}}, "item_schema"),
-        ({"item_schema": {"$ref": "https://example.com/schema"}}, "item_schema"),
-        ({"name": "x" * 3_001}, "name"),
-        ({"criteria": [NewCriterion("nonsense", "a")]}, "criteria[0].type"),
-        (
-            {"criteria": [SAME, NewCriterion("string_check", "a", {"input": "", "reference": ""})]},
-            "criteria[1].operation",
-        ),
-        (
-            {"criteria": [NewCriterion("string_check", "a", {**SAME.settings, "operation": "is"})]},
-            "criteria[0].operation",
-        ),
-        (
-            {
-                "criteria": [
-                    NewCriterion("string_check", "a", {**SAME.settings, "input": "{{ item.typo }}"})
-                ],
-                "item_schema": {**TEXTS, "additionalProperties": False},
-            },
-            "criteria[0].input",
-        ),
-        ({"has_sample": False, "criteria": [SAME]}, "criteria[0].input"),
-    ],
-)
-def test_an_evaluation_that_could_not_judge_is_refused_by_its_path(actor, fields, path):
-    refused(
-        lambda: create_evaluation(actor, **{"criteria": [], "has_sample": True, **fields}), path
-    )
-    assert not Evaluation.objects.exists()
-    assert not Criterion.objects.exists()
-
-
-def test_an_update_replaces_what_is_given_and_leaves_the_rest(actor):
-    evaluation = make_evaluation(actor, name="old", metadata={"a": "1"})
-    update_evaluation(actor, evaluation, name="new")
-    evaluation.refresh_from_db()
-    assert (evaluation.name, evaluation.metadata) == ("new", '{"a":"1"}')
-    update_evaluation(actor, evaluation, metadata={"b": "2"})
-    evaluation.refresh_from_db()
-    assert (evaluation.name, evaluation.metadata) == ("new", '{"b":"2"}')
-
-
-def test_deleting_an_evaluation_stops_and_hides_its_runs(actor):
-    evaluation = make_evaluation(actor)
-    run = make_run(actor, evaluation=evaluation)
-    other = make_run(actor)
-    delete_evaluation(actor, evaluation)
-    run.refresh_from_db()
-    assert run.state == Run.State.CANCELED
-    assert list(Run.objects.visible_to(actor).present()) == [other]
-    assert not Evaluation.objects.visible_to(actor).present().filter(pk=evaluation.pk).exists()
-
-
-# --- who may -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.ANNOTATOR])
-def test_who_may_only_look_changes_nothing(actor, role):
-    evaluation = make_evaluation(actor)
-    run = make_run(actor, evaluation=evaluation)
-    looker = make_actor(role, account=actor.account)
-    before = actions()
-    for call in (
-        lambda: create_evaluation(looker, criteria=[]),
-        lambda: update_evaluation(looker, evaluation, name="x"),
-        lambda: delete_evaluation(looker, evaluation),
-        lambda: start_run(looker, evaluation, source=[], target=Recorded()),
-        lambda: cancel_run(looker, run),
-        lambda: delete_run(looker, run),
-        lambda: retry_errored(looker, run),
-    ):
-        with pytest.raises(PermissionDenied):
-            call()
-    assert actions() == before
-    run.refresh_from_db()
-    assert (run.state, run.deleted_at) == (Run.State.QUEUED, None)
-
-
-def test_an_editor_of_another_account_changes_nothing(actor):
-    run = make_run(actor)
-    stranger = make_actor(Role.OWNER, account=make_account())
-    for call in (cancel_run, delete_run, retry_errored):
-        with pytest.raises(PermissionDenied):
-            call(stranger, run)
-
-
-# --- endpoints and models ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["nobody", "builtin/nobody", "builtin/echo:x", "builtin/nearest"])
@@ -177,9 +48,6 @@ def test_an_unknown_model_is_refused_before_anything_is_stored(actor, name):
         make_run(actor, evaluation=evaluation, target=ask(name))
     assert not Run.objects.exists()
     assert File.objects.count() == files
-
-
-# --- starting ------------------------------------------------------------------------------------
 
 
 def test_a_run_keeps_what_it_was_started_with(actor):
@@ -261,9 +129,6 @@ def test_the_bell_rings_only_when_the_run_is_really_there(
     assert rung == [True]
 
 
-# --- what is deleted meanwhile -------------------------------------------------------------------
-
-
 def test_no_run_starts_over_what_has_just_been_deleted(actor):
     file = store_file(actor, filename="a", purpose="evals", chunks=[b'{"item": {}}'])
     evaluation = make_evaluation(actor)
@@ -310,9 +175,6 @@ def test_who_deletes_what_a_run_is_being_started_over_waits_for_it(actor, what, 
     else:
         assert purge_files() == 0
         assert b"".join(read_file(file.pk)) == b'{"item": {}}'
-
-
-# --- canceling, deleting, retrying ---------------------------------------------------------------
 
 
 def finished(actor, **fields):
