@@ -58,7 +58,7 @@ def check_url(url: str) -> URL:
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` (a literal) lies in the public internet, whichever way it is spelled."""
+    """Return whether `address`, a literal in any spelling, lies in the public internet."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         ip = _embedded(ip) or ip

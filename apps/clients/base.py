@@ -1,4 +1,4 @@
-"""What every model client has in common: what it answers, how it fails, and whom it waits for."""
+"""Define what all model clients share: their replies, their errors and their limiters."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass

@@ -5,7 +5,6 @@ import io
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Never
 
 import aiohttp
@@ -13,6 +12,7 @@ import orjson
 
 from apps.clients.addresses import AddressRefused, check_url, open_connector
 from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
+from apps.clients.replies import CHAT, EMBEDDINGS, Service, error_text, upstream_message
 from apps.clients.retries import (
     DEFAULT_POLICY,
     Kind,
@@ -41,7 +41,7 @@ async def no_budget(calls: int) -> None:
 
 
 class ChatClient:
-    """One endpoint: `complete` posts to {base_url}/chat/completions while holding a slot.
+    """Asks one endpoint: `complete` posts to {base_url}/chat/completions while holding a slot.
 
     stopped: asked before every call and during every wait; once true, nothing more is sent and
     `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
@@ -86,9 +86,10 @@ class ChatClient:
         """Send an embeddings request and return the reply; raises CallFailed, or Stopped."""
         return await self._call(EMBEDDINGS, request)
 
-    async def _call(self, service: "Service", request: dict[str, Any]) -> Reply:
+    async def _call(self, service: Service, request: dict[str, Any]) -> Reply:
         body = self._written(request)
         self._go_on()
+        # A slot before a call of the budget: what is taken of the budget is then made at once.
         await self._limiter.acquire()
         has_slot = True
         try:
@@ -96,7 +97,7 @@ class ChatClient:
             while True:
                 self._go_on()
                 await self._before_call(state.calls)
-                self._go_on()
+                self._go_on()  # again, for it may have waited
                 state.calls += 1
                 try:
                     return await self._ask(service, body, state.calls)
@@ -112,6 +113,7 @@ class ChatClient:
                 if pause <= self._policy.slot_seconds:
                     await self._wait(pause)
                     continue
+                # For a longer pause the slot goes to another item, which then has its turn first.
                 self._limiter.release()
                 has_slot = False
                 await self._wait(pause)
@@ -164,7 +166,7 @@ class ChatClient:
         except BadJSON as error:
             self._fail("model_reply_invalid", f"A piece of the reply is not JSON: {error}", calls=1)
         if isinstance(chunk, dict) and chunk.get("error"):
-            message = _error_text(chunk) or "no reason given"
+            message = error_text(chunk) or "no reason given"
             self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
         if not is_chunk(chunk):
             self._fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
@@ -214,14 +216,14 @@ class ChatClient:
             trust_env=False,
         )
 
-    def _post(self, service: "Service", body: bytes) -> Any:
+    def _post(self, service: Service, body: bytes) -> Any:
         """The answer to a request, once it begins; to be used with `async with`."""
         if self._session is None:
             self._session = self._open_session()
         data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
         return self._session.post(self._urls[service], data=data, allow_redirects=False)
 
-    async def _ask(self, service: "Service", body: bytes, calls: int) -> Reply:
+    async def _ask(self, service: Service, body: bytes, calls: int) -> Reply:
         try:
             async with self._post(service, body) as response:
                 status, headers = response.status, response.headers
@@ -245,7 +247,7 @@ class ChatClient:
             )
         return self._reply(service, status, content, calls)
 
-    def _reply(self, service: "Service", status: int, content: bytes, calls: int) -> Reply:
+    def _reply(self, service: Service, status: int, content: bytes, calls: int) -> Reply:
         try:
             body = parse_json(content)
         except BadJSON as error:
@@ -253,14 +255,14 @@ class ChatClient:
         else:
             if service.fits(body):
                 return Reply(body=body, usage=Usage.of(body), calls=calls)
-            fault = _error_text(body) or service.lacks
+            fault = error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
         raise self._retryable(Kind.INVALID, "model_reply_invalid", fault, status=status)
 
     def _refused(
         self, status: int, headers: Mapping[str, str], content: bytes, calls: int
     ) -> Never:
-        message = _upstream_message(content) or "no reason given"
+        message = upstream_message(content) or "no reason given"
         message = f"The model server answered {status}: {message}"
         if status in REPEATABLE_STATUSES or status >= 500:
             raise self._retryable(
@@ -329,7 +331,7 @@ class ChatClient:
         raise CallFailed(code, self._presentable(message), status=status, calls=calls) from None
 
     def _presentable(self, message: str) -> str:
-        """One line of bounded length that can be stored anywhere, without the key."""
+        """Make a message one line of bounded length, storable anywhere and without the key."""
         line = "".join(char if char.isprintable() else " " for char in message)
         line = " ".join(line.split())
         if self._key:
@@ -347,65 +349,3 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if size > limit:
             break
     return b"".join(pieces)
-
-
-def _is_completion(body: Any) -> bool:
-    choices = body.get("choices") if isinstance(body, dict) else None
-    return (
-        isinstance(choices, list)
-        and bool(choices)
-        and all(
-            isinstance(choice, dict) and isinstance(choice.get("message"), dict)
-            for choice in choices
-        )
-    )
-
-
-def _is_embedding(body: Any) -> bool:
-    data = body.get("data") if isinstance(body, dict) else None
-    return (
-        isinstance(data, list)
-        and bool(data)
-        and all(isinstance(one, dict) and _is_vector(one.get("embedding")) for one in data)
-    )
-
-
-def _is_vector(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(x) in {int, float} for x in value)
-
-
-@dataclass(frozen=True)
-class Service:
-    """Something that an endpoint does: where, and what its reply must be."""
-
-    path: tuple[str, ...]
-    fits: Callable[[Any], bool]
-    reply: str
-    lacks: str
-
-
-CHAT = Service(
-    ("chat", "completions"),
-    _is_completion,
-    "a chat completion",
-    "it has no choice with a message",
-)
-EMBEDDINGS = Service(("embeddings",), _is_embedding, "a list of embeddings", "it has no vectors")
-
-
-def _upstream_message(content: bytes) -> str:
-    """What an error's body says, in the shapes that model servers use, else its text."""
-    try:
-        message = _error_text(parse_json(content))
-    except BadJSON:
-        message = ""
-    return message or content.decode("utf-8", "replace")
-
-
-def _error_text(body: Any) -> str:
-    for name in ("error", "message", "detail"):
-        if isinstance(body, dict) and name in body:
-            body = body[name]
-    if isinstance(body, dict | list):
-        return ""
-    return str(body) if body else ""

@@ -1,4 +1,4 @@
-"""What a model's name stands for beside the model: a system prompt and default parameters."""
+"""Presets: the system prompt and default parameters that a model's name brings along."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Preset:
-    """What goes into every chat request to a model that was declared under a name.
+    """The additions to every chat request to a model that was declared under a name.
 
     params: request fields, where a request does not set them itself.
     """

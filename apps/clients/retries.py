@@ -1,4 +1,4 @@
-"""How long one item is tried: what may be repeated, when, and when to give up."""
+"""Decide whether a failed call is made again, and after which pause."""
 
 import math
 import random
@@ -27,7 +27,7 @@ DEFAULT_POLICY = RetryPolicy()
 
 
 class Kind(Enum):
-    """Why a try came to nothing; the value is (first pause, longest pause) in seconds."""
+    """The reason why a try came to nothing; its value is (first, longest pause) in seconds."""
 
     LOST = (0.2, 3.0)  # no connection, or it broke before the answer was whole
     REFUSED = (0.5, 8.0)  # answered 408, 429 or 5xx
@@ -55,7 +55,7 @@ class RetryableError(Exception):
 
 
 class RetryState:
-    """One item's tries so far."""
+    """Counts the tries of one reply so far, and decides on the next by a RetryPolicy."""
 
     def __init__(self, policy: RetryPolicy, now: float) -> None:
         self.calls = 0

@@ -31,7 +31,7 @@ async def read_events(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator
 
 
 def is_chunk(value: Any) -> bool:
-    """Is this a piece of a chat completion? Some have no choices: they tell what it took."""
+    """Return whether this is a piece of a chat completion; one without choices tells its cost."""
     choices = (value.get("choices") or []) if isinstance(value, dict) else None
     return isinstance(choices, list) and all(
         isinstance(choice, dict) and isinstance(choice.get("delta") or {}, dict)
@@ -74,7 +74,7 @@ class Assembly:
 
     @property
     def is_complete(self) -> bool:
-        """Has every choice that was begun come to its end?"""
+        """Tell whether every choice that was begun has come to its end."""
         return bool(self._choices) and all(
             choice["finish_reason"] for choice in self._choices.values()
         )

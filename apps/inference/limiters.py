@@ -8,9 +8,10 @@ from apps.clients import Limiter
 
 
 class EndpointLimiter:
-    """The slots that this worker holds at one endpoint; those who wait take turns by run.
+    """Lets as many call at one endpoint as this worker holds slots; runs take turns.
 
-    Belongs to one event loop. A smaller grant takes effect as calls end.
+    By turns, since a run with thousands of items would keep all others waiting. Belongs to one
+    event loop. A smaller grant takes effect as calls end.
     """
 
     def __init__(self, granted: int) -> None:
@@ -38,6 +39,7 @@ class EndpointLimiter:
         self._admit()
 
     async def acquire(self, run: Hashable) -> None:
+        # Not past those who wait, even where a slot is free: it is on its way to one of them.
         if self.in_use < self.granted and not self._waiting:
             self.in_use += 1
             return
@@ -46,6 +48,7 @@ class EndpointLimiter:
         try:
             await waiter
         except asyncio.CancelledError:
+            # Cut in the moment between being let in and going on: the slot goes to the next.
             if waiter.done() and not waiter.cancelled():
                 self.release()
             raise
@@ -64,6 +67,7 @@ class EndpointLimiter:
     def _admit(self) -> None:
         while self.in_use < self.granted and self._waiting:
             run, queue = self._waiting.popitem(last=False)
+            # Those who were cancelled while they waited are passed over.
             while queue:
                 waiter = queue.popleft()
                 if not waiter.done():
@@ -71,11 +75,11 @@ class EndpointLimiter:
                     self.in_use += 1
                     break
             if queue:
-                self._waiting[run] = queue
+                self._waiting[run] = queue  # behind the other runs
 
 
 class RunLimiter(Limiter):
-    """A limiter as one run sees it."""
+    """An endpoint's limiter as the clients of one run see it."""
 
     def __init__(self, limiter: EndpointLimiter, run: Hashable) -> None:
         self._limiter = limiter

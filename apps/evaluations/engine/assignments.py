@@ -30,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """What the coordinator must know of the loop's state.
+    """The loop's state, as far as the coordinator must know it.
 
     capacity: how many more items each held run may have waiting here, FIRST_CAPACITY for other
     runs. spare: how many more rows may be in memory for runs that ask no endpoint. slots: per
@@ -51,7 +51,7 @@ class WorkerState:
 
 @dataclass
 class Assignments:
-    """What the loop must do next.
+    """The coordinator's answer to a poll: what the loop must do next.
 
     grants: how many calls may be in flight at each endpoint of which that has changed. left:
     endpoints whose slots were given back. isolated: what was claimed has been in vain so often

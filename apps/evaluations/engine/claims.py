@@ -30,7 +30,7 @@ HOPELESS = 3  # times ENGINE_ATTEMPTS claims in vain end a run
 
 
 class Capacity:
-    """What a poll may still claim: by run, and over all runs that ask no endpoint."""
+    """Counts down what a poll may still claim: by run, and over all runs that ask no endpoint."""
 
     def __init__(self, state: WorkerState) -> None:
         self._of_run = dict(state.capacity)

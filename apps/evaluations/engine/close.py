@@ -38,12 +38,13 @@ def finish_run(run_id: UUID, state: str, error_code: str = "", error_message: st
             return False
         Run.objects.filter(pk=run_id).update(**roll_up(run_id))
         run_ending.send(sender=Run, run_id=run_id, state=state, now=now)
+        # After the commit: who hears of it looks at the tables.
         transaction.on_commit(lambda: run_finished.send(sender=Run, run_id=run_id))
     return True
 
 
 def roll_up(run_id: UUID) -> dict[str, int | str]:
-    """The run's own counters and tally as the sum of its shards'."""
+    """Sum up the shards' counters and tallies to the run's own."""
     shards = Shard.objects.filter(run=run_id).order_by()
     sums = shards.aggregate(**{name: Sum(name, default=0) for name in COUNTERS})
     tally = Tally()
@@ -70,6 +71,7 @@ def close_run(run_id: UUID) -> bool:
 
 
 def _first_errored(run: Run) -> Result | None:
+    # The shards' counters tell at once; results are looked through only when there is something.
     if not run.shards.filter(errored_count__gt=0).exists():
         return None
     return run.results.first_errored()

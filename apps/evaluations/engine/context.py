@@ -1,4 +1,4 @@
-"""What a worker needs of a run to work on its shards, built once for each run it meets."""
+"""Gather what a worker needs of a run to work on its shards; built once for each run it meets."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

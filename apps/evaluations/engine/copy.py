@@ -15,7 +15,7 @@ from apps.ids import new_id
 
 
 def copy_shards(run: Run, source: Run) -> Iterator[Shard]:
-    """The same ranges of rows for another run over the same source; nothing is stored."""
+    """Yield the same ranges of rows for another run over the same source; nothing is stored."""
     for old in source.shards.order_by("number").iterator(chunk_size=100):
         yield Shard(
             account_id=run.account_id,
@@ -29,7 +29,7 @@ def copy_shards(run: Run, source: Run) -> Iterator[Shard]:
 
 
 def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
-    """Copy shard by shard what is finished; how many rows the source has.
+    """Copy shard by shard what is finished; return how many rows the source has.
 
     `renew` is called in each transaction, first, and raises when the run is no longer ours to
     plan. Model usage is not copied: the retry paid for none of it.
@@ -49,6 +49,7 @@ def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
         shard.tally = tally.dump()
         if shard.done_count == shard.row_count * run.repeats:
             shard.finished_at = timezone.now()
+        # After its results: a planner that dies in between leaves no shard that claims to be done.
         with transaction.atomic():
             renew()
             shard.save(force_insert=True)

@@ -142,7 +142,7 @@ class JudgingSession:
 
     @property
     def waits(self) -> bool:
-        """Is any criterion judged by somebody who must be waited for?"""
+        """Tell whether any criterion is judged by a model or a program, which takes its time."""
         return any(not isinstance(grader, PlainGrader) for _, grader in self.criteria)
 
     def grade(self, row: Row, repeat: int, answer: Answer) -> Outcome:
@@ -184,7 +184,7 @@ class JudgingSession:
         return Judged(pk, _plain_mark(grader, sample))
 
     def _unanswered(self, row: Row, repeat: int, answer: Answer) -> Outcome:
-        """Without an answer every criterion is errored by what kept it away."""
+        """Err every criterion by the fault that kept the answer away."""
         lost = Mark(None, None, error=answer.fault)
         return _outcome(row, repeat, answer, [Judged(pk, lost) for pk, _ in self.criteria], [])
 

@@ -53,7 +53,7 @@ class Keeper:
 
     @property
     def cut_off_at(self) -> float:
-        """When, by the monotonic clock, the worker has to have let go unless it renews."""
+        """The moment of the monotonic clock by which a worker that does not renew has to let go."""
         return self._renewed_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
 
     def is_cut_off(self) -> bool:

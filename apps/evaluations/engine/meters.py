@@ -25,7 +25,7 @@ class Reserve:
 
 @dataclass
 class Waiting:
-    """One who waits for calls: an item that would begin, or one at work that needs one more.
+    """A request for calls that waits: of an item that would begin, or of one that needs another.
 
     answer: empty once they are taken, or why there will be none.
     """
@@ -40,7 +40,7 @@ _reserve: ContextVar[Reserve | None] = ContextVar("_reserve", default=None)
 
 
 class Meter:
-    """What a run may still ask of models here; belongs to one event loop.
+    """Counts what a run may still ask of models in this worker; belongs to one event loop.
 
     per_item: calls of an item without retries. slots: how many calls may be in flight. wake:
     called when the coordinator should be asked. An item begins once all its calls are reserved, so
@@ -71,7 +71,7 @@ class Meter:
 
     @property
     def is_clear(self) -> bool:
-        """Are no calls held that somebody else could make?"""
+        """Tell whether no calls are held that another worker could make."""
         return not self._pool
 
     # --- items --------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Meter:
         return reserve
 
     def end(self, reserve: Reserve | None) -> None:
-        """The item is over: calls that it did not need are there for others."""
+        """Give back the calls that an item did not need; others may begin with them."""
         if reserve is None or reserve.refused:
             return
         self._in_flight -= 1
@@ -107,7 +107,8 @@ class Meter:
             self._picos -= picos
 
     def settle(self, outcome: Outcome) -> None:
-        """The writer is done with it; what began before there were limits was not counted."""
+        """Count an item as stored: the sums at the tables tell of it from now on."""
+        # Not below 0: what ended before there were limits was never added.
         self._unstored = max(0, self._unstored - self._cost(outcome))
 
     def _cost(self, outcome: Outcome) -> int:
@@ -118,9 +119,13 @@ class Meter:
         return sum(cost or 0 for cost in costs)
 
     async def before_call(self, calls: int) -> None:
-        """Before each call; calls: those already made for the same reply. Raises CallFailed."""
+        """Take one call, waiting for it; raises CallFailed when there will be none.
+
+        calls: those already made for the same reply, which the error tells of.
+        """
         if self.is_free:
             return
+        # Found by the task: a client knows nothing of items, and a judge's call is the item's too.
         reserve = _reserve.get()
         if reserve is not None and reserve.refused:
             raise CallFailed(BUDGET, reserve.refused, calls=calls)
@@ -129,6 +134,7 @@ class Meter:
         if reserve is not None and reserve.calls:
             reserve.calls -= 1
             return
+        # A retry: beyond what the item reserved, so it has to wait for one as an item does.
         reason = self._refusal(1, is_item=False)
         if reason is None:
             reason = await self._wait(1, is_item=False)
@@ -157,6 +163,8 @@ class Meter:
             return True
         if self._picos <= 0 or self._in_flight >= self._slots():
             return False
+        # What is at work will cost something too. The first item begins whatever the mean says,
+        # or a run whose items became dear would stand still with money left.
         mean = self._ended_picos // self._ended_count if self._ended_count else 0
         return not self._in_flight or self._picos > self._in_flight * mean
 
@@ -172,6 +180,7 @@ class Meter:
         try:
             return await one.answer
         except asyncio.CancelledError:
+            # Cut in the moment between its turn and its going on: what it took is free again.
             if one.answer.done() and not one.answer.cancelled() and not one.answer.result():
                 self._untake(one)
             raise
@@ -183,7 +192,10 @@ class Meter:
             self._in_flight -= 1
 
     def _admit(self) -> None:
-        """Answer those who wait, in their order, until one has to wait on."""
+        """Answer those who wait, in their order, until one has to wait on.
+
+        Nobody is passed by, or an item that needs many calls would wait for ever.
+        """
         while self._waiting:
             first = self._waiting[0]
             if not first.answer.done():
@@ -196,8 +208,9 @@ class Meter:
     # --- the coordinator ----------------------------------------------------------------------
 
     def budget_request(self, *, is_leaving: bool = False) -> BudgetRequest:
-        """What the coordinator should hear now; calls that are given back are gone at once."""
+        """Write down what to ask of the coordinator; calls that it gives back are gone at once."""
         waiting = [one.count for one in self._waiting if not one.answer.done()]
+        # Not all that wait: what is reserved here, no other worker of the run can use.
         ahead = AHEAD * max(1, self._slots()) * self._per_item
         wanted = max(0, min(sum(waiting), ahead) - self._pool)
         surplus = 0
@@ -208,7 +221,7 @@ class Meter:
         return BudgetRequest(self.run, has_prices, wanted, surplus, self._unstored)
 
     def allow(self, allowance: Allowance) -> None:
-        """Hear the coordinator's answer."""
+        """Take in the coordinator's answer, and let those begin who may now."""
         self.is_free = allowance.is_free
         if self.is_free:
             self._picos, self._no_money = None, ""

@@ -33,7 +33,7 @@ class OutcomeBuffer:
         return taken
 
     def hasten(self) -> None:
-        """Have what is there stored at once."""
+        """Ask for what is there to be stored at once."""
         self._is_due.set()
 
     def reopen(self) -> None:

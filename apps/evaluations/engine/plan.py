@@ -49,6 +49,8 @@ def claim_plan(run: Run | None = None) -> Run | None:
     if run is None:
         return None
     token = uuid4()
+    # Conditional on the token that was read: of two planners who see the run free, one wins, and
+    # a planner whose lease ran out finds its own token replaced.
     taken = (
         Run.objects.plannable(now)
         .filter(pk=run.pk, plan_token=run.plan_token)
@@ -76,6 +78,7 @@ def plan_run(run: Run) -> None:
 
 
 def _plan(run: Run) -> None:
+    # As many died with others beside, whom they may have died of, and as many alone.
     if run.plan_attempts > 2 * settings.ENGINE_ATTEMPTS:
         _end(run, Run.State.FAILED, "source_unusable", "Every worker that read the rows died.")
         return
@@ -150,6 +153,8 @@ def _cut(run: Run) -> Iterator[Shard]:
         open_shard.row_count += 1
         open_shard.stop = span.stop
         size += span.size
+        # Between two writes may lie a long walk over rows: the lease must not run out on it, and
+        # a cancellation is to be noticed.
         if time.monotonic() - looked_at > settings.ENGINE_LOOK_SECONDS:
             renew(run)
             looked_at = time.monotonic()
@@ -158,9 +163,10 @@ def _cut(run: Run) -> Iterator[Shard]:
 
 
 def renew(run: Run) -> None:
-    """Prolong the plan's lease. In a transaction it keeps others off the run until the commit.
+    """Prolong the plan's lease. Raises PlanLost when the plan is no longer ours.
 
-    Raises PlanLost when the plan is no longer ours.
+    First in a transaction it is the fence: it locks the run's row until the commit, so that no
+    other planner can take the run while this one writes.
     """
     if is_called_off():
         raise _CalledOff
@@ -173,7 +179,7 @@ def _ours(run: Run) -> RunQuerySet:
 
 
 def _give_back(run: Run) -> None:
-    """Leave the run to be planned anew; that was no death, so it is no attempt either."""
+    """Leave the run to be planned anew: this was no death, so it counts as no attempt."""
     _ours(run).update(plan_token=None, plan_until=None, plan_attempts=F("plan_attempts") - 1)
 
 
@@ -184,7 +190,7 @@ def _end(run: Run, state: str, error_code: str = "", error_message: str = "") ->
 
 
 def _show(run: Run, row_count: int) -> None:
-    """The one statement by which the shards become work."""
+    """Make the shards work for everybody, by one statement."""
     if row_count == 0:
         if run.on_empty == Run.OnEmpty.FAIL:
             _end(run, Run.State.FAILED, "empty_source", "The source has no rows.")

@@ -12,7 +12,7 @@ PIECE = 1_000
 
 
 def purge_runs(pieces: int = 5) -> int:
-    """Remove some rows of deleted runs, at most `pieces` × PIECE results; how many pieces it took.
+    """Remove some rows of deleted runs, at most `pieces` × PIECE results; return the pieces taken.
 
     A run that is being retried from is left until the retry has copied what it needs, and one
     whose answers are graded until that is done.
@@ -35,6 +35,7 @@ def purge_runs(pieces: int = 5) -> int:
             if not pks:
                 _remove(run)
                 break
+            # Without model objects and signals, which nothing here listens to: millions may go.
             Score.objects.filter(result__in=pks)._raw_delete("default")
             Result.objects.filter(pk__in=pks)._raw_delete("default")
     empty = Evaluation.objects.filter(deleted_at__lt=timezone.now(), runs=None)
@@ -52,7 +53,7 @@ def _remove(run: Run) -> None:
 
 
 def purge_tasks(before: datetime) -> bool:
-    """Remove some of the queue's tasks that ended before then; whether there may be more."""
+    """Remove some of the queue's tasks that ended before then; return whether there may be more."""
     tasks = list(Task.objects.filter(stopped__lt=before).values_list("pk", flat=True)[:PIECE])
     Task.objects.filter(pk__in=tasks).delete()
     return len(tasks) == PIECE

@@ -18,7 +18,7 @@ YIELD_SLOTS_AFTER_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class SlotRequest:
-    """When slots at an endpoint were last asked for, with what, and how many were granted."""
+    """The last request for slots at an endpoint: its moment, its numbers, and what was granted."""
 
     at: float
     wanted: int
@@ -36,7 +36,7 @@ class SlotRequest:
 
 
 class SlotShares:
-    """One worker's slots, at all endpoints that its runs ask; used in the coordinator's thread.
+    """Keeps one worker's slots at all endpoints that its runs ask; for the coordinator's thread.
 
     is_waiting: in this poll a shard was left to others for want of a slot.
     """

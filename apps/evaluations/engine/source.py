@@ -29,7 +29,7 @@ class RowSpan(NamedTuple):
 
 
 def row_fault(row: Any, schema: ItemSchema) -> str | None:
-    """What is wrong with a row of a file or a request, or None."""
+    """Return what is wrong with a row of a file or a request, or None."""
     if not isinstance(row, dict):
         return "a row must be an object with the key item."
     item = row.get("item")
@@ -41,7 +41,7 @@ def row_fault(row: Any, schema: ItemSchema) -> str | None:
 
 
 def row_spans(run: Run, schema: ItemSchema) -> Iterator[RowSpan]:
-    """Every row of the run's source in order, checked; at a fault the stream may be given up."""
+    """Yield every row of the run's source in order, checked; who meets a fault may stop there."""
     if run.source_version is not None:
         yield from _case_spans(run, schema)
         return

@@ -29,6 +29,8 @@ def add_to_month(account_id: UUID, picos: int, *, stripe: UUID | None) -> None:
     """Add to what the account has spent this month, in the transaction that stores what for."""
     table = MonthSpending._meta.db_table
     micros, rest = divmod(picos, MICRO)
+    # One statement, which adds in the database: two workers of one stripe must not read the same
+    # sum and write two. Stripes keep most of them from waiting for each other's commit.
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} AS kept (account_id, month, stripe, micros, picos)"  # noqa: S608  names of our own tables
@@ -47,7 +49,7 @@ def add_to_month(account_id: UUID, picos: int, *, stripe: UUID | None) -> None:
 
 
 def month_picos(account_id: UUID, month: date | None = None) -> int:
-    """What the account's runs have spent in a month, this one unless another is given."""
+    """Sum up what the account's runs have spent in a month, this one unless another is given."""
     parts = MonthSpending.objects.filter(
         account=account_id, month=month or month_of(timezone.now())
     )
@@ -57,7 +59,7 @@ def month_picos(account_id: UUID, month: date | None = None) -> int:
 
 
 def has_limits(run: Run) -> bool:
-    """May the run not spend as much as it takes? That of its account may change meanwhile."""
+    """Return whether the run has a limit now; its account may get one, or lose it, meanwhile."""
     limits = SpendingLimits.objects.filter(account=run.account_id, monthly_budget__isnull=False)
     return run.max_calls is not None or run.budget is not None or limits.exists()
 
@@ -69,6 +71,7 @@ def take_calls(run_id: UUID, wanted: int, limit: int) -> int:
     """
     CallQuota.objects.get_or_create(run_id=run_id)
     with transaction.atomic():
+        # Locked until the commit, so that two workers never take the same calls.
         quota = CallQuota.objects.select_for_update().get(run=run_id)
         given = max(0, min(wanted, limit - quota.taken))
         CallQuota.objects.filter(run=run_id).update(taken=F("taken") + given)
@@ -76,14 +79,14 @@ def take_calls(run_id: UUID, wanted: int, limit: int) -> int:
 
 
 def give_back_calls(run_id: UUID, count: int) -> None:
-    """Calls that were taken and not made."""
+    """Give back calls that were taken and not made."""
     if count:
         CallQuota.objects.filter(run=run_id).update(taken=F("taken") - count)
 
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """What a worker's meter of a run asks its coordinator for.
+    """A request of a worker's meter of a run to the coordinator.
 
     wanted: calls that it can use now. surplus: calls that it gives back. unstored: picos that its
     finished items cost and that may not be in the tables yet.
@@ -130,7 +133,7 @@ class BudgetKeeper:
         return {key: self._allow(request) for key, request in requests.items()}
 
     def _read_budgets(self, accounts: Set[UUID]) -> None:
-        """Budgets may be set while runs go on."""
+        """Read the accounts' budgets, now and then: they may be set while runs go on."""
         now = time.monotonic()
         if accounts <= self._budgets.keys() and (
             now - self._budgets_at < settings.ENGINE_LOOK_SECONDS
@@ -157,6 +160,7 @@ class BudgetKeeper:
         if budget is None and monthly is None:
             return Allowance(calls, None, True, no_calls)
         now = time.monotonic()
+        # Sums change no sooner than results are stored; until then the meter counts by itself.
         if now - self._looked_at.get(run.pk, -1e9) < settings.ENGINE_FLUSH_SECONDS:
             return Allowance(calls, no_calls=no_calls)
         self._looked_at[run.pk] = now
@@ -169,7 +173,7 @@ class BudgetKeeper:
 
 
 def _money_left(run: Run, budget: Decimal | None, monthly: Decimal | None) -> tuple[int, str]:
-    """Picos, and why there are none."""
+    """Return the picos that are left of the tighter limit, and what to say when there are none."""
     rests = []
     if budget is not None:
         spent = (
@@ -187,6 +191,7 @@ def _money_left(run: Run, budget: Decimal | None, monthly: Decimal | None) -> tu
 
 
 def _workers_of(account_id: UUID) -> int:
+    """Count the workers that hold shards of the account, 1 at least: the one that asks."""
     held = Shard.objects.unfinished().filter(
         account=account_id, lease_until__gte=database_now(), worker__isnull=False
     )

@@ -1,4 +1,4 @@
-"""Whether this process is to stop: its supervisor's pipe has closed."""
+"""Tell whether this process is to stop, by the pipe that its supervisor holds open."""
 
 import os
 import select

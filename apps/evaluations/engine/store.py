@@ -20,7 +20,7 @@ from apps.grading.graders.base import Fault, Mark
 from apps.ids import new_id
 from apps.leases import uuid_writer
 
-ROWS_AT_ONCE = 5_000  # a longer transaction would keep other writers waiting
+ROWS_AT_ONCE = 5_000  # of a transaction: a longer one would keep other writers waiting
 GRADER_VERSION = "1"
 SPENT_MAX = 10**12  # micros of one shard: sums of more would leave a 64-bit column
 
@@ -36,7 +36,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one item: its answer's traces and a mark per criterion."""
+    """The result of one item: its answer's traces and a mark per criterion."""
 
     row_index: int
     repeat: int
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is stored of a shard: how many results, how many in each state, the sums, the cost."""
+    """The stored part of a shard: results, how many in each state, the sums, the cost in picos."""
 
     done: int
     states: Counter[str]
@@ -91,7 +91,7 @@ class HeldShard:
 
     @property
     def is_open(self) -> bool:
-        """Is it ours, with something left to store?"""
+        """Tell whether it is ours, with something left to store."""
         return not self.is_lost and self.progress.done < self.size
 
 
@@ -146,6 +146,8 @@ def store(batches: Iterable[Batch]) -> None:
         spent: Counter[UUID] = Counter()
         for batch, progress in reached:
             token, done = kept.get(batch.held.shard.pk, (None, 0))
+            # The fence: each claim has a token of its own, so that one that differs, or is gone,
+            # tells that the shard is another's by now, whatever the clocks say.
             if token != parameter(batch.held.shard.lease_token):
                 batch.held.is_lost = True
                 continue
@@ -156,19 +158,24 @@ def store(batches: Iterable[Batch]) -> None:
                 spent[batch.held.shard.account_id] += progress.picos - batch.held.progress.picos
             # else: a connection broke after its commit, and this is the second try
         _insert(fresh)
+        # Sorted: the rows of two accounts are locked in the same order by every worker. They come
+        # last, since other workers of the account wait for them until the commit.
         for account_id, picos in sorted(spent.items()):
             if picos:
                 add_to_month(account_id, picos, stripe=batch.held.shard.worker)
+    # Only now: until the commit is known, a second try must begin at the same counters.
     for batch, progress in ours:
         batch.held.progress = progress
 
 
 def _fence(held: list[HeldShard]) -> dict[UUID, tuple[Any, int]]:
-    """Token and done_count of those shards that are at work in a running run; locked until commit.
+    """Lock the shards that are at work in a running run; return their tokens and done_counts.
 
-    On PostgreSQL the run's row is locked against the statement that would end it, but not
-    against other workers who store too; SQLite has one writer at a time anyway. Whoever locks
-    several shards or runs does so in the order of the run's id and then the shard's.
+    The locks hold until the commit. On PostgreSQL the run's row is locked against the statement
+    that would end it, so that nothing is added to a run that has ended, but not against other
+    workers who store too; SQLite has one writer at a time anyway. Whoever locks several shards or
+    runs does so in the order of the run's id and then the shard's: in another order two could
+    wait for each other.
     """
     shard, run = Shard._meta.db_table, Run._meta.db_table
     marks = ", ".join(["%s"] * len(held))
@@ -251,7 +258,7 @@ def _insert_rows(model: type[Model], columns: Sequence[str], rows: list[tuple[An
 
 
 def _advance(batch: Batch) -> Progress:
-    """Where the shard's counters stand once this batch is stored."""
+    """Compute where the shard's counters stand once this batch is stored."""
     before = batch.held.progress
     states, tally = Counter(before.states), deepcopy(before.tally)
     for outcome in batch.outcomes:
@@ -271,11 +278,13 @@ def _write_counters(held: HeldShard, progress: Progress) -> None:
         "done_count": progress.done,
         "tally": progress.tally.dump(),
         "spent_micros": min(round(progress.picos / MICRO), SPENT_MAX),
+        # Progress: whatever died over the shard before, this item did not kill its worker.
         "attempts": 0,
         "suspect_position": None,
         **{f"{state}_count": progress.states[state] for state in Result.State.values},
     }
     if progress.done == held.size:
+        # The lease goes with the last result: nobody has to let go of the shard.
         changes |= {
             "finished_at": timezone.now(),
             "lease_token": None,

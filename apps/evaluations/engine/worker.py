@@ -40,7 +40,7 @@ DRAIN_LOOK_SECONDS = 0.25  # while draining it is polled this often: a run may e
 
 
 class Worker:
-    """One slice of work, over as many runs and endpoints as there is room for.
+    """Does one slice of work, on as many runs and endpoints as there is room for.
 
     Threads stand beside the loop, each with a database connection of its own: the coordinator
     claims, the planner plans, the writer stores, the keeper prolongs the leases even while grading
@@ -127,7 +127,7 @@ class Worker:
         return self._keeper.is_cut_off()
 
     async def _watch_leases(self) -> None:
-        """Once cut off, cut all calls: their slots may be somebody else's."""
+        """Cut all calls once the leases are cut off: their slots may be somebody else's."""
         while not self._is_cut_off():
             left = self._keeper.cut_off_at - time.monotonic()
             await asyncio.sleep(max(POLL_SECONDS, left))

@@ -39,6 +39,7 @@ class Writer:
             try:
                 store(batches)
             except (OperationalError, InterfaceError):
+                # The database is away; what was asked of models is not thrown away for that.
                 log.exception("Results cannot be stored; trying again")
                 connection.close()
             except Exception:
@@ -47,6 +48,7 @@ class Writer:
                 return
             else:
                 return
+            # For as long as the leases last: then the items are worked on by others, and stored.
             if self._is_cut_off():
                 for batch in batches:
                     batch.held.is_lost = True
@@ -63,7 +65,9 @@ class Writer:
         (batch,) = alone
         (outcome,) = batch.outcomes
         if outcome.fault is not None and outcome.fault.code == UNSTORABLE:
-            batch.held.is_lost = True  # it is not the outcome; whoever claims the shard tries again
+            # Not even the fault can be stored, so it is not the outcome that is at fault. Whoever
+            # claims the shard next tries again.
+            batch.held.is_lost = True
             return
         fault = Fault(UNSTORABLE, "What came of this item cannot be stored; the log says why.")
         self._store([Batch(batch.held, [outcome.errored_by(fault)])])
@@ -71,6 +75,9 @@ class Writer:
 
 def _close(batch: Batch) -> None:
     """End the run where this batch was its last, or one that it may not survive."""
+    # Not in the transaction that stored: it holds the run's row for share, as others who store do,
+    # and two that ended the run there would wait for each other. Who dies in between leaves the
+    # run to the sweep.
     held = batch.held
     may_fail = held.run.on_error == Run.OnError.FAIL and held.progress.states[Result.State.ERRORED]
     if held.progress.done == held.size or may_fail:

@@ -15,13 +15,13 @@ class EvaluationQuerySet(OwnedQuerySet):
         return self.filter(deleted_at=None)
 
     def with_criteria(self) -> Self:
-        """With those of the current version at hand: of earlier ones there may be many."""
+        """Fetch the criteria of the current version along; of earlier ones there may be many."""
         current = Criterion.objects.filter(version=models.F("evaluation__criteria_version"))
         return self.prefetch_related(models.Prefetch("criteria", current))
 
 
 class Evaluation(OwnedModel):
-    """What a good answer is: a schema for items and versions of criteria.
+    """The definition of a good answer: a schema for items and versions of criteria.
 
     A run keeps the criteria of the version it ran with.
     """
@@ -90,7 +90,7 @@ class Evaluation(OwnedModel):
 
 
 class Criterion(models.Model):
-    """One question that is asked of every answer. Never edited: changed criteria are a version."""
+    """A question that is asked of every answer. Never edited: changed criteria are a version."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     evaluation = models.ForeignKey(Evaluation, models.CASCADE, related_name="criteria")

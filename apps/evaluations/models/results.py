@@ -1,4 +1,4 @@
-"""What came of each item: its result, and the scores that criteria gave it."""
+"""Results of items, and the scores that criteria and people gave them."""
 
 from typing import Self, cast
 
@@ -24,7 +24,7 @@ class ResultQuerySet(OwnedQuerySet):
 
 
 class Result(OwnedModel):
-    """What came of one row in one repeat. Written once, with its machine scores."""
+    """The result of one row in one repeat. Written once, with its machine scores."""
 
     class State(models.TextChoices):
         PASSED = "passed", "Passed"
@@ -74,7 +74,7 @@ class Result(OwnedModel):
 
 
 class Score(models.Model):
-    """One criterion's verdict on one result, by a machine or by a person. Never overwritten."""
+    """The verdict of a criterion on a result, by a machine or by a person. Never overwritten."""
 
     Source = ScoreSource
 

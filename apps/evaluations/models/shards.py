@@ -17,7 +17,7 @@ class ShardQuerySet(models.QuerySet["Shard"]):
         return self.filter(finished_at=None)
 
     def free(self, now: datetime) -> Self:
-        """Those that no living worker holds."""
+        """Keep those that no living worker holds."""
         return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
 
     def held_by(self, worker: UUID) -> Self:

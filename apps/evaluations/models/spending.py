@@ -1,4 +1,4 @@
-"""What may be spent on models, and what has been: by account and month, and by run."""
+"""Limits of what may be spent on models, and sums of what was: by account, month and run."""
 
 from django.db import models
 
@@ -7,7 +7,7 @@ from apps.evaluations.models.runs import Run
 
 
 class SpendingLimits(OwnedModel):
-    """How much an account's runs may spend; empty: as much as they take."""
+    """The limits of what an account's runs may spend; an empty one is none."""
 
     monthly_budget = models.DecimalField(
         max_digits=15,
@@ -67,7 +67,7 @@ class MonthSpending(models.Model):
 
 
 class CallQuota(models.Model):
-    """How many of a run's `max_calls` workers have taken: to make, or made; never given twice."""
+    """The calls of a run's `max_calls` that workers have taken; never given out twice."""
 
     run = models.OneToOneField(Run, models.CASCADE, primary_key=True, related_name="quota")
     taken = models.PositiveBigIntegerField(default=0)

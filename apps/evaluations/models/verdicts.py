@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Judged)
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a result is errored. criterion: the one that could not judge, "" without an answer."""
+    """The reason why a result is errored. criterion: the one that could not judge, or ""."""
 
     code: str
     message: str
@@ -36,7 +36,7 @@ class ScoreQuerySet(models.QuerySet[Any]):
         return self.filter(source=ScoreSource.MACHINE)
 
     def first_reason(self) -> Reason | None:
-        """Why the first criterion, in the order of the evaluation, could not judge."""
+        """Return why the first criterion, in the order of the evaluation, could not judge."""
         errored = self.by_machine().exclude(error_code="").order_by("criterion__position")
         score = errored.select_related("criterion").first()
         if score is None:

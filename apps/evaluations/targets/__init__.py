@@ -1,4 +1,4 @@
-"""How the items of a run get their answers: a module for each kind of target, listed here.
+"""Kinds of target, which answer the items of a run: a module for each, listed here.
 
 To add a kind, write its class beside the others and put it into TARGETS.
 """

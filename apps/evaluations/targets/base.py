@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its index from 0, its item, and the recorded answer where it brings one."""
+    """A row of a source: its index from 0, its item, and the answer where it brings one."""
 
     index: int
     item: dict[str, Any]
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What asking a model took: how often it was asked, and the tokens."""
+    """The calls and tokens that asking a model took."""
 
     model: str
     calls: int
@@ -67,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a model is asked, for those who show it: a template, or where in the row messages lie."""
+    """A prompt as it may be shown: a template, or where in the row the messages lie."""
 
     messages: Sequence[Mapping[str, Any]] | None
     reference: str | None
@@ -76,7 +76,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run keeps of its target. stored: JSON values with `kind`; endpoint: the main one."""
+    """The part of a target that a run keeps. stored: JSON values, `kind` among them."""
 
     stored: dict[str, Any]
     endpoint: ModelEndpoint | None = None
@@ -134,12 +134,12 @@ class Target(ABC):
 
     @property
     def calls_of_item(self) -> int:
-        """How often servers are asked for an item, unless one has to be asked again."""
+        """The number of calls that an item takes, retries left out."""
         return sum(not is_built_in(address) for address in self.addresses)
 
     @property
     def prompt(self) -> Prompt | None:
-        """How a model is asked; None where nobody is."""
+        """The prompt by which a model is asked; None where nobody is."""
         return None
 
     def prompt_characters(self, row: Row) -> int:

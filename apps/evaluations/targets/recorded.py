@@ -42,7 +42,7 @@ class Recorded(Target, Instant):
 
 
 class Kept(NamedTuple):
-    """What another run has stored of an item."""
+    """An item's answer as another run has stored it."""
 
     sample: str | None
     exchange: str | None
