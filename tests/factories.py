@@ -8,8 +8,9 @@ from uuid import UUID
 from apps.accounts.models import Account, Actor, ApiKey, Membership, User
 from apps.accounts.roles import Role
 from apps.accounts.services.keys import issue_key
+from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.models import Dataset, DatasetVersion
-from apps.datasets.services import add_cases, create_dataset, freeze_version
+from apps.datasets.services import create_dataset
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import RunSource, start_run

@@ -16,6 +16,7 @@ from django.utils.http import content_disposition_header
 
 from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
 from apps.accounts.staff import REFUSALS, actor_in, reason_of
+from apps.datasets.drafts import edit_case, freeze_version, remove_case
 from apps.datasets.forms import CaseForm, DatasetForm, ImportForm
 from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, export_cases, import_cases
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
@@ -24,9 +25,6 @@ from apps.datasets.services import (
     archive_dataset,
     create_dataset,
     delete_dataset,
-    edit_case,
-    freeze_version,
-    remove_case,
     restore_dataset,
     update_dataset,
 )

@@ -10,9 +10,11 @@ from apps.accounts.models import Account, Actor
 from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.datasets.bulk_insert import UNHELD, BeingFilled, Body, Fill
+from apps.datasets.drafts import begin_fill
 from apps.datasets.models import Dataset, DatasetVersion
+from apps.datasets.reading import read_cases
 from apps.datasets.row_readers import BadFile
-from apps.datasets.services import begin_fill, checked_name, read_cases
+from apps.datasets.services import checked_name
 from apps.datasets.tabular import BadRow, Row
 from apps.errors import Invalid, StateError, Unfit
 from apps.strict_json import dump_json

@@ -20,7 +20,7 @@ from apps.clients import (
     no_budget,
 )
 from apps.datasets.models import DatasetVersion
-from apps.datasets.services import examples_of
+from apps.datasets.reading import examples_of
 from apps.errors import Refusal
 from apps.inference.limiters import EndpointLimiter, RunLimiter
 from apps.inference.models import ModelEndpoint

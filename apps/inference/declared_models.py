@@ -49,7 +49,7 @@ def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutMod
     """Store each model under its name, in place of what had that name, all or none.
 
     It is reached through the endpoint where its source is registered, or else through the
-    account's oldest. Raises Invalid for a name that cannot be a model's, and where no endpoint is.
+    account's oldest. Raises Unfit for a name that cannot be a model's, and where no endpoint is.
     """
     account = actor.require(Action.MANAGE)
     for model in models:

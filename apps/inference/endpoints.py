@@ -34,7 +34,7 @@ def add_endpoint(
 
     models: names that it serves. aliases: a name callers use -> the server's own name. enables:
     also one that was disabled.
-    Raises Invalid, also for a name that another endpoint of the account serves.
+    Raises Invalid, and Unfit for a name that another endpoint of the account serves.
     """
     account = actor.require(Action.MANAGE)
     base_url = base_url.strip().rstrip("/")

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.exceptions import ObjectDoesNotExist
 
 from apps.clients import BUILT_IN
-from apps.datasets.services import examples_of, find_version
+from apps.datasets.reading import examples_of, find_version
 from apps.errors import Refusal
 from apps.grading.graders.base import Grader, JudgeGrader
 from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt

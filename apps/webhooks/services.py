@@ -35,7 +35,8 @@ def add_webhook(
     """Register a URL; return its row and the secret, which is not shown again.
 
     events: final states of runs, all unless given. secret: `whsec_` and the base64 of 16 to 128
-    bytes; one is made where none is given. Raises Invalid.
+    bytes; one is made where none is given. Raises Invalid,
+    and Unfit for a URL that the account has registered already.
     """
     account = actor.require(Action.MANAGE)
     url = url.strip()

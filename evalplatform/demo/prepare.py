@@ -11,7 +11,7 @@ from apps.accounts.models import Actor, User
 from apps.accounts.services.actors import actor_for_key
 from apps.accounts.services.keys import provide_key
 from apps.datasets.import_export import import_cases
-from apps.datasets.services import find_version
+from apps.datasets.reading import find_version
 from apps.datasets.tabular import read_jsonl
 from evalplatform.environment import kept_secret
 

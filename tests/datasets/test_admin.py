@@ -10,8 +10,10 @@ from django.urls import reverse
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.datasets import admin as datasets_admin
+from apps.datasets.drafts import add_cases, edit_case
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
-from apps.datasets.services import add_cases, archive_dataset, edit_case, read_cases
+from apps.datasets.reading import read_cases
+from apps.datasets.services import archive_dataset
 from apps.datasets.stored_files import store_file
 from apps.strict_json import parse_json
 from tests.factories import make_account, make_actor, make_dataset, make_user, make_version

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from apps.accounts.models import Actor
 from apps.datasets.models import Dataset
-from apps.datasets.services import find_version, read_cases
+from apps.datasets.reading import find_version, read_cases
 from tests.dialects.installed import needs
 from tests.factories import make_actor, make_user
 

@@ -14,15 +14,11 @@ from hypothesis.extra.django import TestCase as DatabaseTestCase
 from apps.accounts.roles import Role
 from apps.datasets import bulk_insert as fills
 from apps.datasets import import_export as transfers
+from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.import_export import BadRows, export_cases, import_cases, unwrap
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
-from apps.datasets.services import (
-    add_cases,
-    archive_dataset,
-    delete_dataset,
-    freeze_version,
-    read_cases,
-)
+from apps.datasets.reading import read_cases
+from apps.datasets.services import archive_dataset, delete_dataset
 from apps.datasets.tabular import BadRow, Row, read_jsonl, write_jsonl
 from apps.errors import Invalid, StateError
 from tests.factories import make_actor, make_dataset, make_version
@@ -283,7 +279,7 @@ class ThereAndBack(DatabaseTestCase):
 
 
 def test_an_export_reads_page_by_page(monkeypatch):
-    monkeypatch.setattr("apps.datasets.services.CASES_AT_ONCE", 2)
+    monkeypatch.setattr("apps.datasets.reading.CASES_AT_ONCE", 2)
     version = import_cases(make_actor(), into="t", rows=numbered(5))
     with CaptureQueriesContext(
         connection,

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, TestCase
-from apps.datasets.services import find_version, read_cases
+from apps.datasets.reading import find_version, read_cases
 from tests.factories import make_account, make_actor, make_version
 from tests.patience import patience, wait_until
 from tests.served import ROOT

@@ -3,8 +3,9 @@
 import pytest
 from django.urls import reverse
 
+from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.models import Dataset
-from apps.datasets.services import add_cases, delete_dataset, freeze_version
+from apps.datasets.services import delete_dataset
 from tests.factories import make_actor, make_dataset, make_version
 from tests.web.test_runs import text_of
 from tests.web.worked import browser_of

@@ -46,7 +46,8 @@ def create_evaluation(
 ) -> Evaluation:
     """Create an evaluation. An empty name is replaced by one that tells the time.
 
-    Raises Invalid with the path `item_schema` or `criteria[n].<setting>`.
+    Raises Invalid with the path ("item_schema",) or ("criteria", n, <setting>), and Unfit for a
+    judge whose model the account does not reach.
     """
     account = actor.require(Action.EDIT)
     schema = item_schema if item_schema is not None else {}

@@ -14,7 +14,7 @@ from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.clients.messages import ROLES
 from apps.datasets.models import DatasetVersion
-from apps.datasets.services import find_version
+from apps.datasets.reading import find_version
 from apps.errors import Invalid, StateError
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.criteria import hold_evaluation, keep_criteria

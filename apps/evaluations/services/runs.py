@@ -57,8 +57,8 @@ def start_run(
     max_calls, budget: what it may ask and spend; None for what the account lets a run. Reached,
     no further call is made, and what is left is errored with the code `budget`.
     Rows in the request are checked now, a file's while planning. Raises Invalid with the path
-    `source[n]`, `messages` or `reference`, UnknownModel, and ObjectDoesNotExist when the
-    evaluation or the file has just been deleted.
+    ("source", n), Unfit with ("messages",), ("reference",), ("criteria",) or ("budget",),
+    UnknownModel, and ObjectDoesNotExist when the evaluation or the file has just been deleted.
     """
     actor.require(Action.EDIT, evaluation.account)
     if len(name) > NAME_LENGTH:
@@ -110,7 +110,7 @@ def start_run(
 def judges_of(evaluation: Evaluation, version: int) -> dict[str, Any]:
     """Find the addresses of the judges among a version's criteria. Raises UnknownModel.
 
-    Raises Invalid for a criterion that was imported and that no grader here understands.
+    Raises Unfit for a criterion that was imported and that no grader here understands.
     """
     graders = []
     for one in evaluation.criteria.filter(version=version):

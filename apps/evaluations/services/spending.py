@@ -95,8 +95,8 @@ def limits_of_run(
 ) -> dict[str, Any]:
     """Return the limits of a new run: its own, or else its account's.
 
-    Raises Invalid, also for a run's own budget where a model's price is not known: what it spends
-    could not be told. An account's budgets count what is known.
+    Raises Invalid, and Unfit for a run's own budget where a model's price is not known: what it
+    spends could not be told. An account's budgets count what is known.
     """
     check_limit("max_calls", max_calls, CALLS_LIMIT)
     check_limit("budget", budget, BUDGET_LIMIT)

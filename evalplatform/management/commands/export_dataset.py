@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from apps.accounts.services.actors import actor_of
 from apps.datasets.import_export import export_cases, fields_of
 from apps.datasets.models import DatasetVersion
-from apps.datasets.services import find_version, read_cases
+from apps.datasets.reading import find_version, read_cases
 from apps.datasets.tabular import write_csv, write_jsonl
 from evalplatform.dialects.kit.commands import CoreCommand
 

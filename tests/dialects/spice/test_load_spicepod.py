@@ -15,7 +15,8 @@ from django.db.models import F
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
-from apps.datasets.services import archive_dataset, find_version, read_cases
+from apps.datasets.reading import find_version, read_cases
+from apps.datasets.services import archive_dataset
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services import declarations

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.datasets.models import CHUNK_BYTES, Dataset, File
-from apps.datasets.services import find_version, read_cases
+from apps.datasets.reading import find_version, read_cases
 from apps.datasets.stored_files import open_file, purge_files, store_file
 from apps.evaluations.models import Evaluation
 from apps.inference.models import ServedModel
