@@ -60,6 +60,7 @@ class RunContext:
         self.is_connected = True
 
         def slots() -> int:
+            # An item is at one endpoint at a time, so the most at any of them is enough.
             return max((limiter_of(pk).granted for pk in self.endpoints), default=0)
 
         def is_stopped() -> bool:
@@ -103,7 +104,8 @@ def open_context(run: Run) -> RunContext:
     target = answering_target(run)
     prices = PriceList.of(stored)
     meter = Meter(run, prices, target.calls_of_item + _judging_calls(criteria, judges))
-    # Until the coordinator has looked; most runs have no limit, and none of their items waits.
+    # A guess until the coordinator has looked: most runs have no limit, and none of their items
+    # should wait for that.
     meter.is_free = meter.is_free or not has_limits(run)
     models = Models([*judges.values(), *target.addresses])
     return RunContext(run, criteria, target, judges, models, prices, meter)

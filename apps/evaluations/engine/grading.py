@@ -28,7 +28,7 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 
 @dataclass
 class Asker:
-    """What one grader asked about one sample: the `ModelCaller` it is given, and the record of it.
+    """The `ModelCaller` that a grader is given for one sample; keeps a record of what it asked.
 
     judges: by the name that graders use, chat and embedding models alike. reply_formats is
     shared by all askers of a run.
@@ -67,7 +67,9 @@ class Asker:
         except CallFailed as failure:
             self.failed(judge.name, failure)
             raise
+        # Before the reply is looked at: what cannot be used was paid for all the same.
         self.spent.append(Spent(judge.name, reply.calls, reply.usage, judging=True))
+        # A server may answer in any order.
         vectors = sorted(reply.body["data"], key=lambda one: one.get("index", 0))
         if len(vectors) != len(texts):
             raise CallFailed(
@@ -78,6 +80,7 @@ class Asker:
 
     def failed(self, model: str, failure: CallFailed) -> None:
         self.spent.append(Spent(model, failure.calls, Usage(), judging=True))
+        # Kept apart, since a grader may make another error of it, and why matters to a user.
         if failure.code == BUDGET:
             self.refused = Fault(failure.code, failure.message)
 

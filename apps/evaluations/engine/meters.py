@@ -74,8 +74,6 @@ class Meter:
         """Tell whether no calls are held that another worker could make."""
         return not self._pool
 
-    # --- items --------------------------------------------------------------------------------
-
     async def begin(self) -> Reserve | None:
         """Reserve an item's calls, waiting until they are there or there will be none."""
         if self.is_free:
@@ -141,8 +139,6 @@ class Meter:
         if reason:
             raise CallFailed(BUDGET, reason, calls=calls)
 
-    # --- waiting ------------------------------------------------------------------------------
-
     def _refusal(self, count: int, *, is_item: bool) -> str | None:
         """Take so many calls: empty when they are taken, None when that has to wait, or why not."""
         has_calls = not self._limits_calls or self._pool >= count
@@ -204,8 +200,6 @@ class Meter:
                     return
                 first.answer.set_result(reason)
             self._waiting.popleft()
-
-    # --- the coordinator ----------------------------------------------------------------------
 
     def budget_request(self, *, is_leaving: bool = False) -> BudgetRequest:
         """Write down what to ask of the coordinator; calls that it gives back are gone at once."""

@@ -84,8 +84,6 @@ class Worker:
                 pool.shutdown()
         return self.has_more
 
-    # --- the loop ---------------------------------------------------------------------------
-
     async def _work(self) -> None:
         flusher = asyncio.create_task(self._flush_for_ever())
         watcher = asyncio.create_task(self._watch_leases())
@@ -147,8 +145,6 @@ class Worker:
 
     async def _suspect(self, shard: Shard, position: int) -> None:
         await self._in("coordinator", self._coordinator.suspect, shard, position)
-
-    # --- the coordinator ----------------------------------------------------------------------
 
     async def _poll(self) -> Assignments | None:
         try:
@@ -262,8 +258,6 @@ class Worker:
                 self._contexts.remove(context)
                 await context.close()
 
-    # --- storing ------------------------------------------------------------------------------
-
     async def _flush_for_ever(self) -> None:
         while True:
             await self._buffer.wait_until_due()
@@ -282,8 +276,6 @@ class Worker:
         for held, outcome in stored:
             if (meter := meters.get(held.run.pk)) is not None:
                 meter.settle(outcome)
-
-    # --- the end ------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
         """Begin nothing more, wait for what has begun, and let go of the rest."""
