@@ -1,9 +1,8 @@
-"""Store what models answered, and make rows of a run from it."""
+"""Store what models answered, to be listed and evaluated later."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import islice
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,20 +12,11 @@ from django.utils import timezone
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
-from apps.datasets.models import File
-from apps.datasets.stored_files import store_file
-from apps.datasets.tabular import write_jsonl
-from apps.grading.samples import complete_sample
 from apps.ids import new_id
 from apps.inference.models import CompletionTag, StoredCompletion
-from apps.keyset import pages_of
 from apps.strict_json import dump_json
 
-SNAPSHOT_PURPOSE = "snapshot"
-ROWS_AT_ONCE = 200
 PURGED_AT_ONCE = 1_000
-# A snapshot that no run came to use, or whose run is gone, is purged after this.
-SNAPSHOT_LIFE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -104,88 +94,6 @@ def delete_completion(actor: Actor, kept: StoredCompletion) -> None:
     gone = StoredCompletion.objects.filter(pk=kept.pk, deleted_at=None)
     if gone.update(deleted_at=timezone.now()):
         record(actor, "completion.delete", kept, before={"model": kept.model})
-
-
-# --- as rows of a run ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The stored completions that become rows of a run; what is None or empty selects all.
-
-    metadata: pairs that each must be there. created_after, created_before: inclusive. instructions:
-    a text to find in them, whatever its case. fits: whether these parameters are wanted.
-    """
-
-    kind: str
-    metadata: Sequence[tuple[str, str]] = ()
-    model: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    instructions: str | None = None
-    fits: Callable[[Mapping[str, Any]], bool] | None = None
-    limit: int | None = None
-
-
-def take_snapshot(actor: Actor, selection: Selection, *, with_answers: bool) -> File:
-    """Store the selected completions, the oldest first, as a file of rows that a run can use.
-
-    item.input holds the messages, and where it was kept instructions what was said before them;
-    with_answers: `sample` is the stored answer.
-    """
-    rows = (
-        _row(kept, with_answers) for kept in islice(_selected(actor, selection), selection.limit)
-    )
-    return store_file(
-        actor,
-        filename="stored-completions.jsonl",
-        purpose=SNAPSHOT_PURPOSE,
-        chunks=write_jsonl(rows),
-        expires_at=timezone.now() + SNAPSHOT_LIFE,
-        is_inline=True,
-    )
-
-
-def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
-    """Yield what is selected, the oldest first."""
-    account = actor.require(Action.READ)
-    before = min(filter(None, (selection.created_before, timezone.now())))
-    found = (
-        StoredCompletion.objects.filter(
-            account=account, kind=selection.kind, created_at__lte=before
-        )
-        .present()
-        .with_metadata(selection.metadata)
-    )
-    if selection.model is not None:
-        found = found.filter(model=selection.model)
-    if selection.created_after is not None:
-        found = found.filter(created_at__gte=selection.created_after)
-    if selection.instructions:
-        found = found.filter(instructions__icontains=selection.instructions)
-    # The rows of the snapshot are written meanwhile.
-    for page in pages_of(found, ("created_at", "id"), ROWS_AT_ONCE):
-        for kept in page:
-            if selection.fits is None or selection.fits(kept.read_params()):
-                yield kept
-
-
-def _row(kept: StoredCompletion, with_answer: bool) -> dict[str, Any]:
-    item: dict[str, Any] = {"input": kept.read_messages()}
-    if kept.instructions:
-        item["instructions"] = kept.instructions
-    if not with_answer:
-        return {"item": item}
-    params, completion = kept.read_params(), kept.read_completion()
-    sample = {
-        "model": completion.get("model") or kept.model,
-        "choices": completion["choices"],
-        "usage": completion.get("usage"),
-    }
-    if tools := params.get("tools"):
-        sample["input_tools"] = tools
-    wants_json = (params.get("response_format") or {}).get("type", "text") != "text"
-    return {"item": item, "sample": complete_sample(sample, wants_json=wants_json)}
 
 
 def purge_completions() -> None:

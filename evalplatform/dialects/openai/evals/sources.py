@@ -12,7 +12,7 @@ from apps.errors import Unfit
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.runs import RunSource
 from apps.evaluations.targets import Chat, Recorded, Target
-from apps.inference.stored_completions import take_snapshot
+from apps.inference.completion_rows import take_snapshot
 from apps.text import quoted
 from evalplatform.dialects.openai.asking.chat_form import chat_format, chat_tools
 from evalplatform.dialects.openai.evals.stored_sources import (

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apps.evaluations.models import Evaluation
+from apps.inference.completion_rows import Selection
 from apps.inference.models import StoredCompletion
-from apps.inference.stored_completions import Selection
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import Array, Choice, Const, Number, Shape, Text, Whole
 from evalplatform.dialects.openai.fields import Metadata
