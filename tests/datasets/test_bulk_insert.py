@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from apps.datasets import bulk_insert as fills
+from apps.datasets import bulk_insert
 from apps.datasets.bulk_insert import BeingFilled, Fill, purge_datasets
 from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
@@ -31,7 +31,7 @@ def let_lease_run_out(dataset: Dataset) -> None:
 
 
 def test_a_deleted_dataset_is_hidden_at_once_and_purged_in_pieces(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 4)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 4)
     actor = make_actor()
     version = make_version(actor, items=numbered(10))
     delete_dataset(actor, version.dataset)
@@ -58,7 +58,7 @@ def test_a_fill_under_way_keeps_other_writers_out_and_readers_blind():
     version = make_version(actor, items=numbered(2))
     dataset = version.dataset
     fill = Fill.begin(dataset)
-    fill.add(fills.Body('{"n":9}'))
+    fill.add(bulk_insert.Body('{"n":9}'))
     fill.flush()
     dataset.refresh_from_db()
     assert dataset.draft_cases().count() == 2
@@ -75,7 +75,7 @@ def test_the_next_writer_clears_what_a_dead_fill_left():
     actor = make_actor()
     dataset = make_version(actor, items=numbered(2)).dataset
     dead = Fill.begin(dataset)
-    dead.add(fills.Body('{"n":9}'))
+    dead.add(bulk_insert.Body('{"n":9}'))
     dead.flush()
     let_lease_run_out(dataset)
     add_cases(actor, dataset, items=numbered(1, start=2))
@@ -88,11 +88,11 @@ def test_a_late_fill_cannot_write_over_its_successor():
     late = Fill.begin(dataset)
     let_lease_run_out(dataset)
     successor = Fill.begin(dataset)
-    late.add(fills.Body("{}"))
-    with pytest.raises(fills.FillLost):
+    late.add(bulk_insert.Body("{}"))
+    with pytest.raises(bulk_insert.FillLost):
         late.flush()
     late.abandon()
-    successor.add(fills.Body("{}"))
+    successor.add(bulk_insert.Body("{}"))
     successor.flush()
     assert successor.count == 1
 
@@ -101,7 +101,7 @@ def test_the_purge_clears_a_dead_fill_and_leaves_a_live_one():
     dead, live = make_dataset(items=numbered(2)), make_dataset(items=numbered(2))
     for dataset in (dead, live):
         fill = Fill.begin(dataset)
-        fill.add(fills.Body("{}"))
+        fill.add(bulk_insert.Body("{}"))
         fill.flush()
     let_lease_run_out(dead)
     purge_datasets()

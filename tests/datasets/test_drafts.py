@@ -3,7 +3,7 @@
 import pytest
 
 from apps.accounts.models import AuditEvent
-from apps.datasets import bulk_insert as fills
+from apps.datasets import bulk_insert
 from apps.datasets.drafts import add_cases, edit_case, freeze_version, remove_case
 from apps.datasets.models import DatasetVersion, TestCase
 from apps.datasets.reading import read_cases
@@ -38,8 +38,8 @@ def test_add_cases_gives_the_cases_that_it_added(monkeypatch):
     dataset = make_dataset(actor, items=numbered(2))
     added = add_cases(actor, dataset, items=numbered(3, start=2))
     assert [parse_json(case.item)["n"] for case in added] == [2, 3, 4]
-    monkeypatch.setattr("apps.datasets.services.PIECE_ROWS", 2)
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr("apps.datasets.drafts.PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
     added = add_cases(actor, dataset, items=numbered(5, start=5))
     assert [parse_json(case.item)["n"] for case in added] == [5, 6, 7, 8, 9]
     assert items_of(freeze_version(actor, dataset)) == numbered(10)

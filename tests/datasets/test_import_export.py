@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase as DatabaseTestCase
 
 from apps.accounts.roles import Role
-from apps.datasets import bulk_insert as fills
-from apps.datasets import import_export as transfers
+from apps.datasets import bulk_insert, import_export
 from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.import_export import BadRows, export_cases, import_cases, unwrap
 from apps.datasets.models import Dataset, DatasetVersion, TestCase
 from apps.datasets.reading import read_cases
 from apps.datasets.services import archive_dataset, delete_dataset
 from apps.datasets.tabular import BadRow, Row, read_jsonl, write_jsonl
-from apps.errors import Invalid, StateError
+from apps.errors import Invalid, StateError, Unfit
 from tests.factories import make_actor, make_dataset, make_version
 
 pytestmark = pytest.mark.django_db
@@ -77,7 +76,7 @@ def test_every_bad_row_is_named_and_nothing_stays():
 
 
 def test_a_bad_row_behind_stored_pieces_leaves_an_older_dataset_as_it_was(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
     actor = make_actor()
     version = import_cases(actor, into="tickets", rows=numbered(3))
     before = Dataset.objects.values().get()
@@ -108,7 +107,7 @@ def test_an_import_of_nothing_is_refused():
 
 
 def test_a_stream_that_breaks_leaves_nothing(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
 
     def rows():
         yield from numbered(5)
@@ -121,7 +120,7 @@ def test_a_stream_that_breaks_leaves_nothing(monkeypatch):
 
 
 def test_nothing_is_seen_before_the_last_row(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
     actor = make_actor()
     seen = []
 
@@ -148,20 +147,20 @@ def test_two_imports_of_one_new_name_do_not_make_two_datasets():
 
 
 def test_the_same_name_may_be_imported_again_after_an_import_died(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
     actor = make_actor()
-    fill = fills.Fill.begin(transfers._dataset_to_fill(actor, "tickets"))
+    fill = bulk_insert.Fill.begin(import_export._dataset_to_fill(actor, "tickets"))
     for _ in range(3):
-        fill.add(fills.Body("{}"))
+        fill.add(bulk_insert.Body("{}"))
     Dataset.objects.update(import_until=timezone.now() - timedelta(hours=1))
     version = import_cases(actor, into="tickets", rows=numbered(3))
     assert Dataset.objects.present().get() == version.dataset
-    fills.purge_datasets()
+    bulk_insert.purge_datasets()
     assert TestCase.objects.count() == 3
 
 
 def test_a_dataset_deleted_while_it_is_filled_stays_deleted(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 2)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 2)
     actor = make_actor()
     dataset = make_dataset(actor, items=[])
 
@@ -182,7 +181,7 @@ def test_an_import_brings_no_deleted_dataset_back():
     with pytest.raises(ObjectDoesNotExist):
         import_cases(actor, into=dataset, rows=numbered(1))
     with pytest.raises(ObjectDoesNotExist):
-        fills.Fill.begin(dataset)
+        bulk_insert.Fill.begin(dataset)
     assert not Dataset.objects.present().exists()
     assert Dataset.objects.get().import_token is None
 
@@ -210,7 +209,7 @@ def test_an_import_into_one_of_two_equal_names_must_say_which():
     actor = make_actor()
     make_version(actor, name="tickets")
     make_version(actor, name="tickets")
-    with pytest.raises(Invalid, match="Several"):
+    with pytest.raises(Unfit, match="Several"):
         import_cases(actor, into="tickets", rows=numbered(1))
 
 
@@ -289,11 +288,11 @@ def test_an_export_reads_page_by_page(monkeypatch):
 
 
 def test_no_transaction_writes_more_than_a_piece(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_ROWS", 3)
+    monkeypatch.setattr(bulk_insert, "PIECE_ROWS", 3)
     pieces = []
-    real = fills.insert_bodies
+    real = bulk_insert.insert_bodies
     monkeypatch.setattr(
-        fills,
+        bulk_insert,
         "insert_bodies",
         lambda dataset, position, bodies: (
             pieces.append(len(bodies)),
@@ -305,7 +304,7 @@ def test_no_transaction_writes_more_than_a_piece(monkeypatch):
 
 
 def test_large_rows_make_small_pieces(monkeypatch):
-    monkeypatch.setattr(fills, "PIECE_CHARACTERS", 100)
+    monkeypatch.setattr(bulk_insert, "PIECE_CHARACTERS", 100)
     rows = rows_of(*({"n": number, "text": "x" * 60} for number in range(4)))
     with CaptureQueriesContext(connection) as queries:
         version = import_cases(make_actor(), into="t", rows=rows)

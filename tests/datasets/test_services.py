@@ -5,7 +5,7 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.datasets import bulk_insert as fills
+from apps.datasets import bulk_insert
 from apps.datasets.drafts import add_cases, edit_case, freeze_version, remove_case
 from apps.datasets.models import Dataset
 from apps.datasets.reading import find_version
@@ -84,6 +84,6 @@ def test_a_deleted_dataset_takes_no_changes():
     actor = make_actor()
     dataset = make_dataset(actor)
     delete_dataset(actor, dataset)
-    for count in (1, fills.PIECE_ROWS + 1):
+    for count in (1, bulk_insert.PIECE_ROWS + 1):
         with pytest.raises(ObjectDoesNotExist):
             add_cases(actor, dataset, items=[{}] * count)
