@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.datasets.stored_files import read_file
 from apps.evaluations.models import Run
+from apps.inference import completion_rows
 from apps.inference import stored_completions as completions
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, store_completion
@@ -257,7 +258,7 @@ def test_responses_are_selected_by_what_completions_are_too():
 
 
 def test_every_row_is_taken_once_over_several_pages(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(completions, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(completion_rows, "ROWS_AT_ONCE", 3)
     caller = Caller()
     at = timezone.now()
     for number in range(10):
