@@ -20,7 +20,7 @@ from tests.factories import (
     make_version,
 )
 from tests.model_server import running
-from tests.web.test_runs import text_of
+from tests.web.pages import text_of
 from tests.web.worked import browser_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

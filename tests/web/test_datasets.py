@@ -7,7 +7,7 @@ from apps.datasets.drafts import add_cases, freeze_version
 from apps.datasets.models import Dataset
 from apps.datasets.services import delete_dataset
 from tests.factories import make_actor, make_dataset, make_version
-from tests.web.test_runs import text_of
+from tests.web.pages import text_of
 from tests.web.worked import browser_of
 
 pytestmark = pytest.mark.django_db

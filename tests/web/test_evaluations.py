@@ -6,7 +6,7 @@ from django.urls import reverse
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from tests.factories import make_actor
-from tests.web.test_runs import names, text_of
+from tests.web.pages import names, text_of
 from tests.web.worked import browser_of, make_evaluation, make_run
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from apps.evaluations.engine import plan
 from apps.evaluations.models import Result, Run, Score
 from apps.strict_json import dump_json
 from tests.factories import make_actor
-from tests.web.test_runs import text_of, url_of
+from tests.web.pages import text_of, url_of
 from tests.web.worked import browser_of, make_evaluation, make_run, rows_of
 
 pytestmark = pytest.mark.django_db

@@ -11,22 +11,10 @@ from apps.evaluations.models import Run
 from apps.evaluations.services.evaluations import delete_evaluation
 from apps.evaluations.services.runs import delete_run
 from tests.factories import make_actor, make_version
+from tests.web.pages import names, text_of, url_of
 from tests.web.worked import browser_of, make_evaluation, make_run
 
 pytestmark = pytest.mark.django_db
-
-
-def url_of(run: Run) -> str:
-    return reverse("web:run", args=[run.pk])
-
-
-def text_of(answer) -> str:
-    """What a reader sees: the page without its tags."""
-    return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
-
-
-def names(answer) -> list[str]:
-    return [view.run.name for view in answer.context["views"]]
 
 
 def test_the_list_is_newest_first_and_holds_only_ones_own() -> None:

@@ -4,31 +4,26 @@ import csv
 import io
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
 from pytest_django.fixtures import Settings
 
-from apps.accounts.models import Actor
 from apps.accounts.roles import Role
-from apps.datasets.models import Dataset, DatasetVersion
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.evaluations.services.runs import cancel_run
 from apps.inference.models import ServedModel
+from tests.dialects.spice.caller import ROWS, Caller
 from tests.factories import (
     make_actor,
-    make_dataset,
     make_endpoint,
     make_evaluation,
-    make_key,
     make_version,
 )
-from tests.model_server import ModelServer, running
+from tests.model_server import ModelServer
 from tests.patience import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,87 +32,6 @@ FIELDS = [
     *("primary_key", "time_column", "dataset", "model", "status"),
     *("error_message", "scorers", "metrics"),
 ]
-ROWS = (
-    {"input": "Tokyo", "ideal": "Tokyo"},
-    {"input": "kitten", "ideal": "sitting"},
-    {"input": "no", "ideal": "yes"},
-)
-
-
-@pytest.fixture
-def working() -> Iterator[None]:
-    """A worker, for as long as the test lasts."""
-    over = threading.Event()
-
-    def work() -> None:
-        try:
-            while not over.is_set():
-                Worker().run()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    over.set()
-    thread.join()
-
-
-@pytest.fixture
-def model_server() -> Iterator[ModelServer]:
-    with running() as server:
-        yield server
-
-
-class Caller:
-    """An account with one eval over three rows, and a client that holds its key."""
-
-    def __init__(self, actor: Actor | None = None) -> None:
-        self.actor = actor or make_actor()
-        self.secret = make_key(self.actor)[1]
-        self.client = Client()
-
-    def have(
-        self,
-        name: str = "capitals",
-        *,
-        items: Any = ROWS,
-        scorers: Any = ("match", "levenshtein"),
-        dataset: str = "trivia",
-    ) -> Evaluation:
-        if items:
-            make_version(self.actor, items=items, name=dataset)
-        else:
-            make_empty_version(self.actor, dataset)
-        return name_evaluation(
-            self.actor, call_name=name, dataset_name=dataset, scorers=list(scorers)
-        )
-
-    def post(self, name: str = "capitals", body: Any = None, **headers: str) -> Any:
-        sent = {"model": "builtin/echo"} if body is None else body
-        kind = headers.pop("content_type", "application/json")
-        return self.client.post(
-            f"/v1/evals/{name}",
-            sent if isinstance(sent, bytes) else json.dumps(sent),
-            kind,
-            # The test client leaves it out beside an empty body.
-            **{"CONTENT_TYPE": kind, "HTTP_X_API_KEY": self.secret, **headers},
-        )
-
-    def listed(self) -> Any:
-        return self.client.get("/v1/evals", headers={"x-api-key": self.secret})
-
-
-def make_empty_version(actor: Actor, name: str) -> None:
-    """What a spicepod may bring, and nobody can freeze by hand."""
-    dataset = make_dataset(actor, items=[], name=name)
-    Dataset.objects.filter(pk=dataset.pk).update(latest_num=1)
-    DatasetVersion.objects.create(account=actor.account, dataset=dataset, num=1)
-
-
-@pytest.fixture
-def caller() -> Caller:
-    return Caller()
 
 
 def test_a_run_is_answered_when_it_is_over(caller: Caller, working: None):

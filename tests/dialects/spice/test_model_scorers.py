@@ -8,10 +8,8 @@ import pytest
 from apps.evaluations.models import Score
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import ServedModel
-from tests.dialects.spice.test_evals import Caller, caller, model_server, working
+from tests.dialects.spice.caller import Caller
 from tests.model_server import ModelServer
-
-__all__ = ["caller", "model_server", "working"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,7 @@ import pytest
 from apps.evaluations.models import Result, Run
 from evalplatform.dialects.openai.history.saved_values import EXTRAS
 from tests.dialects.openai.caller import Caller
-from tests.dialects.openai.history.test_history_import import CRITERION_ID, EVAL, RUN, item, take_in
+from tests.dialects.openai.history.saved import CRITERION_ID, EVAL, RUN, item, take_in
 from tests.factories import make_account, make_actor
 
 Place = tuple[str | int, ...]
