@@ -28,7 +28,7 @@ def _lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def lasting(_lasting: Served) -> Served:
-    """One server for all tests after which it is whole again."""
+    """Keep one server for all tests after which it is whole again."""
     wait_until(lambda: whole(_lasting), 20, lambda: f"wholeness\n{_lasting.log}")
     return _lasting
 
@@ -40,7 +40,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def cluster_workers(served: Served) -> list[psutil.Process]:
-    """The worker processes, which django-q2 forks before its monitor and its pusher."""
+    """Return the worker processes, which django-q2 forks before its monitor and its pusher."""
     with suppress(psutil.Error):
         if (leader := served.leader("qcluster")) and (sentinels := leader.children()):
             children = sorted(sentinels[0].children(), key=lambda child: child.create_time())
@@ -58,14 +58,14 @@ def replaced(served: Served, word: str, pid: int) -> bool:
 
 
 def works(served: Served) -> None:
-    """Fails unless the cluster does work."""
+    """Fail unless the cluster works."""
     made = served.data_dir / f"made-{os.urandom(4).hex()}"
     served.ring("os.mkdir", str(made))
     wait_until(made.exists, 10, lambda: f"work\n{served.log}")
 
 
 def begin_task(served: Served, seconds: int) -> Path:
-    """Have a worker at work for so long; the folder that appears when it has finished."""
+    """Have a worker busy for so long; return the folder that appears when it has finished."""
     begun, ended = served.data_dir / "begun", served.data_dir / "ended"
     task = f"mkdir {begun}; sleep {seconds}; mkdir {ended}"
     served.ring("subprocess.check_call", ["sh", "-c", task])

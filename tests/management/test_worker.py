@@ -12,7 +12,7 @@ from tests.served import Managed
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Managed]:
-    """A worker whose database nobody has migrated yet."""
+    """Start a worker whose database nobody has migrated yet."""
     with Managed(tmp_path, "worker") as worker:
         wait_until(lambda: "Waiting for the database" in worker.log, 10, lambda: worker.log)
         yield worker

@@ -12,7 +12,7 @@ def url_of(run: Run) -> str:
 
 
 def text_of(answer) -> str:
-    """What a reader sees: the page without its tags."""
+    """Return the text of a page without its tags."""
     return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
 

@@ -1,4 +1,4 @@
-"""Who gets in, which account they look at, and where they are led."""
+"""People sign in and out, select an account, and are led to the page that they wanted."""
 
 from collections.abc import Iterator
 

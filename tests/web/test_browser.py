@@ -31,7 +31,7 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Closed with this module: while it is open, Django takes this thread for an async one."""
+    """Open a browser for this module; until it is closed, Django takes the thread for async."""
     path = chromium()
     if path is None:
         pytest.skip("no Chromium: set E2E_CHROMIUM or put one on PATH")
@@ -50,7 +50,7 @@ class Site(Platform):
         return OpenAI(base_url=self.openai_url, api_key=self.key)
 
     def start(self, model: str, rows: int, name: str) -> Any:
-        """A run that asks `model` about some rows; a model that repeats fails every second one."""
+        """Start a run that asks `model` about rows; a model that repeats fails every second one."""
         with self.client as client:
             evaluation = client.evals.create(
                 name="Echoes",
@@ -103,7 +103,7 @@ def site(browser: Browser, platform: Platform) -> Site:
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """Signed in, and failing the test for any error in the browser's console."""
+    """Open a page, signed in, and fail the test for any error in the browser's console."""
     context = browser.new_context(base_url=site.served.base_url)
     page = context.new_page()
     errors: list[str] = []

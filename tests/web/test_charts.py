@@ -1,4 +1,4 @@
-"""What pages draw of a report: where intervals stand, and how far a run is."""
+"""Intervals and progress are drawn from a report as its figures say."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

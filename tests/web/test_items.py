@@ -1,4 +1,4 @@
-"""What a result shows of itself, from rows and answers of any shape."""
+"""A result is shown as texts, from rows and answers of any shape."""
 
 from typing import Any
 

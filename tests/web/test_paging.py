@@ -46,7 +46,7 @@ def test_a_query_keeps_what_is_not_changed() -> None:
 
 @pytest.fixture
 def runs(db: None) -> list[Run]:
-    """Twelve, newest first; three at a time were created in the same microsecond."""
+    """Make twelve runs, newest first; three at a time were created in the same microsecond."""
     actor = make_actor()
     evaluation = make_evaluation(actor)
     begin = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ def runs(db: None) -> list[Run]:
 
 
 def walk(query: str, word: str, size: int) -> list[list[Run]]:
-    """The pages from this one on, along the links."""
+    """Collect the pages from this one on, along the links."""
     pages = []
     while True:
         page = page_of(finder(Run.objects.all(), RUNS), RUNS, QueryDict(query), size=size)

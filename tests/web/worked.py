@@ -67,7 +67,7 @@ def make_run(
     is_finished: bool = True,
     **fields: Any,
 ) -> Run:
-    """A recorded run with these results; unless finished it is going, with one row to do."""
+    """Make a recorded run with these results; unless finished it is going, with one row to do."""
     evaluation = evaluation or make_evaluation(actor, criteria=len(marks[0]) if marks else 1)
     if rows is None:
         rows = rows_of(marks if is_finished else [*marks, ""])

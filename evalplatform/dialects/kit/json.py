@@ -35,12 +35,17 @@ class OrjsonRenderer(JSONRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        indented = orjson.OPT_INDENT_2 if (renderer_context or {}).get("indent") else 0
-        try:
-            return orjson.dumps(data, default=_spliced, option=indented)
-        except orjson.JSONEncodeError:
-            # Integers of more than 64 bits, which orjson refuses to write.
-            return json.dumps(data, default=_parsed, separators=(",", ":")).encode()
+        return write_json(data, is_indented=bool((renderer_context or {}).get("indent")))
+
+
+def write_json(value: Any, *, is_indented: bool = False) -> bytes:
+    """Write JSON with its RawJSON inserted as it is; NaN becomes null."""
+    try:
+        option = orjson.OPT_INDENT_2 if is_indented else 0
+        return orjson.dumps(value, default=_spliced, option=option)
+    except orjson.JSONEncodeError:
+        # Integers of more than 64 bits, which orjson refuses to write.
+        return json.dumps(value, default=_parsed, separators=(",", ":")).encode()
 
 
 def _spliced(value: Any) -> orjson.Fragment:

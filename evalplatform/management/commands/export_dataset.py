@@ -1,6 +1,5 @@
 """Export a version of a dataset as a file of rows."""
 
-import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from apps.datasets.models import DatasetVersion
 from apps.datasets.reading import find_version, read_cases
 from apps.datasets.tabular import write_csv, write_jsonl
 from evalplatform.dialects.kit.commands import CoreCommand
+from evalplatform.dialects.kit.writing import in_one_go
 
 
 class Command(CoreCommand):
@@ -45,7 +45,8 @@ class Command(CoreCommand):
                 self.stdout.write(chunk.decode(), ending="")
             return
         try:
-            _write(Path(options["output"]), chunks)
+            with in_one_go(Path(options["output"])) as draft, draft.open("wb") as file:
+                file.writelines(chunks)
         except OSError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(
@@ -57,15 +58,3 @@ def _chunks(version: DatasetVersion, format_name: str) -> Iterator[bytes]:
     if format_name == "jsonl":
         return write_jsonl(export_cases(version))
     return write_csv((item for item, _ in read_cases(version)), fields_of(version))
-
-
-def _write(path: Path, chunks: Iterator[bytes]) -> None:
-    """Write beside the file and rename, so that a half-written export never bears its name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What went wrong, as a list of problems in plain words, whichever library said so."""
+"""Exceptions become a list of problems in plain words, whichever library raised them."""
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError

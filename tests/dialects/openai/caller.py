@@ -56,13 +56,13 @@ NOTHING = {"provider_credentials": None, "modalities": None, "sampling_params": 
 
 
 def run_body(rows: Any = ROWS, **fields: Any) -> dict[str, Any]:
-    """A jsonl run over rows that come along."""
+    """Make a jsonl run over rows that are sent along."""
     source = {"type": "file_content", "content": rows}
     return {"data_source": {"type": "jsonl", "source": source}, **fields}
 
 
 def chat_body(model: str = "builtin/echo", **fields: Any) -> dict[str, Any]:
-    """A completions run over the same rows."""
+    """Make a completions run over the same rows."""
     message = {"role": "user", "content": "{{ item.label }}", "type": "message"}
     return {
         "data_source": {
@@ -105,7 +105,7 @@ class Caller:
     def over(
         self, body: Mapping[str, Any], *criteria: Mapping[str, Any]
     ) -> tuple[dict[str, Any], list[Any]]:
-        """The run of a new eval when it has ended, and its items."""
+        """Return the run of a new eval when it has ended, and its items."""
         eval_id = self.new_eval(testing_criteria=criteria or [STRING_CHECK])["id"]
         where = f"/evals/{eval_id}/runs/{self.new_run(eval_id, body)['id']}"
         work()
@@ -138,5 +138,5 @@ def work() -> None:
 
 
 def stored() -> list[int]:
-    """How many rows there are; what is refused leaves them as they are."""
+    """Count the rows; a refusal leaves the counts as they are."""
     return [model.objects.count() for model in (Evaluation, Criterion, Run, File)]

@@ -23,5 +23,5 @@ FIELDS = {
 
 
 def parameters(rows: Mapping[str, Any]) -> dict[str, str]:
-    """The routes' parameters for an owner's rows, which `rows` has by noun."""
+    """Return the routes' parameters for an owner's rows, which `rows` has by noun."""
     return {name: field.to_representation(rows[noun].pk) for name, (field, noun) in FIELDS.items()}

@@ -1,4 +1,4 @@
-"""Who may ask, in what form answers come, and what is answered where nothing is."""
+"""Keys and sessions open the API, and whatever is answered has the vendor's form."""
 
 import json
 from typing import Any

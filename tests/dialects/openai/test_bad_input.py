@@ -239,7 +239,7 @@ def named(schema: dict[str, Any]) -> str:
 
 
 def alternative(schema: dict[str, Any], value: Any) -> dict[str, Any]:
-    """Of a schema that leaves a choice, what a value of this type and `type` must be."""
+    """Return the alternative of a schema that a value of this type and `type` must meet."""
     if "allOf" in schema:
         return schema["allOf"][0]
     if "discriminator" in schema:
@@ -249,7 +249,7 @@ def alternative(schema: dict[str, Any], value: Any) -> dict[str, Any]:
 
 
 def resolved(schema: dict[str, Any], value: Any) -> dict[str, Any]:
-    """The schema that the value must meet, and what was said of it on the way there."""
+    """Return the schema that the value must meet, with what was said of it on the way there."""
     said = {
         "nullable": schema.get("nullable", False),
         "is_union": "oneOf" in schema and "discriminator" not in schema,
@@ -263,7 +263,7 @@ def resolved(schema: dict[str, Any], value: Any) -> dict[str, Any]:
 
 
 def shapes_of(schema: dict[str, Any], value: Any) -> Iterator[str]:
-    """The names of the shapes that the value and everything in it has."""
+    """Return the names of the shapes that the value and everything in it has."""
     while "type" not in schema:
         if name := named(schema):
             yield name
@@ -278,7 +278,7 @@ def shapes_of(schema: dict[str, Any], value: Any) -> Iterator[str]:
 
 
 def faults(schema: dict[str, Any], value: Any, at: Path = ()) -> Iterator[tuple[Path, Any, Path]]:
-    """(where to put, what, the path to be named) for all that the schema forbids in this value."""
+    """Yield (where to put, what, the path to be named) for all that the schema forbids here."""
     schema = resolved(schema, value)
     kind = schema["type"]
     wrong = [5, True] if schema.get("is_union") else WRONG_TYPES[kind]

@@ -38,7 +38,7 @@ def rows_file() -> SimpleUploadedFile:
 
 
 def ids_of_all(caller: Caller) -> dict[str, str]:
-    """One of every resource, the run finished and with items."""
+    """Make one of every resource, the run finished and with items, and return their ids."""
     eval_id = caller.new_eval()["id"]
     run_id = caller.new_run(eval_id)["id"]
     work()

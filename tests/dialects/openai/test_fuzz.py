@@ -1,4 +1,4 @@
-"""What no person would send: no request of whatever form is answered in a way the schema lacks."""
+"""No request of whatever form is answered in a way that the schema lacks."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ METHODS = {"GET", "POST", "DELETE"}
 
 @pytest.fixture
 def caller(transactional_db: None) -> tuple[Caller, dict[str, str]]:
-    """A caller, and ids that are there, for paths that would else be unknown."""
+    """Make a caller, and ids that are there, for paths that would else be unknown."""
     caller = Caller()
     eval_id = caller.new_eval()["id"]
     ids = {"eval_id": eval_id, "run_id": caller.new_run(eval_id)["id"]}

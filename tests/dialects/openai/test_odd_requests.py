@@ -31,7 +31,7 @@ def caller() -> Caller:
 
 
 def paths_of(pattern: URLPattern, ids: dict[str, str]) -> list[str]:
-    """The route with ids that are there, but for one of them, which is odd."""
+    """Yield the route with ids that are there, but for one of them, which is odd."""
     route = str(pattern.pattern).replace("<path:", "<str:")
     names = [name for name in ids if f"<str:{name}>" in route]
     filled = []

@@ -1,4 +1,4 @@
-"""What is refused that no schema tells of: hostile bodies, odd lists, and what the core knows."""
+"""Hostile bodies, odd lists and faults that only the core sees are refused."""
 
 from typing import Any
 

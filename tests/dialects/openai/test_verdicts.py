@@ -1,4 +1,4 @@
-"""What people say of a result changes nothing of what this dialect shows and exports."""
+"""People's answers about a result change nothing of what this dialect shows and exports."""
 
 import pytest
 

@@ -63,7 +63,7 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 def make_evaluations(caller: Caller, seconds: list[int]) -> list[Evaluation]:
-    """One evaluation for each number: made that many seconds after noon, changed in reverse."""
+    """Make one evaluation for each number: that many seconds after noon, changed in reverse."""
     return [
         Evaluation.objects.create(
             account=caller.actor.account,
@@ -76,7 +76,7 @@ def make_evaluations(caller: Caller, seconds: list[int]) -> list[Evaluation]:
 
 
 def walk(caller: Caller, limit: int, **query: str) -> list[str]:
-    """The ids of all pages, by the way the vendor's clients take."""
+    """Collect the ids of all pages, as the vendor's clients do."""
     found: list[str] = []
     while True:
         after = {"after": found[-1]} if found else {}

@@ -63,7 +63,7 @@ class Caller:
 
 
 def make_empty_version(actor: Actor, name: str) -> None:
-    """What a spicepod may bring, and nobody can freeze by hand."""
+    """Make a version without rows, which a spicepod may bring and nobody can freeze by hand."""
     dataset = make_dataset(actor, items=[], name=name)
     Dataset.objects.filter(pk=dataset.pk).update(latest_num=1)
     DatasetVersion.objects.create(account=actor.account, dataset=dataset, num=1)

@@ -13,7 +13,7 @@ from tests.model_server import ModelServer, running
 
 @pytest.fixture
 def working() -> Iterator[None]:
-    """A worker, for as long as the test lasts."""
+    """Keep a worker running for as long as the test lasts."""
     over = threading.Event()
 
     def work() -> None:

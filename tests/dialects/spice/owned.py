@@ -5,5 +5,5 @@ from typing import Any
 
 
 def parameters(rows: Mapping[str, Any]) -> dict[str, str]:
-    """The routes' parameters for an owner's rows, which `rows` has by noun."""
+    """Return the routes' parameters for an owner's rows, which `rows` has by noun."""
     return {"name": rows["evaluation"].call_name}

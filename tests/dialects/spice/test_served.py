@@ -78,7 +78,7 @@ class Spiced:
         return json.loads(body)
 
     def openai(self, path: str) -> Any:
-        """What the other dialect says of the same things."""
+        """Return the other dialect's answer about the same things."""
         bearer = {"Authorization": f"Bearer {self.key}"}
         return json.loads(self.ask("GET", f"/v1/{path}", headers=bearer)[2])
 

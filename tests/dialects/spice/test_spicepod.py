@@ -1,4 +1,4 @@
-"""What a spicepod declares: every row of the contract's sections 9.1, 9.2 and 10.1."""
+"""A spicepod is read as the contract's sections 9.1, 9.2 and 10.1 say, row by row."""
 
 import io
 import re

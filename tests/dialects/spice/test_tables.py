@@ -25,7 +25,7 @@ ROWS = ({"input": "Tokyo", "ideal": "Tokyo"}, {"input": MESSAGES, "ideal": None}
 
 
 def have_runs(actor: Actor) -> tuple[Run, Run]:
-    """One of an eval that completes, and one of an eval that fails."""
+    """Make a run of an eval that completes, and one of an eval that fails."""
     make_version(actor, items=ROWS, name="trivia")
     runs = []
     for name, scorers in (("good", ["match", "levenshtein"]), ("bad", ["nonsense"])):

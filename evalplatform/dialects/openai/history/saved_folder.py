@@ -1,20 +1,17 @@
 """Write a run as a folder of the vendor's objects, which can be imported with equal counts."""
 
-import json
 from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
-import orjson
 from django.utils import timezone
 from rest_framework.request import Request
 
 from apps.evaluations.exports import summary_table
 from apps.evaluations.models import Run
 from apps.evaluations.reports import Item, Judgement, read_pages
-from apps.strict_json import parse_json
-from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.evals.evals import EvalSerializer
 from evalplatform.dialects.openai.evals.output_items import items_shown
 from evalplatform.dialects.openai.evals.runs import runs_shown
@@ -89,20 +86,4 @@ def _score_extras(score: Judgement) -> dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value, default=_fragment, option=orjson.OPT_APPEND_NEWLINE)
-    except orjson.JSONEncodeError:
-        # Integers of more than 64 bits, which orjson refuses to write.
-        return json.dumps(value, default=_parsed, separators=(",", ":")).encode() + b"\n"
-
-
-def _fragment(value: Any) -> orjson.Fragment:
-    if isinstance(value, RawJSON):
-        return orjson.Fragment(value.text)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _parsed(value: Any) -> Any:
-    if isinstance(value, RawJSON):
-        return parse_json(value.text)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return write_json(value) + b"\n"

@@ -78,7 +78,7 @@ CANCELS = {
 
 
 def never_taken(called):
-    """The routes of the table that none of these calls, (method, path), took."""
+    """Return the routes of the table that none of these calls, (method, path), took."""
 
     def took(method, route):
         pattern = re.compile("/v1" + re.sub(r"{\w+}", "[^/]+", route))
@@ -181,7 +181,7 @@ def go(client, model):
 
 
 def go_without_evals(client, model):
-    """What a script does beside its evals: tries graders, keeps completions and finds them."""
+    """Try graders, and keep and find completions."""
     graders = client.fine_tuning.alpha.graders
     assert graders.validate(grader=CRITERIA[0]).grader.name == "exact"
     tried = graders.run(grader=CRITERIA[0], model_sample="yes", item={"answer": "yes"})

@@ -142,7 +142,7 @@ def finished(client: openai.OpenAI, eval_id: str, data_source: Any) -> Any:
 
 
 def given_up(courses: dict[str, dict[str, list[int]]]) -> dict[str, set[str]]:
-    """The prompts that never got an answer, by model; each was tried as often as may be."""
+    """Return the prompts that never got an answer, by model; each was tried as often as allowed."""
     lost = defaultdict(set)
     for model, prompts in courses.items():
         for prompt, statuses in prompts.items():

@@ -29,7 +29,7 @@ PASSES = {
 
 
 def final_answer(solution: str) -> str:
-    """What stands after the last `A:`, thousands commas removed."""
+    """Return the text after the last `A:`, without the commas of thousands."""
     return solution.rpartition("A:")[2].strip().replace(",", "")
 
 

@@ -51,7 +51,7 @@ IN_SANDBOX = [
 
 
 def shown_of(sent: dict[str, Any], key: str) -> dict[str, Any]:
-    """A criterion as the contract gives it back."""
+    """Make a criterion as the contract returns it."""
     shown = {**sent, "id": key, "grdr_id": None, "inactive_at": None}
     if sent["type"] in ("label_model", "score_model"):
         shown["input"] = [{**message, "type": "message"} for message in sent["input"]]

@@ -53,7 +53,7 @@ def caller(server: ModelServer) -> Caller:
 def items_of(
     caller: Caller, body: dict[str, Any], *criteria: dict[str, Any]
 ) -> tuple[str, list[str], list[Any]]:
-    """Where the items of a new run are when it has ended, its criteria's ids, and the items."""
+    """Return a new run's path to its items when it has ended, its criteria's ids, and the items."""
     made = caller.new_eval(testing_criteria=criteria)
     where = f"/evals/{made['id']}/runs/{caller.new_run(made['id'], body)['id']}/output_items"
     work()

@@ -107,7 +107,7 @@ STATES = ("queued", "in_progress", "completed", "canceled", "failed")
 
 
 def in_status(caller: Caller, eval_id: str, status: str) -> dict[str, Any]:
-    """A run that has come to this status, with the rows that it then has."""
+    """Make a run that has come to this status, and the rows that it then has."""
     body = run_body([]) if status == "failed" else run_body()
     run = caller.new_run(eval_id, body)
     where = f"/evals/{eval_id}/runs/{run['id']}"

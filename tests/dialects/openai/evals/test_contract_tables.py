@@ -25,7 +25,7 @@ needs_sandbox = pytest.mark.skipif(find_runner() is None, reason="no sandbox on 
 def graded(
     criteria: list[dict[str, Any]], rows: list[dict[str, Any]], caller: Caller | None = None
 ) -> tuple[Any, list[Any]]:
-    """The finished run of an eval with these criteria over these rows, and its items' results."""
+    """Run an eval with these criteria over these rows; return the run and its items' results."""
     caller = caller or Caller()
     made = caller.new_eval(data_source_config=OPEN, testing_criteria=criteria)
     run = caller.new_run(made["id"], run_body(rows))

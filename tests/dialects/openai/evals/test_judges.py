@@ -77,7 +77,7 @@ def caller(server: ModelServer) -> Caller:
 
 
 def judged(caller: Caller, criteria: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
-    """The finished run of an eval with these criteria, and its items."""
+    """Return the finished run of an eval with these criteria, and its items."""
     made = caller.new_eval(testing_criteria=criteria)
     run = caller.new_run(made["id"], run_body(ROWS))
     work()

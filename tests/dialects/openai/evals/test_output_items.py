@@ -27,7 +27,7 @@ NO_SAMPLE = {
 
 
 def finished(caller: Caller, body: dict[str, Any], **fields: Any) -> tuple[str, dict[str, Any]]:
-    """The address of a run's items, and its eval."""
+    """Return the path to a run's items, and its eval."""
     created = caller.new_eval(**fields)
     run = caller.new_run(created["id"], body)
     work()
@@ -35,7 +35,7 @@ def finished(caller: Caller, body: dict[str, Any], **fields: Any) -> tuple[str, 
 
 
 def with_results(caller: Caller, states: list[str], row_bytes: int = 10) -> str:
-    """The address of the items of a run that has these results, stored without the engine."""
+    """Make a run with these results, stored without the engine; return the path to its items."""
     created = caller.new_eval()
     rows = [{"item": {"answer": "x" * row_bytes, "label": str(n)}} for n in range(len(states))]
     shown = caller.new_run(created["id"], run_body(rows))

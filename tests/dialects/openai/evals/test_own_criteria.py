@@ -149,7 +149,7 @@ def test_they_are_tried_on_one_sample(caller: Caller) -> None:
 
 
 def appearance(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What the contract has a criterion of another face look like."""
+    """Make a criterion of another face as the contract says that it looks."""
     texts: dict[str, Any] = {
         "input": settings.get("input", "{{ sample.output_text }}"),
         "reference": settings.get("reference", "{{ item.ideal }}"),

@@ -76,7 +76,7 @@ def selected(caller: Caller, data_source: dict[str, Any], eval_id: str = "") -> 
 
 
 def finish(caller: Caller, eval_id: str, data_source: dict[str, Any]) -> tuple[Any, Any]:
-    """The run when it is over, and its items."""
+    """Return the run when it has ended, and its items."""
     made = start(caller, eval_id, data_source)
     work()
     path = f"/evals/{eval_id}/runs/{made['id']}"

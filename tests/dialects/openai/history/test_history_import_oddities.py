@@ -53,7 +53,7 @@ def places(value: Any, at: Place = ()) -> Iterator[Place]:
 
 
 def with_oddity(value: Any, at: Place | None, odd: Any, **ids: str) -> Any:
-    """A copy with ids of its own and, unless an id stands there, `odd` at the place."""
+    """Copy a saved object with ids of its own and, unless an id stands there, `odd` in place."""
     changed = deepcopy(value)
     changed.update(ids)
     if at is not None and at[0] not in ids:
