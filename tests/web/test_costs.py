@@ -18,7 +18,7 @@ from tests.factories import (
     make_evaluation,
     make_run,
 )
-from tests.web.test_runs import text_of
+from tests.web.pages import text_of
 from tests.web.worked import browser_of
 
 pytestmark = pytest.mark.django_db
