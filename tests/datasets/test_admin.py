@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.datasets import admin as datasets_admin
+from apps.datasets.admin import cases
 from apps.datasets.drafts import add_cases, edit_case
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
 from apps.datasets.reading import read_cases
@@ -208,7 +208,7 @@ def test_cases_are_searched_by_text_position_and_id(client, editor, monkeypatch)
     assert cases_shown(client, dataset, q="4") == ['{"text":"row 4"}']
     case = dataset.draft_cases()[2]
     assert cases_shown(client, dataset, q=str(case.key)) == ['{"text":"row 2"}']
-    monkeypatch.setattr(datasets_admin, "SEARCHED_CASES", 2)
+    monkeypatch.setattr(cases, "SEARCHED_CASES", 2)
     assert cases_shown(client, dataset, q="row") == ['{"text":"row 0"}', '{"text":"row 1"}']
 
 

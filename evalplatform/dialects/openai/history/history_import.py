@@ -9,13 +9,8 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.history_import import (
-    SavedResult,
-    SavedRun,
-    find_imported,
-    import_evaluation,
-    import_run,
-)
+from apps.evaluations.services.history_import import find_imported, import_evaluation, import_run
+from apps.evaluations.services.saved_history import SavedResult, SavedRun
 from evalplatform.dialects.openai.history.saved_evals import saved_evaluation
 from evalplatform.dialects.openai.history.saved_files import (
     EVAL,

@@ -5,10 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from apps.datasets.models import NAME_LENGTH
-from apps.evaluations.services.history_import import (
-    SavedCriterion,
-    SavedEvaluation,
-)
+from apps.evaluations.services.saved_history import SavedCriterion, SavedEvaluation
 from evalplatform.dialects.openai.evals.criteria import own_criterion, renamed
 from evalplatform.dialects.openai.history.saved_values import (
     array_of,

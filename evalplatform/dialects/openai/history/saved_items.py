@@ -4,10 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apps.evaluations.models import Result
-from apps.evaluations.services.history_import import (
-    SavedResult,
-    SavedScore,
-)
+from apps.evaluations.services.saved_history import SavedResult, SavedScore
 from evalplatform.dialects.openai.history.saved_values import (
     CODE_LENGTH,
     EXTRAS,

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from apps.evaluations.models import Run
-from apps.evaluations.services.history_import import (
-    SavedRun,
-)
+from apps.evaluations.services.saved_history import SavedRun
 from apps.text import quoted
 from evalplatform.dialects.openai.history.saved_values import (
     CODE_LENGTH,
