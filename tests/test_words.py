@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 VENDORS = re.compile(
     r"openai|spice|llama_?cloud|llama_?index|llama|\bsgp|\bscale\.md|\bscale (?:genai|ai)\b"
     # What vendors call things that have names of our own.
-    r"|evaluation_metric|testing_criteria|data_?source|\beval_id\b|output_item|\bevalrun",
+    r"|evaluation_metric|testing_criteria|data_?source|\beval_id\b|output[ _]item|\bevalrun",
     re.IGNORECASE,
 )
 # A kind of server, whoever made it.

@@ -28,7 +28,7 @@ ALLOWED: dict[str, frozenset[Action]] = {
     Role.ANNOTATOR: frozenset({Action.READ, Action.ANNOTATE}),
     Role.VIEWER: frozenset({Action.READ}),
 }
-RANK: dict[str, int] = {role: place for place, role in enumerate(reversed(Role.values))}
+RANK: dict[str, int] = {role: rank for rank, role in enumerate(reversed(Role.values))}
 
 
 def weaker(first: str, second: str) -> str:

@@ -57,21 +57,21 @@ def insert_bodies(dataset: Dataset, position: int, bodies: Sequence[Body]) -> No
         "until_num": None,
     }
     columns = [*constants, "id", "key", "position", "item", "sample"]
-    places = ", ".join(["%s"] * len(columns))
-    sql = f"INSERT INTO {TestCase._meta.db_table} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608  no value in it
+    marks = ", ".join(["%s"] * len(columns))
+    sql = f"INSERT INTO {TestCase._meta.db_table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  no value in it
     fields = {field.attname: field for field in TestCase._meta.concrete_fields}
     head = tuple(
         fields[name].get_db_prep_save(value, connection) for name, value in constants.items()
     )
     has_uuids = connection.features.has_native_uuid_field
 
-    def row(place: int, body: Body) -> tuple[Any, ...]:
+    def row(at: int, body: Body) -> tuple[Any, ...]:
         made = new_id()
         key = made if has_uuids else made.hex
-        return (*head, key, key, place, body.item, body.sample)
+        return (*head, key, key, at, body.item, body.sample)
 
     with connection.cursor() as cursor:
-        cursor.executemany(sql, [row(place, body) for place, body in enumerate(bodies, position)])
+        cursor.executemany(sql, [row(at, body) for at, body in enumerate(bodies, position)])
 
 
 class Fill:

@@ -73,8 +73,8 @@ def _error(row: Any) -> str | None:
 
 def summary_table(run: Run) -> dict[str, Any]:
     """Return the run's counts, its cost, and each criterion's rate and mean."""
-    told = summary(run)
-    counts = told.counts
+    report = summary(run)
+    counts = report.counts
     return {
         "run": str(run.pk),
         "name": run.name,
@@ -97,13 +97,13 @@ def summary_table(run: Run) -> dict[str, Any]:
                 "pass_rate": _rounded(rate(line.passed, line.passed + line.failed).value),
                 **_mean(mean_from_sums(line.scored, line.total, line.squares)),
             }
-            for line in told.criteria
+            for line in report.criteria
         ],
         "cost": {
-            "answers": _amount(told.spending.answers),
-            "judges": _amount(told.spending.judges),
-            "total": _amount(told.spending.total),
-            "unknown_prices": sorted(told.spending.total.unknown),
+            "answers": _amount(report.spending.answers),
+            "judges": _amount(report.spending.judges),
+            "total": _amount(report.spending.total),
+            "unknown_prices": sorted(report.spending.total.unknown),
         },
     }
 

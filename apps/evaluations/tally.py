@@ -55,8 +55,8 @@ class Tally:
     def add(self, other: "Tally") -> None:
         for criterion, sums in other.criteria.items():
             mine = self.criteria.setdefault(criterion, [0, 0, 0, 0, 0.0, 0.0])
-            for place, value in enumerate(sums):
-                mine[place] += value
+            for index, value in enumerate(sums):
+                mine[index] += value
         for model, counts in other.models.items():
             _add(self.models, model, counts)
         for model, counts in other.judging.items():
@@ -74,5 +74,5 @@ class Tally:
 
 def _add(models: dict[str, list[int]], model: str, counts: Sequence[int]) -> None:
     sums = models.setdefault(model, [0, 0, 0, 0, 0])
-    for place, count in enumerate(counts):
-        sums[place] += count
+    for index, count in enumerate(counts):
+        sums[index] += count

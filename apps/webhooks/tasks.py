@@ -29,8 +29,8 @@ def note_end(run_id: UUID, state: str, now: datetime, **_: object) -> None:
     webhooks = WebhookEndpoint.objects.filter(
         account__in=Run.objects.filter(pk=run_id).values("account"), disabled_at=None
     ).values_list("pk", "account_id", "events")
-    told = [(pk, account_id) for pk, account_id, events in webhooks if state in events.split()]
-    if not told:
+    wanted = [(pk, account_id) for pk, account_id, events in webhooks if state in events.split()]
+    if not wanted:
         return
     event_id = f"evt_{new_id().hex}"
     deliveries = [
@@ -43,7 +43,7 @@ def note_end(run_id: UUID, state: str, now: datetime, **_: object) -> None:
             created_at=now,
             next_attempt_at=now,
         )
-        for pk, account_id in told
+        for pk, account_id in wanted
     ]
     # That a run was told of already must never keep it from ending.
     WebhookDelivery.objects.bulk_create(deliveries, ignore_conflicts=True)

@@ -103,8 +103,8 @@ class EvaluationAdmin(FoundById):
             raise PermissionDenied
         form = ChangeForm(actor_in(request, found.account), found, request.POST or None)
         if request.method == "POST" and "try" not in request.POST and form.save():
-            told = f"Runs from now on have the criteria of version {found.criteria_version}."
-            self.message_user(request, told, messages.SUCCESS)
+            message = f"Runs from now on have the criteria of version {found.criteria_version}."
+            self.message_user(request, message, messages.SUCCESS)
             return redirect("admin:evaluations_evaluation_change", found.pk)
         title = f"Criteria of {found.name}"
         return criteria_page(

@@ -114,15 +114,15 @@ def _read_scores(
     for result_key, criterion_key, source, author, value, passed, *rest in found:
         result_id, criterion = result_ids[result_key], by_pk[criterion_key]
         verdict = None if passed is None else bool(passed)
-        told = (result_id, criterion.pk, source, author, value, verdict, *rest, criterion)
-        scores[result_id].append(Judgement(*told))
+        values = (result_id, criterion.pk, source, author, value, verdict, *rest, criterion)
+        scores[result_id].append(Judgement(*values))
     if len(criteria) > 1:
         for judgements in scores.values():
-            judgements.sort(key=_place)
+            judgements.sort(key=_position)
     return scores
 
 
-def _place(score: Judgement) -> int:
+def _position(score: Judgement) -> int:
     return score.criterion.position
 
 

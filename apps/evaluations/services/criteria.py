@@ -47,7 +47,7 @@ def read_criteria(text: str) -> list[NewCriterion]:
         raise Invalid("Criteria are an array of objects.", path="criteria")
     if len(found) > CRITERIA:
         raise Invalid(f"There are at most {CRITERIA:,} criteria.", path="criteria")
-    return [_read(one, ("criteria", place)) for place, one in enumerate(found)]
+    return [_read(one, ("criteria", index)) for index, one in enumerate(found)]
 
 
 def _read(found: Any, path: Path) -> NewCriterion:

@@ -1,7 +1,7 @@
 """Import evaluations and finished runs that were saved elsewhere, with results and verdicts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -31,7 +31,6 @@ from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
 from apps.grading.item_schemas import BadSchema, check_item_schema
 from apps.ids import new_id
 from apps.strict_json import dump_json
-from apps.text import quoted
 
 IMPORTED_PURPOSE = "imported"
 PIECE = 5_000  # results and scores in one transaction
@@ -40,13 +39,21 @@ PAGE = 500
 PATIENCE = timedelta(days=1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Imported:
-    """An imported run, with its number of results and what could not be imported."""
+    """An imported run, and what of its results does not fit it.
+
+    counts: the results that were found, by state; what was saved of its counts stands on the run.
+    unknown_criteria: keys in verdicts, which were left out, that no criterion of the run has.
+    """
 
     run: Run
-    result_count: int = 0
-    lost: list[str] = field(default_factory=list)
+    counts: Mapping[str, int]
+    unknown_criteria: Sequence[str]
+
+    @property
+    def result_count(self) -> int:
+        return sum(self.counts.values())
 
 
 def find_imported(
@@ -160,18 +167,18 @@ def import_run(
 
 def _version_of(evaluation: Evaluation, saved: SavedRun) -> int:
     """Return the version of the evaluation's criteria that the run was judged by."""
-    told = evaluation.criteria.filter(key__in=list(saved.criteria)).order_by("-version")
-    return told.values_list("version", flat=True).first() or evaluation.criteria_version
+    same = evaluation.criteria.filter(key__in=list(saved.criteria)).order_by("-version")
+    return same.values_list("version", flat=True).first() or evaluation.criteria_version
 
 
 def _store_rows(
     actor: Actor, saved: SavedRun, results: Iterable[SavedResult], shards: list[Shard]
 ) -> File | None:
     """Store the rows as a file, and list their shards; indexes may leave gaps between shards."""
-    place = 0
+    offset = 0
 
     def lines() -> Iterator[bytes]:
-        nonlocal place
+        nonlocal offset
         for index, row in _rows(saved, results):
             line = dump_json(row).encode() + b"\n"
             shard = shards[-1] if shards else None
@@ -179,12 +186,12 @@ def _store_rows(
                 shard is None
                 or shard.first_row + shard.row_count != index
                 or shard.row_count >= GRADING_ROWS
-                or place + len(line) - shard.start > SHARD_BYTES
+                or offset + len(line) - shard.start > SHARD_BYTES
             ):
-                shard = Shard(first_row=index, row_count=0, start=place, number=len(shards))
+                shard = Shard(first_row=index, row_count=0, start=offset, number=len(shards))
                 shards.append(shard)
-            place += len(line)
-            shard.row_count, shard.stop = shard.row_count + 1, place
+            offset += len(line)
+            shard.row_count, shard.stop = shard.row_count + 1, offset
             yield line
 
     purpose = INLINE_PURPOSE if saved.shows_rows else IMPORTED_PURPOSE
@@ -240,18 +247,17 @@ def _fill(
             if len(held) + len(scores) > PIECE - len(keys) - 1:
                 _store(held, scores)
     _store(held, scores)
-    found = sum(counts.values())
-    imported = Imported(run, found, _differences(saved, counts))
-    imported.lost += [
-        f"the verdicts of {quoted(key)}, which is no criterion of its eval"
-        for key in sorted(unknown)
-    ]
-    _put_in_what_was_told(tally, saved, keys)
-    told = saved.counts if saved.counts is not None else counts
-    numbers = {f"{state}_count": told.get(state, 0) for state in counts}
+    _prefer_saved_sums(tally, saved, keys)
+    final = saved.counts if saved.counts is not None else counts
+    numbers = {f"{state}_count": final.get(state, 0) for state in counts}
     total = max(sum(numbers.values()), run.row_count * repeats)
     with transaction.atomic():
-        record(actor, "run.import", run, after={"id": saved.imported_id, "results": found})
+        record(
+            actor,
+            "run.import",
+            run,
+            after={"id": saved.imported_id, "results": sum(counts.values())},
+        )
         # The one statement that shows it.
         shown = Run.objects.filter(pk=run.pk, imported_id=saved.imported_id).update(
             **numbers, total_count=total, repeats=repeats, tally=tally.dump(), deleted_at=None
@@ -259,10 +265,10 @@ def _fill(
         if not shown:
             raise StateError("Another import brings in the same run.")
     run.refresh_from_db()
-    return imported
+    return Imported(run, counts, sorted(unknown))
 
 
-def _put_in_what_was_told(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) -> None:
+def _prefer_saved_sums(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) -> None:
     """Replace the counts of results, which may be incomplete, by those that were saved."""
     for key, sums in saved.criteria.items():
         if key in keys:
@@ -270,20 +276,6 @@ def _put_in_what_was_told(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID
             kept[PASSED], kept[FAILED], kept[ERRORED] = sums
     for model, used in saved.usage.items():
         tally.use(model, used)
-
-
-def _differences(saved: SavedRun, counts: Mapping[str, int]) -> list[str]:
-    """List the counts that the imported results do not bear out."""
-    if saved.counts is None:
-        return []
-    told, found = sum(saved.counts.values()), sum(counts.values())
-    if told and not found:
-        return [f"its {told:,} output items, which were not saved; its counts are kept"]
-    if told > found:
-        return [f"{told - found:,} of its {told:,} output items; its counts are kept"]
-    if any(saved.counts.get(state, 0) != count for state, count in counts.items()):
-        return ["counts that fit its output items; those that were saved are kept"]
-    return []
 
 
 def _result(run: Run, saved: SavedResult, repeat: int) -> Result:

@@ -9,8 +9,14 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.history_import import find_imported, import_evaluation, import_run
+from apps.evaluations.services.history_import import (
+    Imported,
+    find_imported,
+    import_evaluation,
+    import_run,
+)
 from apps.evaluations.services.saved_history import SavedResult, SavedRun
+from apps.text import quoted
 from evalplatform.dialects.openai.history.saved_evals import saved_evaluation
 from evalplatform.dialects.openai.history.saved_files import (
     EVAL,
@@ -177,7 +183,22 @@ def _import_run(
     done.runs.append(name)
     done.imported.append(imported.run)
     done.items += imported.result_count
-    done.lost += [f"{name} came without {thing}." for thing in [*lost, *imported.lost]]
+    done.lost += [f"{name} came without {thing}." for thing in [*lost, *_misfits(saved, imported)]]
+
+
+def _misfits(saved: SavedRun, imported: Imported) -> Iterator[str]:
+    """Name what the output items do not bear out, and the verdicts of unknown criteria."""
+    counts = imported.counts
+    if saved.counts is not None:
+        expected, found = sum(saved.counts.values()), imported.result_count
+        if expected and not found:
+            yield f"its {expected:,} output items, which were not saved; its counts are kept"
+        elif expected > found:
+            yield f"{expected - found:,} of its {expected:,} output items; its counts are kept"
+        elif any(saved.counts.get(state, 0) != count for state, count in counts.items()):
+            yield "counts that fit its output items; those that were saved are kept"
+    for key in imported.unknown_criteria:
+        yield f"the verdicts of {quoted(key)}, which is no criterion of its eval"
 
 
 def _keys_by_name(evaluation: Evaluation) -> dict[str, str]:
