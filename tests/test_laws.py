@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINTER = Path(sys.executable).with_name("lint-imports")
-COPIED = ("apps", "evalplatform", "static", "templates", "tests")
+COPIED = ("apps", "benchmarks", "docs", "evalplatform", "static", "templates", "tests")
 # A module, what it may not import, and how the linter names that.
 BROKEN = [
     ("apps/evaluations/models/runs.py", "evalplatform.dialects.kit.fields", None),
@@ -66,7 +66,7 @@ for one in dialects():
 def copy_tree(to: Path) -> Path:
     for name in COPIED:
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "manage.py"):
+    for name in ("pyproject.toml", "manage.py", *(page.name for page in ROOT.glob("*.md"))):
         shutil.copy(ROOT / name, to)
     return to
 
@@ -144,7 +144,7 @@ def test_an_import_inside_a_function_says_why():
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_folder_can_be_taken_away(vendor: str, tmp_path: Path):
-    """Without it and its line in the settings all else works, and the others' tests are found."""
+    """Without it and its line in the settings all else works, and all other tests are found."""
     copy = copy_tree(tmp_path)
     shutil.rmtree(copy / "evalplatform" / "dialects" / vendor)
     shutil.rmtree(copy / "tests" / "dialects" / vendor)
@@ -157,9 +157,8 @@ def test_a_vendors_folder_can_be_taken_away(vendor: str, tmp_path: Path):
     walked = run(sys.executable, "-c", WALK, *left, cwd=copy)
     assert walked.returncode == 0, walked.stderr[-3000:]
     collected = run(
-        sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider",
-        *(f"tests/dialects/{name}" for name in left),
+        sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "tests",
         cwd=copy,
     )  # fmt: skip
     assert collected.returncode == 0, collected.stdout[-3000:]
-    assert re.search(r"\d\d+ tests collected", collected.stdout)
+    assert re.search(r"\d{4,} tests collected", collected.stdout)

@@ -79,8 +79,8 @@ class Command(CoreCommand):
                 f"{said[0]:,} to {said[1]:,} completion tokens."
             )
         cost = estimate.cost
-        told = "unknown" if cost is None else " to ".join(shown_money(amount) for amount in cost)
-        self.stdout.write(f"{estimate.items:,} results, {estimate.calls:,} calls, cost {told}.")
+        amounts = "unknown" if cost is None else " to ".join(shown_money(amount) for amount in cost)
+        self.stdout.write(f"{estimate.items:,} results, {estimate.calls:,} calls, cost {amounts}.")
         if estimate.models:
             self.stdout.write(estimate.basis)
 

@@ -61,7 +61,7 @@ def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
 
 def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
     """Show the data source as it was sent, with its rows where `rows` has them."""
-    echo = parse_json(run.spec).get("data_source") or _told_in_vendors_words(run)
+    echo = parse_json(run.spec).get("data_source") or _in_vendors_words(run)
     # The rows of an imported run lie in a file of ours, wherever they came from.
     shows_rows = echo["source"]["type"] == "file_content"
     if shows_rows and run.source_file_id is not None and run.source_file_id in rows:
@@ -69,7 +69,7 @@ def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
     return echo
 
 
-def _told_in_vendors_words(run: Run) -> dict[str, Any]:
+def _in_vendors_words(run: Run) -> dict[str, Any]:
     """Describe the data source of a run that came in through another face."""
     source: dict[str, Any] = {"type": "file_content", "content": []}
     if run.source_file is not None and not run.source_file.is_inline:

@@ -33,8 +33,10 @@ def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> Save
     if kind != "custom":
         kept = {"type": str(kind), "metadata": object_of(config.get("metadata"))}
         spec, schema = {"data_source_config": kept}, {}
-    told = [_criterion(one) for one in array_of(sent.get("testing_criteria"))]
-    criteria = [*{one.key: one for one in reversed(told)}.values()][::-1]  # the first of twins
+    sent_criteria = [_criterion(one) for one in array_of(sent.get("testing_criteria"))]
+    criteria = [*{one.key: one for one in reversed(sent_criteria)}.values()][
+        ::-1
+    ]  # the first of twins
     known = {one.key for one in criteria} | {one.name for one in criteria}
     criteria += [
         SavedCriterion(key, "unknown", _name_in(key)[:NAME_LENGTH])
@@ -66,9 +68,9 @@ def _criterion(sent: Any) -> SavedCriterion:
         for extra in ("grdr_id", "inactive_at", "sampling_params")
         if sent.get(extra, 0) is None
     }
-    told = {field: value for field, value in sent.items() if field not in left_out}
+    settings = {field: value for field, value in sent.items() if field not in left_out}
     # One of ours that was exported as one of the vendor's becomes itself again.
-    kind, settings = own_criterion(sent) or (string_of(sent.get("type")) or "unknown", told)
+    kind, settings = own_criterion(sent) or (string_of(sent.get("type")) or "unknown", settings)
     return SavedCriterion(
         key=key,
         kind=kind[:40],

@@ -51,7 +51,7 @@ def saved_result(
         state = ITEM_STATES.get(string_of(sent.get("status")), Result.State.ERRORED)
     sample, exchange = _answer(shown, model)
     if extras:
-        sample, exchange = extras.get("sample"), _told_params(extras.get("exchange"), exchange)
+        sample, exchange = extras.get("sample"), _with_params(extras.get("exchange"), exchange)
         sample = sample if isinstance(sample, dict) else None
     row_sample = extras.get("row_sample")
     item_id = sent.get("id")
@@ -74,11 +74,11 @@ def saved_result(
 def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore | None:
     extras = object_of(sent.get(EXTRAS))
     name = criterion_key(sent.get("name"))
-    error, told = object_of(sent.get("error")), extras if "value" in extras else sent
-    value = number_of(extras["value"] if told is extras else sent.get("score"))
-    passed = told.get("passed") if isinstance(told.get("passed"), bool) else None
+    error, verdict = object_of(sent.get("error")), extras if "value" in extras else sent
+    value = number_of(extras["value"] if verdict is extras else sent.get("score"))
+    passed = verdict.get("passed") if isinstance(verdict.get("passed"), bool) else None
     code, message = string_of(error.get("code")), string_of(error.get("message"))
-    if value is None or (error and told is sent):
+    if value is None or (error and verdict is sent):
         value, passed = None, None
         code, message = code or "not_judged", message or "There is no verdict."
     sample, exchange = _answer(object_of(sent.get("sample")), "")
@@ -98,13 +98,13 @@ def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore |
     )
 
 
-def _told_params(exchange: Any, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _with_params(exchange: Any, shown: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return an exchange as it was stored, with the parameters that the item shows.
 
     The exchange itself is stored without them where they are the run's.
     """
-    told = {"params": shown["params"]} if shown and "params" in shown else {}
-    return {**_exchange(exchange), **told} or None
+    params = {"params": shown["params"]} if shown and "params" in shown else {}
+    return {**_exchange(exchange), **params} or None
 
 
 def _exchange(value: Any) -> dict[str, Any]:
