@@ -1,5 +1,6 @@
 """What every test stands on: a data folder of its own, fast passwords, no network but loopback."""
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -14,8 +15,9 @@ import django
 import hypothesis
 import pytest
 from django.conf import settings
-from django.test import override_settings
+from django.test import TransactionTestCase, override_settings
 
+from tests.emptying import empty_tables
 from tests.model_server import ModelServer, running
 from tests.patience import slowness
 from tests.served import Served, Template
@@ -133,6 +135,19 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _fast_passwords() -> Iterator[None]:
-    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+def _quick() -> Iterator[None]:
+    with (
+        override_settings(
+            PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+            # Else every test client has all static files looked up first.
+            WHITENOISE_AUTOREFRESH=True,
+        ),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: empty_tables())
         yield
+
+
+def pytest_collection_finish() -> None:
+    # What was loaded by now stays: it need not be looked through again and again.
+    gc.freeze()

@@ -36,14 +36,20 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-RUN_IN_TURN = """
-import io, json
+# Runs the commands that come in, a line each, and answers each with what it printed and its error.
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys, traceback
 from django.core.management import call_command
-def run(commands):
-    told = [io.StringIO() for _ in commands]
-    for words, out in zip(commands, told, strict=True):
-        call_command(*words, stdout=out)
-    print(json.dumps([out.getvalue() for out in told]))
+from django.db import connections
+for line in sys.stdin:
+    out, error = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(out):
+            call_command(*json.loads(line), stdout=out)
+    except BaseException:
+        error = traceback.format_exc()
+    connections.close_all()
+    print(json.dumps([out.getvalue(), error]), flush=True)
 """
 
 
@@ -177,6 +183,7 @@ class Managed(Command):
         self.has_own = "DATABASE_URL" not in (environment or {})
         near = os.environ.get("DATABASE_URL", "") if self.has_own else ""
         self._database = Database(near, name, data_dir)
+        self._manager: subprocess.Popen[str] | None = None
         super().__init__(
             [str(ROOT / "manage.py"), *arguments],
             data_dir / f"{arguments[0]}-{uuid.uuid4().hex[:8]}.log",
@@ -199,23 +206,36 @@ class Managed(Command):
 
     def __exit__(self, *_exception: object) -> None:
         super().__exit__()
+        self._end_manager()
         self._database.drop()
 
-    def manage_all(self, *commands: Sequence[str]) -> list[str]:
-        """What each of some management commands prints; one process runs them in turn."""
-        return json.loads(
-            self.manage("shell", "--no-imports", "-c", f"{RUN_IN_TURN}\nrun({list(commands)!r})")
-        )
+    def manage(self, *words: str) -> str:
+        """What another management command prints, run beside this one on the same data.
 
-    def manage(self, *arguments: str) -> str:
-        """What another management command prints, run beside this one on the same data."""
-        return subprocess.run(
-            [*self.prefix, sys.executable, str(ROOT / "manage.py"), *arguments],
-            env=self.env,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
+        One process runs them all: to start one for each would take longer than most tests.
+        """
+        if self._manager is None or self._manager.poll() is not None:
+            shell = [str(ROOT / "manage.py"), "shell", "--no-imports", "-c", ONE_AFTER_THE_OTHER]
+            self._manager = subprocess.Popen(
+                [*self.prefix, sys.executable, *shell],
+                # A web server would keep its connections.
+                env={**self.env, "EVALPLATFORM_ROLE": "cluster"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._manager.stdin is not None
+        assert self._manager.stdout is not None
+        self._manager.stdin.write(f"{json.dumps(words)}\n")
+        self._manager.stdin.flush()
+        printed, error = json.loads(self._manager.stdout.readline())
+        assert not error, error
+        return printed
+
+    def _end_manager(self) -> None:
+        if self._manager is not None:
+            self._manager.communicate()
+            self._manager = None
 
     def ring(self, function: str, *arguments: object, times: int = 1) -> None:
         """Have a cluster call `function`, named by its path."""

@@ -33,11 +33,9 @@ class Platform:
     def open_account(self, name: str, *models: str, concurrency: int = 0) -> str:
         """Open an account whose models the model server has; its key."""
         calls = ("--concurrency", str(concurrency)) if concurrency else ()
-        key, _ = self.served.manage_all(
-            ("create_api_key", "--account", name),
-            (
-                *("add_endpoint", "--account", name, "--base-url", self.models.base_url),
-                *("--allow-private", *calls, *models),
-            ),
+        key = self.served.manage("create_api_key", "--account", name).strip()
+        self.served.manage(
+            *("add_endpoint", "--account", name, "--base-url", self.models.base_url),
+            *("--allow-private", *calls, *models),
         )
-        return key.strip()
+        return key

@@ -90,15 +90,14 @@ class Site(Platform):
 
 @pytest.fixture(scope="module")
 def site(browser: Browser, platform: Platform) -> Site:
-    _, key, _ = platform.served.manage_all(
-        ("createsuperuser", "--noinput", "--email", EMAIL),
-        ("create_api_key", "--account", ACCOUNT, "--email", EMAIL),
-        (
-            *("add_endpoint", "--account", ACCOUNT, "--base-url", platform.models.base_url),
-            *("--allow-private", "--concurrency", "2", "quick", "slow:0.4", "slow:60"),
-        ),
+    manage = platform.served.manage
+    manage("createsuperuser", "--noinput", "--email", EMAIL)
+    key = manage("create_api_key", "--account", ACCOUNT, "--email", EMAIL).strip()
+    manage(
+        *("add_endpoint", "--account", ACCOUNT, "--base-url", platform.models.base_url),
+        *("--allow-private", "--concurrency", "2", "quick", "slow:0.4", "slow:60"),
     )
-    return Site(platform.served, platform.models, key.strip())
+    return Site(platform.served, platform.models, key)
 
 
 @pytest.fixture
