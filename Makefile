@@ -1,5 +1,14 @@
-# make demo: see a real evaluation. make test: run the tests. Both need Python 3.11 with pip only.
-PYTHON ?= python3.11
+# make demo: see a real evaluation. make test: run the tests. Both need only Python, 3.11 to 3.14,
+# with pip. The newest that works is taken; PYTHON=python3.12 takes that one.
+WORKS = import sys, ssl, sqlite3, venv, importlib.util as found; \
+	has_pip = found.find_spec("ensurepip") or found.find_spec("pip"); \
+	sys.exit(not (has_pip and (3, 11) <= sys.version_info[:2] <= (3, 14)))
+ifndef PYTHON
+PYTHON := $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	if $$python -c '$(WORKS)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+endif
+# Each of the many processes that tests start would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +19,13 @@ POSTGRES ?= postgres://postgres@127.0.0.1:5432
 SERVICES_DATABASE ?= evalplatform_tests
 SERVICES_REDIS ?= redis://127.0.0.1:6379/5
 
-.PHONY: setup demo test test-services sandbox clients peers bench lint lock clean
+.PHONY: setup demo python test test-services test-database sandbox clients peers bench lint lock check-lock clean
+
+python:
+	@$(if $(PYTHON),$(PYTHON) --version,$(NO_PYTHON))
+
+NO_PYTHON = echo "No Python from 3.11 to 3.14 with pip was found; PYTHON=/path/to/python names one." \
+	>&2; exit 1
 
 setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 
@@ -20,14 +35,21 @@ demo: $(VENV)/base.stamp
 
 # Two at a time; what stands in one file stays together, for what its tests share.
 JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20
+ON_SERVICES = DATABASE_URL="$(POSTGRES)/$(SERVICES_DATABASE)" REDIS_URL="$(SERVICES_REDIS)"
 
 test: $(VENV)/dev.stamp clients
 	$(PYTEST)
 
+# The whole suite on PostgreSQL and Redis, with many more examples.
 test-services: $(VENV)/dev.stamp clients
 	$(BIN)/python -m tests.services "$(POSTGRES)/$(SERVICES_DATABASE)"
-	DATABASE_URL="$(POSTGRES)/$(SERVICES_DATABASE)" REDIS_URL="$(SERVICES_REDIS)" $(PYTEST)
+	$(ON_SERVICES) EXAMPLES=thorough $(PYTEST)
+
+# After `make test`: what may go otherwise there.
+test-database: $(VENV)/dev.stamp clients
+	$(BIN)/python -m tests.services "$(POSTGRES)/$(SERVICES_DATABASE)"
+	$(ON_SERVICES) $(PYTEST) --on-another-database
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -61,6 +83,7 @@ install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; \
 endif
 
 $(BIN)/python:
+	@$(if $(PYTHON),,$(NO_PYTHON))
 	@$(call venv,$(VENV))
 
 $(VENV)/base.stamp: requirements/base.txt | $(BIN)/python
@@ -120,6 +143,10 @@ lock:
 	$(LOCK) requirements/sandbox.in -c requirements/base.txt -o requirements/sandbox.txt
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
 	$(LOCK) requirements/peers.in -o requirements/peers.txt
+
+# That all pins have wheels where we say that it runs. Asks the package index, for some minutes.
+check-lock:
+	$(PYTHON) requirements/check_wheels.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

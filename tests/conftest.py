@@ -40,11 +40,16 @@ slowness()
 os.environ.setdefault("ENGINE_LINGER_SECONDS", "0.3")
 
 
-# No generated example fails by the machine's speed.
-hypothesis.settings.register_profile(
-    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("tests")
+# Few examples find most of what is wrong, many what nobody thought of; none fails by the machine's
+# speed.
+for name, examples in (("few", 30), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+hypothesis.settings.load_profile(os.environ.get("EXAMPLES", "few"))
 
 # Here and not in a hook: conftest files below import models when they are loaded.
 django.setup()
@@ -146,6 +151,34 @@ def _quick() -> Iterator[None]:
     ):
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: empty_tables())
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--on-another-database",
+        action="store_true",
+        help="only what a database may answer otherwise, after all tests went well on SQLite",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--on-another-database"):
+        config.hook.pytest_deselected(items=[one for one in items if not stands_on_database(one)])
+        items[:] = [one for one in items if stands_on_database(one)]
+
+
+def stands_on_database(item: pytest.Item) -> bool:
+    """Tell whether a test asks a database, its own or a server's, and is not marked `once`."""
+    if item.get_closest_marker("once"):
+        return False
+    fixtures = set(getattr(item, "fixturenames", ()))
+    names = set(vars(item.module)) if isinstance(item, pytest.Function) else set()
+    return bool(
+        item.get_closest_marker("django_db")
+        or fixtures & {"db", "transactional_db", "platform"}
+        or names & {"Served", "Managed", "run_trial"}
+    )
 
 
 def pytest_collection_finish() -> None:

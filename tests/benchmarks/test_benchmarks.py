@@ -17,6 +17,8 @@ from benchmarks.__main__ import SCRIPTS, run_script, written
 from benchmarks.figures import COLUMNS, Figure, text_table
 from tests.shared_server import Platform
 
+pytestmark = pytest.mark.once("figures are measured on both databases by `make bench`")
+
 
 @pytest.fixture
 def on_platform(

@@ -19,6 +19,7 @@ from tests.dialects.installed import needs
 from tests.patience import patience, wait_until
 from tests.served import Managed, free_port
 
+pytestmark = pytest.mark.once("what the demo does is done to both databases by tests of its parts")
 speaks_openai = needs("openai")  # the demo is a client of that dialect
 
 

@@ -87,6 +87,7 @@ def test_a_signal_lets_a_running_task_finish_and_leaves_nothing(served):
     ]
 
 
+@pytest.mark.once("no database has a part in it")
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_nothing_is_left_of_a_killed_up(tmp_path, is_busy):
     """The idle end at once; those at work have the grace."""
@@ -101,12 +102,14 @@ def test_nothing_is_left_of_a_killed_up(tmp_path, is_busy):
     assert (took > grace - 1) is is_busy
 
 
+@pytest.mark.once("no database has a part in it")
 def test_a_killed_web_server_answers_again(lasting):
     leader = lasting.leader("granian")
     leader.kill()
     wait_until(lambda: replaced(lasting, "granian", leader.pid) and lasting.ready(), 20, "answer")
 
 
+@pytest.mark.once("no database has a part in it")
 def test_a_killed_web_worker_is_replaced(lasting):
     leader = lasting.leader("granian")
     (worker,) = leader.children()
@@ -150,6 +153,7 @@ def test_recycled_workers_leave_the_cluster_alone(lasting):
     assert lasting.leader("qcluster") == leader
 
 
+@pytest.mark.once("no database has a part in it")
 def test_a_port_in_use_is_an_error_that_says_so_and_leaves_nothing(lasting, tmp_path):
     with Managed(tmp_path, "up", environment={"PORT": str(lasting.port)}) as second:
         second.wait_gone(10)

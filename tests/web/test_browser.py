@@ -17,7 +17,11 @@ from tests.dialects.installed import needs
 from tests.patience import patience, wait_until
 from tests.shared_server import PASSWORD, Platform
 
-pytestmark = [pytest.mark.slow, needs("openai")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.once("the pages ask either database in the other tests of this folder"),
+    needs("openai"),
+]
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 EMAIL = "ada@example.com"

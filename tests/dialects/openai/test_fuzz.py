@@ -1,5 +1,7 @@
 """No request of whatever form is answered in a way that the schema lacks."""
 
+import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -29,6 +31,9 @@ CHECKS = (
     response_schema_conformance,
 )
 METHODS = {"GET", "POST", "DELETE"}
+# Of the bodies that have over a thousand variants each, one of so many; all when it is thorough.
+FIRST, THEN_EVERY = 50, 1 if os.environ.get("EXAMPLES") == "thorough" else 12
+tried: Counter[tuple[str, str]] = Counter()
 
 
 @pytest.fixture
@@ -47,6 +52,10 @@ def test_every_answer_is_one_that_the_schema_tells_of(case: Any, caller: Any):
     speaker, ids = caller
     if case.method not in METHODS:
         return  # what a method that is not there answers has a test of its own
+    tried[case.method, case.path] += 1
+    number = tried[case.method, case.path]
+    if number > FIRST and number % THEN_EVERY:
+        return
     if case.method != "DELETE":
         case.path_parameters |= {name: ids[name] for name in ids if name in case.path_parameters}
     headers = {"authorization": f"Bearer {speaker.secret}"}

@@ -41,11 +41,13 @@ def test_the_python_client_goes_the_whole_way_sync_and_async(platform: Platform)
     assert "went the whole way" in go([sys.executable, str(HERE / "journey.py")], platform)
 
 
+@pytest.mark.once("it asks for what the new one asks for")
 def test_an_old_python_client_goes_the_whole_way_too(platform: Platform) -> None:
     skip_unless(OLD_PYTHON.exists(), "the openai 1.x client")
     assert "openai 1." in go([str(OLD_PYTHON), str(HERE / "journey.py")], platform)
 
 
+@pytest.mark.once("it asks for what the Python client asks for")
 def test_the_node_client_goes_the_whole_way(platform: Platform) -> None:
     if not shutil.which("node"):
         pytest.skip("node is not installed")
