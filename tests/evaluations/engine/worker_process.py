@@ -1,4 +1,4 @@
-"""Works in a process of its own, until nothing has been left for so many seconds.
+"""Works in a process of its own, until nothing was left for so many seconds of a quick machine.
 
 python worker_process.py [SECONDS]
 """
@@ -13,10 +13,11 @@ django.setup()
 from apps.evaluations.engine.worker import Worker  # noqa: E402  Django first
 from apps.grading.graders import GRADERS  # noqa: E402  Django first
 from tests.evaluations.engine.deadly import Deadly  # noqa: E402  Django first
+from tests.patience import slowness  # noqa: E402  Django first
 
 GRADERS[Deadly.kind] = Deadly
 
-patience = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
-ends_at = time.monotonic() + patience
+idle_seconds = float(sys.argv[1]) * slowness() if len(sys.argv) > 1 else 0.0
+ends_at = time.monotonic() + idle_seconds
 while Worker().run() or time.monotonic() < ends_at:
     pass
