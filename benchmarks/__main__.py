@@ -20,7 +20,7 @@ from benchmarks.figures import ROOT, Figure, machine, markdown_table, text_table
 
 # Each script with what makes it tiny.
 SCRIPTS: dict[str, list[str]] = {
-    "start": [],
+    "start": ["--rounds", "1", "--clone", "0"],
     "chat_run": ["--samples", "64", "--rounds", "1", "--delay", "0.001"],
     "text_metrics": ["--pairs", "40", "--library-pairs", "20"],
     "python_graders": ["--cases", "40"],

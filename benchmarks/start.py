@@ -1,25 +1,39 @@
-"""How long a clean clone takes, with pip's cache warm, until `make demo` shows its table.
+"""How long a clean clone takes to the demo's table, and our processes to answer and to work.
 
-    .venv/bin/python benchmarks/start.py
+    .venv/bin/python benchmarks/start.py [--rounds 5] [--clone 0]
 
-The reference is the share of it in which pip installs what the demo needs. Needs git and make.
+The clone is made with pip's cache warm; its reference is the share in which pip installs what the
+demo needs. Needs git and make. `up` and `worker` are started on data that are migrated: the web
+until /readyz answers 200, the worker until its first heartbeat, with a run waiting for it. Their
+reference is a Python that imports Django's command line and ends.
 """
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.figures import ROOT, Figure, options_of, report
-from tests.served import free_port
+from tests.served import Managed, Served, free_port
 
 LAST_WORDS = "Ctrl-C stops it."
 MOST_SECONDS = 60
+POLL_SECONDS = 0.01
+# Long enough to be met at work.
+WAITING_RUN = "from tests.factories import make_run; make_run(source=5_000)"
+SEEN = (
+    "from apps.evaluations.models import WorkerHeartbeat; print(WorkerHeartbeat.objects.exists())"
+)
 # The demo would compare a model of the caller's, or use the data of who runs this.
 NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "DATA_DIR", "OPENAI_API_KEY", "OPENAI_BASE_URL")
 
@@ -53,23 +67,81 @@ def seconds_to_start(folder: Path) -> tuple[float, float]:
     raise SystemExit(f"the demo ended by itself:\n{''.join(said)}")
 
 
-def main() -> int:
-    options = options_of(__doc__)
+def used(managed: Managed) -> float:
+    """The processor seconds of the whole process tree so far."""
+    total = 0.0
+    for process in managed.processes():
+        with suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
+
+
+def wait(true: Callable[[], object]) -> None:
+    while not true():
+        time.sleep(POLL_SECONDS)
+
+
+def web_start(folder: Path) -> tuple[float, float]:
+    """Seconds until /readyz answers 200, and of the processor until then."""
+    with Served(folder) as served:  # migrates
+        served.stop()
+        began = time.perf_counter()
+        Managed.start(served)
+        wait(served.ready)
+        return time.perf_counter() - began, used(served)
+
+
+def worker_start(folder: Path) -> tuple[float, float]:
+    """Seconds until a worker says that it is at work, and of the processor until then."""
+    managed = Managed(folder, "worker")
+    with ExitStack() as stack:
+        stack.push(managed)
+        managed.prepare()
+        managed.manage("migrate", "--verbosity", "0")
+        managed.manage("shell", "--no-imports", "-c", WAITING_RUN)
+        began = time.perf_counter()
+        managed.start()
+        wait(lambda: managed.manage("shell", "--no-imports", "-c", SEEN).strip() == "True")
+        return time.perf_counter() - began, used(managed)
+
+
+def python_start() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import django.core.management"], check=True)
+    return time.perf_counter() - began
+
+
+def figures_of_processes(rounds: int) -> list[Figure]:
+    bare = statistics.median(python_start() for _ in range(rounds))
+    found = []
+    for name, start in (("web", web_start), ("worker", worker_start)):
+        took = []
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                took.append(start(Path(folder, "data")))
+        seconds, processor = (statistics.median(values) for values in zip(*took, strict=True))
+        found.append(Figure(f"start: {name}", seconds, "s", bare, "Python with Django"))
+        found.append(Figure(f"start: {name}, processor time of all processes", processor, "s"))
+    return found
+
+
+def figure_of_a_clone() -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         installed, everything = seconds_to_start(Path(folder, "clone"))
-    report(
-        [
-            Figure(
-                "start: from a clean clone to the demo's table",
-                everything,
-                "s",
-                installed,
-                "installing its packages",
-                at_most=MOST_SECONDS,
-            )
-        ],
-        options,
+    return Figure(
+        "start: from a clean clone to the demo's table",
+        everything,
+        "s",
+        installed,
+        "installing its packages",
+        at_most=MOST_SECONDS,
     )
+
+
+def main() -> int:
+    options = options_of(__doc__, rounds=5, clone=1)
+    clone = [figure_of_a_clone()] if options.clone else []
+    report([*clone, *figures_of_processes(options.rounds)], options)
     return 0
 
 

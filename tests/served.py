@@ -196,8 +196,12 @@ class Managed(Command):
             prefix,
         )
 
-    def start(self) -> Self:
+    def prepare(self) -> None:
+        """Make the database, where it is not there yet."""
         self._database.create(self._template())
+
+    def start(self) -> Self:
+        self.prepare()
         return super().start()
 
     def _template(self) -> "Template | None":
