@@ -131,17 +131,10 @@ RESPONSE_INPUT = [
 BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("/v1/evals", "EvalCreateRequest"): [
         {**EVAL, "share_with_openai": False},
-        {
-            **EVAL,
-            "testing_criteria": [
-                STRING_CHECK,
-                TEXT_SIMILARITY,
-                PYTHON,
-                LABEL_MODEL,
-                SCORE_MODEL,
-                *OUR_OWN,
-            ],
-        },
+        *(
+            {**EVAL, "testing_criteria": [STRING_CHECK, criterion]}
+            for criterion in (TEXT_SIMILARITY, PYTHON, LABEL_MODEL, SCORE_MODEL, *OUR_OWN)
+        ),
         *(
             {**EVAL, "data_source_config": {"type": kind, "metadata": {"usecase": "chat"}}}
             for kind in ("logs", "stored_completions")

@@ -99,8 +99,9 @@ def test_whatever_stands_in_a_field_the_rest_comes_in_and_reads(
     assert max(map(len, err.splitlines())) < 700
     assert caller.get("/evals", limit=100)[0] == 200
     for run in Run.objects.select_related("evaluation"):
-        where = f"/evals/{run.evaluation.imported_id}"
-        for path in (where, f"{where}/runs", f"{where}/runs/{run.imported_id}/output_items"):
+        # An eval and a run look alone as they do in their lists.
+        runs = f"/evals/{run.evaluation.imported_id}/runs"
+        for path in (runs, f"{runs}/{run.imported_id}/output_items"):
             assert caller.get(path)[0] == 200, path
 
 
