@@ -65,7 +65,8 @@ for one in dialects():
 
 def copy_tree(to: Path) -> Path:
     for name in COPIED:
-        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # What is compiled comes along, lest the copy be compiled anew.
+        shutil.copytree(ROOT / name, to / name)
     for name in ("pyproject.toml", "manage.py", *(page.name for page in ROOT.glob("*.md"))):
         shutil.copy(ROOT / name, to)
     return to

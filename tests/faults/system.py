@@ -34,7 +34,7 @@ SHORTENED = {
     "EVALPLATFORM_GRACE_SECONDS": "4",
 }
 WORKERS = 3
-DELAY = 0.2  # before every answer
+DELAY = 0.4  # before every answer
 DISK_BYTES = 96 * 1024 * 1024
 FINAL = {"completed", "failed", "canceled"}
 

@@ -12,7 +12,7 @@ from tests.faults.services import missing_services
 from tests.faults.system import DELAY, Client, System, can_mount
 from tests.patience import slowness
 
-ASKED, GRADED, ASKED_BY_OTHER = 1_200, 2_000, 200
+ASKED, GRADED, ASKED_BY_OTHER = 600, 1_000, 100
 CRITERIA = 2
 CONCURRENCY, CONCURRENCY_OF_OTHER = 32, 4
 IN_FLIGHT = CONCURRENCY + CONCURRENCY_OF_OTHER

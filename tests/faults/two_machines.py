@@ -30,7 +30,7 @@ from tests.model_server import running
 from tests.patience import wait_until
 from tests.served import ROOT, Managed, Served
 
-ROWS = 3_000
+ROWS = 1_500
 CONCURRENCY = 24
 LEASE_SECONDS = float(SHORTENED["ENGINE_LEASE_SECONDS"])
 CUT_SECONDS = 3 * LEASE_SECONDS

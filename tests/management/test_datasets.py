@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from apps.datasets.models import Dataset, TestCase
 from apps.datasets.reading import find_version, read_cases
 from tests.factories import make_account, make_actor, make_version
 from tests.patience import patience, wait_until
-from tests.served import ROOT
+from tests.served import ROOT, Template
 
 TICKETS = (
     '{"text": "Charged twice", "label": "billing"}\n{"text": "Does not start", "label": "fault"}\n'
@@ -145,7 +146,8 @@ class Installation:
         self.environment = {**os.environ, "DATA_DIR": str(folder)}
         self.environment.pop("DATABASE_URL", None)
         self.database = folder / "db.sqlite3"
-        self.command("migrate", "-v0")
+        template = Template(Path(os.environ[Template.FOLDER]))
+        shutil.copyfile(template.file(), self.database)
         self.command("create_api_key", "--account", "Acme")
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:

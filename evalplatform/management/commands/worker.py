@@ -33,8 +33,10 @@ class Command(BaseCommand):
     help = "Work on runs until Ctrl-C or SIGTERM, without serving the web."
 
     def handle(self, **options: Any) -> None:
-        # Until the supervisor minds the signals, both end the preparations alike.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # Until the supervisor minds the signals, both end the preparations alike, also where a
+        # shell that started us in the background has SIGINT ignored.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.default_int_handler)
         try:
             services = self.services(**options)
             self.prepare_database()

@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from apps.evaluations.services import declarations
 from apps.evaluations.services.named_runs import find_by_name, start_run_by_name
 from apps.inference.models import ServedModel
 from tests.factories import make_account, make_actor, make_dataset, make_endpoint
-from tests.served import ROOT
 
 URL = "http://127.0.0.1:8680/v1"
 OTHER_URL = "http://127.0.0.1:8681/v1"
@@ -545,26 +541,3 @@ def test_a_missing_file_or_account_is_refused(owner, words, reason, tmp_path, mo
 
 def test_an_empty_spicepod_is_no_error(load):
     assert load() == ("Nothing is declared.\n", "")
-
-
-@pytest.mark.slow
-def test_an_error_is_one_line_on_stderr_and_exit_code_1(tmp_path):
-    environment = {**os.environ, "DATA_DIR": str(tmp_path)}
-    environment.pop("DATABASE_URL", None)
-
-    def manage(*words: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / "manage.py"), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-    manage("migrate")
-    manage("create_api_key", "--account", "Acme")
-    pod = tmp_path / "pod.yaml"
-    pod.write_text("evals:\n  - name: 'two\n\n      lines'\n", encoding="utf-8")
-    refused = manage("load_spicepod", str(pod), "--account", "Acme")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert len(refused.stderr.splitlines()) == 1
-    assert "a name in an address" in refused.stderr
-    pod.write_text("evals: [{name: fine, dataset: none, scorers: []}]", encoding="utf-8")
-    loaded = manage("load_spicepod", str(pod), "--account", "Acme")
-    assert (loaded.returncode, len(loaded.stdout.splitlines())) == (0, 1)
-    assert loaded.stderr.startswith("warning: ")

@@ -4,6 +4,8 @@ import csv
 import http.client
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +17,11 @@ from typing import Any
 import pytest
 
 from tests.patience import patience, slowness, wait_until
-from tests.served import Served
+from tests.served import ROOT, Served
 from tests.shared_server import Platform
 
 PLACES = 32
-LONG_ROWS = 2_000
+LONG_ROWS = 500
 SLOW, SLOWER = f"slow:{1.5 * slowness()}", f"slow:{5 * slowness()}"
 
 SPICEPOD = """
@@ -184,3 +186,26 @@ def test_a_server_stops_in_time_while_a_request_waits_and_the_run_ends_later(spi
     spiced.served.restart()
     poster.join()
     wait_until(lambda: set(spiced.statuses("general knowledge")) == {"completed"}, 90)
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_1(spiced: Spiced, tmp_path: Path):
+    def load() -> subprocess.CompletedProcess:
+        words = ["load_spicepod", str(pod), "--account", "acme"]
+        return subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=spiced.served.env,
+        )
+
+    pod = tmp_path / "pod.yaml"
+    pod.write_text("evals:\n  - name: 'two\n\n      lines'\n", encoding="utf-8")
+    refused = load()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert len(refused.stderr.splitlines()) == 1
+    assert "a name in an address" in refused.stderr
+    pod.write_text("evals: [{name: fine, dataset: none, scorers: []}]", encoding="utf-8")
+    loaded = load()
+    assert (loaded.returncode, len(loaded.stdout.splitlines())) == (0, 1)
+    assert loaded.stderr.startswith("warning: ")
