@@ -67,7 +67,7 @@ class Owner:
             "dataset": version.dataset,
             "evaluation": Evaluation.objects.get(pk=evaluation.pk),
             "run": run,
-            "result": Result.objects.filter(run=run)[0],
+            "result": Result.objects.of_run(run)[0],
             "file": store_file(actor, filename="a.jsonl", purpose="evals", chunks=[b"{}"]),
             "completion": self.keep(StoredCompletion.Kind.CHAT),
             "response": self.keep(StoredCompletion.Kind.RESPONSES),
@@ -92,6 +92,7 @@ class Owner:
                 found |= owned.parameters(self.rows)
         if route.startswith("app/"):
             found |= {f"{noun}_id": str(row.pk) for noun, row in self.rows.items()}
+            found["result_id"] = str(self.rows["result"].shown_id)
         return found
 
 
@@ -132,10 +133,14 @@ def ids(owner: Owner, route: str) -> list[str]:
 
 def counts(owner: Owner) -> list[Any]:
     account = owner.actor.account
-    return [
+    owned = [
         list(model.objects.filter(account=account).order_by("pk").values())
-        for model in (Evaluation, Run, Result, File, Dataset, StoredCompletion)
+        for model in (Evaluation, Run, File, Dataset, StoredCompletion)
     ]
+    results = [
+        list(Result.objects.of_run(run).values()) for run in Run.objects.filter(account=account)
+    ]
+    return [*owned, *results]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -21,7 +21,7 @@ from apps.evaluations.engine.heartbeats import busy_workers, renew_machine
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
 from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.signals import history_purge, run_finished, swept
 from apps.inference.stored_completions import purge_completions
 
@@ -73,7 +73,7 @@ def refresh_statistics(run_id: UUID, **_: object) -> None:
     try:
         total = Run.objects.filter(pk=run_id).values_list("total_count", flat=True).first()
         if total is not None and total >= LARGE_RUN:
-            tables = ", ".join(model._meta.db_table for model in (Result, Score, Shard))
+            tables = ", ".join(model._meta.db_table for model in (Result, Shard))
             with connection.cursor() as cursor:
                 cursor.execute(f"ANALYZE (SKIP_LOCKED) {tables}")
     except DatabaseError:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.http import QueryDict
 
-from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.models import Criterion, Result, Run, row_in
 from apps.evaluations.reports import (
     VERDICTS,
     Summary,
@@ -21,7 +21,7 @@ from evalplatform.web.paging import (
     finder,
 )
 
-ORDER = Order(Result, ("row_index", "repeat"))
+ORDER = Order(Result, ("id",))
 STATE, CRITERION, ROW = "state", "criterion", "row"
 
 
@@ -70,7 +70,7 @@ class ResultFilter:
         return f"?{urlencode({name: value for name, value in words.items() if value})}"
 
     def finder(self) -> Finder[Result]:
-        rows = Result.objects.filter(run=self.run)
+        rows = Result.objects.of_run(self.run)
         if self.criterion is not None and self.state:
             return self._find_by_criterion
         return finder(rows.filter(state=self.state) if self.state else rows, ORDER)
@@ -83,8 +83,8 @@ class ResultFilter:
         wanted = Wanted(self.run, self.criterion, self.state)
         rows = wanted.results()
         found: list[Result] = []
-        for start, stop in wanted.spans(place[0] if place else None, backwards=backwards):
-            find = finder(rows.filter(row_index__gte=start, row_index__lt=stop), ORDER)
+        for start, stop in wanted.spans(row_in(place[0]) if place else None, backwards=backwards):
+            find = finder(rows.in_rows(self.run, start, stop), ORDER)
             found += find(place, backwards=backwards, limit=limit - len(found))
             if len(found) >= limit:
                 break

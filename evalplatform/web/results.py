@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
-from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.models import MOST_ROWS, Criterion, Result, Run, key_in, key_of
 from apps.evaluations.reports import (
     Item,
     Summary,
@@ -26,7 +26,6 @@ from evalplatform.web import items
 from evalplatform.web.paging import (
     AFTER,
     BEFORE,
-    LARGEST,
     page_of,
 )
 from evalplatform.web.result_filter import ORDER, ROW, ResultFilter, tabs_of
@@ -74,7 +73,7 @@ def results_context(request: HttpRequest, report: Summary) -> dict[str, Any]:
     run = report.run
     criteria = [line.criterion for line in report.criteria]
     narrowed = ResultFilter.of(run, criteria, request.GET)
-    query = _place_in(request.GET)
+    query = _place_in(run, request.GET)
     page = page_of(narrowed.finder(), ORDER, query)
     lines = _lines(run, page.rows, criteria, narrowed)
     return {
@@ -91,13 +90,14 @@ def results_context(request: HttpRequest, report: Summary) -> dict[str, Any]:
     }
 
 
-def _place_in(query: QueryDict) -> QueryDict:
+def _place_in(run: Run, query: QueryDict) -> QueryDict:
     """Return the query with the row to go to, if it names one, turned into a place."""
     changed = query.copy()
     wanted = changed.pop(ROW, [""])[-1].strip().replace(",", "")
     is_row = wanted.isdecimal() and len(wanted) < 19
     if is_row and int(wanted) > 0 and AFTER not in query and BEFORE not in query:
-        changed[AFTER] = ORDER.write((int(wanted) - 1, LARGEST))
+        row = min(int(wanted), MOST_ROWS - 1)
+        changed[AFTER] = ORDER.write((key_of(run.number, row) - 1,))
     return changed
 
 
@@ -108,7 +108,7 @@ def _lines(
     return [
         ResultLine(
             result=item.result,
-            url=reverse("web:result", args=[run.pk, item.result.pk]) + narrowed.query,
+            url=reverse("web:result", args=[run.pk, item.result.shown_id]) + narrowed.query,
             line=items.line_of(item, settings),
             verdicts=verdicts_of(item, criteria),
         )
@@ -123,7 +123,7 @@ def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) ->
     run = run_of(actor, run_id)
     in_account_of(request, actor, run)
     criteria = read_criteria(run)
-    found = read_items(run, Result.objects.filter(run=run, pk=result_id), criteria)
+    found = read_items(run, Result.objects.of_run(run).filter(pk=key_in(result_id)), criteria)
     if not found:
         raise Http404("There is no such result in this run.")
     item = found[0]
@@ -167,7 +167,7 @@ def _explained(verdict: VerdictView, item: Item) -> Explained:
 def _neighbour(run: Run, result: Result, narrowed: ResultFilter, *, backwards: bool) -> str:
     find = narrowed.finder()
     found = find(ORDER.place_of(result), backwards=backwards, limit=1)
-    return reverse("web:result", args=[run.pk, found[0].pk]) + narrowed.query if found else ""
+    return reverse("web:result", args=[run.pk, found[0].shown_id]) + narrowed.query if found else ""
 
 
 def _list_url(run: Run, result: Result, narrowed: ResultFilter) -> str:

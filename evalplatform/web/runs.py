@@ -214,7 +214,7 @@ def _if_there(run: Run | None) -> Run | None:
 
 
 def _first_error(run: Run) -> FirstError | None:
-    result = run.results.first_errored()
+    result = Result.objects.of_run(run).first_errored()
     reason = result.reason() if result else None
     return FirstError(result, reason.code, reason.message) if result and reason else None
 

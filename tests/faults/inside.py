@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from collections import Counter
 from typing import Any
 
 from django.core.management import call_command
 from django.db.models import Count
 
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import Result, Run
 
 
 def open_account(name: str, base_url: str, model: str, concurrency: int) -> None:
@@ -21,10 +22,14 @@ def open_account(name: str, base_url: str, model: str, concurrency: int) -> None
 
 def recount(run: Run) -> dict[str, Any]:
     """What the run says of itself, and what its rows say."""
-    results = Result.objects.filter(run=run).order_by()
-    scores = Score.objects.filter(result__run=run).order_by()
-    per_result = results.annotate(count=Count("scores")).values_list("count", flat=True)
-    passed = scores.filter(passed=True).values_list("criterion").annotate(Count("pk"))
+    results = Result.objects.of_run(run).order_by()
+    criteria = run.evaluation.criteria.filter(version=run.criteria_version).order_by("position")
+    keys = [pk.hex for pk in criteria.values_list("pk", flat=True)]
+    per_result, passed = set(), Counter()
+    for result in results:
+        verdicts = [one for one in result.read_verdicts() if one is not None]
+        per_result.add(len(verdicts))
+        passed.update(key for key, one in zip(keys, verdicts, strict=False) if one.passed)
     tally = json.loads(run.tally)["criteria"]
     return {
         "account": run.account.name,
@@ -42,8 +47,8 @@ def recount(run: Run) -> dict[str, Any]:
         "done": sum(run.shards.values_list("done_count", flat=True)),
         "rows": sorted(results.values_list("row_index", flat=True)),
         "states": dict(results.values_list("state").annotate(Count("pk"))),
-        "scores_per_result": sorted(set(per_result)),
-        "passed_scores": {criterion.hex: count for criterion, count in passed},
+        "scores_per_result": sorted(per_result),
+        "passed_scores": passed,
         "errored": sorted(results.filter(state="errored").values_list("row_index", "error_code")),
     }
 

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from apps.evaluations.costs import picos_of
 from apps.evaluations.engine.spending import add_to_month
-from apps.evaluations.models import Result
+from apps.evaluations.models import Result, key_of
 from apps.evaluations.services.spending import set_limits
 from apps.evaluations.tally import Tally
 from tests.evaluations.priced_runs import JUDGE, ended, plan_by_hand, price
@@ -41,7 +41,7 @@ def test_a_runs_page_tells_its_cost_and_what_a_retry_may_cost(actor) -> None:
     ended(run, tally, errored=2)
     plan_by_hand(run)
     Result.objects.create(
-        account=run.account, run=run, row_index=0, state="errored", error_code="budget"
+        id=key_of(run.number, 0), stored_at=0, state="errored", error_code="budget"
     )
     browser = browser_of(actor)
     page = text_of(browser.get(reverse("web:run", args=[run.pk])))
@@ -66,7 +66,7 @@ def test_the_form_of_grading_again_tells_what_it_may_cost(actor) -> None:
     evaluation = make_evaluation(actor, criteria=[JUDGE])
     run = ended(make_run(actor, target=ask("m"), evaluation=evaluation))
     plan_by_hand(run)
-    Result.objects.create(account=run.account, run=run, row_index=0, state="passed")
+    Result.objects.create(id=key_of(run.number, 0), stored_at=0, state="passed")
     page = text_of(browser_of(actor).get(reverse("web:regrade_run", args=[run.pk])))
     assert "About 6 calls for 6 results; judge judges" in page
     assert "Cost: unknown, for a price is missing" in page

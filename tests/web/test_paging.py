@@ -8,13 +8,13 @@ from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations.models import Result, Run
+from apps.evaluations.models import Result, Run, new_number
 from evalplatform.web.paging import Order, finder, newest_first, page_of, with_query
 from tests.factories import make_actor
 from tests.web.worked import make_evaluation
 
 RUNS = newest_first(Run)
-RESULTS = Order(Result, ("row_index", "repeat"))
+RESULTS = Order(Result, ("id",))
 
 
 @given(st.integers(0, 10**16), st.uuids())
@@ -23,9 +23,9 @@ def test_a_place_is_read_as_it_was_written(microseconds: int, pk: object) -> Non
     assert RUNS.read(RUNS.write((created_at, pk))) == (created_at, pk)
 
 
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**31))
-def test_a_row_is_read_as_it_was_written(row: int, repeat: int) -> None:
-    assert RESULTS.read(RESULTS.write((row, repeat))) == (row, repeat)
+@given(st.integers(0, 2**63 - 1))
+def test_a_key_is_read_as_it_was_written(key: int) -> None:
+    assert RESULTS.read(RESULTS.write((key,))) == (key,)
 
 
 @given(st.text())
@@ -34,7 +34,7 @@ def test_any_other_text_is_no_place(text: str) -> None:
     assert found is None or RUNS.read(RUNS.write(found)) == found
 
 
-@pytest.mark.parametrize("text", ["", "1", "1.2.3", "x.y", "-1.0", f"{2**63}.0", "9" * 5000 + ".0"])
+@pytest.mark.parametrize("text", ["", "1.2", "x", "-1", f"{2**63}", "9" * 5000])
 def test_a_bad_place_is_none(text: str) -> None:
     assert RESULTS.read(text) is None
 
@@ -52,6 +52,7 @@ def runs(db: None) -> list[Run]:
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     made = [
         Run.objects.create(
+            number=new_number(),
             account=actor.account,
             evaluation=evaluation,
             name=f"run {n}",
@@ -94,7 +95,9 @@ def test_the_links_lead_back_to_a_full_first_page(runs: list[Run], size: int) ->
 
 def test_a_row_that_comes_meanwhile_moves_no_other(runs: list[Run]) -> None:
     first = page_of(finder(Run.objects.all(), RUNS), RUNS, QueryDict(""), size=5)
-    Run.objects.create(account=runs[0].account, evaluation=runs[0].evaluation, name="newer")
+    Run.objects.create(
+        number=new_number(), account=runs[0].account, evaluation=runs[0].evaluation, name="newer"
+    )
     query = QueryDict(first.next.removeprefix("?"))
     second = page_of(finder(Run.objects.all(), RUNS), RUNS, query, size=5)
     assert list(second.rows) == runs[5:10]

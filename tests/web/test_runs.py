@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.evaluations.engine.close import finish_run
-from apps.evaluations.models import Run
+from apps.evaluations.models import Run, new_number
 from apps.evaluations.services.evaluations import delete_evaluation
 from apps.evaluations.services.runs import delete_run
 from tests.factories import make_actor, make_version
@@ -98,7 +98,11 @@ def test_the_pages_of_the_list_show_each_run_once_and_keep_the_filter() -> None:
     evaluation = make_evaluation(actor)
     for number in range(120):
         Run.objects.create(
-            account=actor.account, evaluation=evaluation, name=f"{number}", state="completed"
+            number=new_number(),
+            account=actor.account,
+            evaluation=evaluation,
+            name=f"{number}",
+            state="completed",
         )
     browser = browser_of(actor)
     seen, query = [], "?state=completed"

@@ -14,12 +14,15 @@ from apps.accounts.models import Actor
 from apps.datasets.models import DatasetVersion
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.models import Evaluation, Result, Run, Score
+from apps.evaluations.models import Evaluation, Result, Run, key_of
+from apps.evaluations.packing import Verdict
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import Tally
 from apps.evaluations.targets import Recorded
+from tests.judgements import put_verdicts
 
+STORED_AT = 1_790_000_000
 MARKS: dict[str, tuple[float | None, bool | None]] = {
     "p": (1.0, True),
     "f": (0.0, False),
@@ -90,41 +93,26 @@ def _store(run: Run, evaluation: Evaluation, marks: Sequence[str]) -> None:
         for index in inside:
             state = _state(marks[index])
             result = Result.objects.create(
-                account=run.account, run=run, row_index=index, state=state
+                id=key_of(run.number, index), stored_at=STORED_AT, state=state
             )
             setattr(shard, f"{state}_count", getattr(shard, f"{state}_count") + 1)
+            verdicts = {}
             for criterion, letter in zip(criteria, marks[index], strict=True):
                 value, passed = MARKS[letter]
                 is_errored = letter == "e"
-                Score.objects.create(
-                    result=result,
-                    criterion=criterion,
-                    value=value,
-                    passed=passed,
-                    evidence=f"evidence of row {index}",
+                verdicts[criterion.name] = Verdict(
+                    value,
+                    passed,
                     error_code="odd_answer" if is_errored else "",
                     error_message=f"Row {index} is odd." if is_errored else "",
+                    evidence=f"evidence of row {index}",
                 )
                 tally.judge(criterion.pk.hex, value, passed, is_errored)
+            put_verdicts(result, **verdicts)
         shard.tally, shard.done_count = tally.dump(), len(inside)
         if shard.done_count == shard.row_count:
             shard.finished_at = timezone.now()
         shard.save()
-
-
-def contradict(run: Run) -> None:
-    """A person says the opposite of every verdict."""
-    for score in Score.objects.filter(result__run=run):
-        Score.objects.create(
-            result=score.result,
-            criterion=score.criterion,
-            source=Score.Source.HUMAN,
-            author="somebody",
-            value=0.0 if score.passed else 1.0,
-            passed=not score.passed,
-            evidence="a person's words",
-            error_code="unsure" if score.passed else "",
-        )
 
 
 def _state(marks: str) -> str:

@@ -1,6 +1,6 @@
 """The admin of the results of runs."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from apps.accounts.admin_display import NOTHING, as_uuid, block, is_list, pretty, preview, table
+from apps.accounts.models import Account
 from apps.accounts.owned_admin import OwnedAdmin
 from apps.accounts.staff import actor_in
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import MOST_ROWS, Result, Run, number_in
 from apps.evaluations.reports import Item, Judgement, read_items
 
 LISTED_RUNS = 30
@@ -73,11 +74,11 @@ class ResultAdmin(OwnedAdmin):
     """The results of one run at a time, in the order of its rows."""
 
     show_facets = admin.ShowFacets.NEVER
-    list_display = ("place", "state", "item_preview", "answer_preview", "verdicts")
-    list_filter = (RunFilter, "state")
-    search_fields = ("row_index",)
+    list_display = ("place", "state", "item_preview", "answer_preview", "verdicts_preview")
+    list_filter: ClassVar[Any] = (RunFilter, "state")
+    search_fields = ("id",)
     search_help_text = "the index of a row, from 0"
-    ordering = ("row_index", "repeat")
+    ordering = ("pk",)
     sortable_by = ()
     fields = (
         "run",
@@ -94,6 +95,10 @@ class ResultAdmin(OwnedAdmin):
         "created_at",
     )
     readonly_fields = (
+        "run",
+        "row_index",
+        "repeat",
+        "created_at",
         "item_shown",
         "answer_shown",
         "scores_shown",
@@ -102,25 +107,37 @@ class ResultAdmin(OwnedAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        results = super().get_queryset(request)
-        if not is_list(request):
-            return results.filter(
-                run__deleted_at=None, run__evaluation__deleted_at=None
-            ).select_related("account", "run__source_version")
-        run = chosen_run(request)
-        return results.filter(run=run) if run else results.none()
+        results = Result.objects.in_order()
+        if is_list(request):
+            run = chosen_run(request)
+            return results.of_run(run) if run else results.none()
+        return results
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        """Return the result, None for one of a run that the user does not see."""
+        result = super().get_object(request, object_id, from_field)
+        if result is None:
+            return None
+        runs = runs_in(request).filter(evaluation__deleted_at=None)
+        return result if runs.filter(number=number_in(result.pk)).exists() else None
+
+    def account_of(self, obj: Any) -> Account:
+        return obj.run.account
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ResultList
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet, search_term: str
+        self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[QuerySet, bool]:
         term = search_term.strip()
         if not term:
             return queryset, False
         is_index = term.isdecimal() and len(term) < 18
-        return (queryset.filter(row_index=int(term)) if is_index else queryset.none()), False
+        run = chosen_run(request)
+        if not is_index or run is None or int(term) >= MOST_ROWS:
+            return queryset.none(), False
+        return queryset.in_rows(run, int(term), int(term) + 1), False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         run = chosen_run(request)
@@ -145,7 +162,7 @@ class ResultAdmin(OwnedAdmin):
         return preview(_answer(_item(result)))
 
     @admin.display(description="verdicts")
-    def verdicts(self, result: Result) -> str:
+    def verdicts_preview(self, result: Result) -> str:
         scores = _item(result).scores
         return preview(", ".join(f"{score.criterion.name}: {_verdict(score)}" for score in scores))
 
@@ -168,11 +185,10 @@ class ResultAdmin(OwnedAdmin):
     @admin.display(description="scores")
     def scores_shown(self, result: Result) -> SafeString:
         return table(
-            ("criterion", "by", "verdict", "evidence", "judge's exchange"),
+            ("criterion", "verdict", "evidence", "judge's exchange"),
             (
                 (
                     f"{score.criterion.name} ({score.criterion.kind})",
-                    score.author or Score.Source(score.source).label,
                     _verdict(score),
                     block(score.evidence),
                     pretty(score.exchange),

@@ -185,11 +185,8 @@ class Claimer:
             raise Unworkable(f"The source has lost some of {shard} since the run began.")
         done: set[tuple[int, int]] = set()
         if shard.done_count:
-            results = Result.objects.filter(
-                run=shard.run_id,
-                row_index__gte=shard.first_row,
-                row_index__lt=shard.first_row + shard.row_count,
-            )
+            stop = shard.first_row + shard.row_count
+            results = Result.objects.in_rows(context.run, shard.first_row, stop)
             done = set(results.values_list("row_index", "repeat"))
         todo = [
             (row, repeat)

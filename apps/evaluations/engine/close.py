@@ -74,7 +74,7 @@ def _first_errored(run: Run) -> Result | None:
     # The shards' counters tell at once; results are looked through only when there is something.
     if not run.shards.filter(errored_count__gt=0).exists():
         return None
-    return run.results.first_errored()
+    return Result.objects.of_run(run).first_errored()
 
 
 def _reason(errored: Result) -> tuple[str, str]:

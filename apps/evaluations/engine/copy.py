@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from apps.evaluations.engine.store import ROWS_AT_ONCE
-from apps.evaluations.models import Result, Run, Score, Shard
-from apps.evaluations.models.verdicts import by_machine
+from apps.evaluations.models import Result, Run, Shard, key_of
 from apps.evaluations.tally import Tally
-from apps.ids import new_id
 
 
 def copy_shards(run: Run, source: Run) -> Iterator[Shard]:
@@ -35,8 +32,7 @@ def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
     plan. Model usage is not copied: the retry paid for none of it.
     """
     _remove_results(run, renew)
-    criteria = run.evaluation.criteria.filter(version=run.criteria_version).count()
-    step = max(1, ROWS_AT_ONCE // (run.repeats * (1 + criteria)))
+    step = max(1, ROWS_AT_ONCE // run.repeats)
     rows = 0
     for shard in copy_shards(run, source):
         tally = Tally()
@@ -58,7 +54,7 @@ def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
 
 def _remove_results(run: Run, renew: Callable[[], None]) -> None:
     """Remove what a planner that died had copied."""
-    while pks := list(Result.objects.filter(run=run).order_by().values_list("pk", flat=True)[:500]):
+    while pks := list(Result.objects.of_run(run).in_order().values_list("pk", flat=True)[:500]):
         with transaction.atomic():
             renew()
             Result.objects.filter(pk__in=pks).delete()
@@ -68,32 +64,27 @@ def _copy_rows(source: Run, shard: Shard, tally: Tally, first: int, stop: int) -
     """Copy the finished results of rows `first` to before `stop` and count them on the shard."""
     now = timezone.now()
     kept = (
-        Result.objects.filter(run=source, row_index__gte=first, row_index__lt=stop)
-        .exclude(state=Result.State.ERRORED)
-        .in_order()
-        .prefetch_related("scores")
+        Result.objects.in_rows(source, first, stop).exclude(state=Result.State.ERRORED).in_order()
     )
-    results, scores = [], []
+    criteria = shard.run.evaluation.criteria.filter(version=shard.run.criteria_version)
+    keys = [pk.hex for pk in criteria.order_by("position").values_list("pk", flat=True)]
+    results = []
     for result in kept:
-        twin = _twin(result, run=shard.run, created_at=now)
-        results.append(twin)
+        results.append(_twin(result, shard.run, now))
         counter = f"{result.state}_count"
         setattr(shard, counter, getattr(shard, counter) + 1)
-        judged = result.scores.all()
-        scores += [_twin(score, result=twin) for score in judged]
-        for score in by_machine(judged):
-            tally.judge(score.criterion_id.hex, score.value, score.passed, score.is_errored)
+        for key, verdict in zip(keys, result.read_verdicts(), strict=False):
+            if verdict is not None:
+                tally.judge(key, verdict.value, verdict.passed, verdict.is_errored)
     shard.done_count += len(results)
     Result.objects.bulk_create(results)
-    Score.objects.bulk_create(scores)
 
 
-def _twin(row: Any, created_at: datetime | None = None, **changes: Any) -> Any:
-    """An unsaved copy under a new id."""
-    values = {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
-    twin = type(row)(**{**values, "id": new_id()})
-    for name, value in changes.items():
-        setattr(twin, name, value)
-    if created_at is not None:
-        twin.created_at = created_at
-    return twin
+def _twin(result: Result, run: Run, now: datetime) -> Result:
+    """Return an unsaved copy for another run."""
+    values = {field.attname: getattr(result, field.attname) for field in Result._meta.fields}
+    values |= {
+        "id": key_of(run.number, result.row_index, result.repeat),
+        "stored_at": int(now.timestamp()),
+    }
+    return Result(**values)

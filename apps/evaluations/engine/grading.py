@@ -153,7 +153,7 @@ class JudgingSession:
         if answer.fault is not None:
             return self._unanswered(row, repeat, answer)
         sample = Sample(row.item, answer.sample)
-        judged = [Judged(pk, _plain_mark(grader, sample)) for pk, grader in self.criteria]
+        judged = [_plainly_judged(pk, grader, sample) for pk, grader in self.criteria]
         return _outcome(row, repeat, answer, judged, [])
 
     async def judge(self, row: Row, repeat: int, answer: Answer) -> Outcome:
@@ -184,7 +184,7 @@ class JudgingSession:
             return Judged(pk, mark, dump_json(asker.exchange) if asker.exchange else None)
         if isinstance(grader, BatchGrader):
             return Judged(pk, await self.batchers[pk].mark(sample))
-        return Judged(pk, _plain_mark(grader, sample))
+        return _plainly_judged(pk, grader, sample)
 
     def _unanswered(self, row: Row, repeat: int, answer: Answer) -> Outcome:
         """Err every criterion by the fault that kept the answer away."""
@@ -205,6 +205,11 @@ def _outcome(
         judged=judged,
         spent=[*asked, *spent],
     )
+
+
+def _plainly_judged(pk: UUID, grader: Grader, sample: Sample) -> Judged:
+    # It would say the same of the same sample again: its evidence is made when it is read.
+    return Judged(pk, _plain_mark(grader, sample), keeps_evidence=False)
 
 
 def _plain_mark(grader: Grader, sample: Sample) -> Mark:

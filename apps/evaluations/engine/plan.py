@@ -13,7 +13,7 @@ from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.copy import copy_results, copy_shards
 from apps.evaluations.engine.source import row_spans
 from apps.evaluations.engine.stopping import is_called_off
-from apps.evaluations.models import Run, Shard
+from apps.evaluations.models import MOST_ROWS, Run, Shard
 from apps.evaluations.models.runs import RunQuerySet
 from apps.evaluations.targets import target_of_run
 from apps.grading.item_schemas import compile_schema
@@ -196,6 +196,10 @@ def _show(run: Run, row_count: int) -> None:
             _end(run, Run.State.FAILED, "empty_source", "The source has no rows.")
         else:
             _end(run, Run.State.COMPLETED)
+        return
+    if row_count > MOST_ROWS:
+        message = f"The source has {row_count:,} rows; a run takes at most {MOST_ROWS:,}."
+        _end(run, Run.State.FAILED, "source_too_large", message)
         return
     now = timezone.now()
     shown = _ours(run).update(

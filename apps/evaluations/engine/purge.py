@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django_q.models import Task
 
-from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models import Evaluation, Result, Run, Shard
 
 PIECE = 1_000
 
@@ -29,14 +29,11 @@ def purge_runs(pieces: int = 5) -> int:
     for run in gone.order_by("pk")[:pieces]:
         while done < pieces:
             done += 1
-            pks = list(
-                Result.objects.filter(run=run).order_by().values_list("pk", flat=True)[:PIECE]
-            )
+            pks = list(Result.objects.of_run(run).in_order().values_list("pk", flat=True)[:PIECE])
             if not pks:
                 _remove(run)
                 break
             # Without model objects and signals, which nothing here listens to: millions may go.
-            Score.objects.filter(result__in=pks)._raw_delete("default")
             Result.objects.filter(pk__in=pks)._raw_delete("default")
     empty = Evaluation.objects.filter(deleted_at__lt=timezone.now(), runs=None)
     for evaluation in empty[:pieces]:

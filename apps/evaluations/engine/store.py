@@ -13,25 +13,28 @@ from django.utils import timezone
 
 from apps.evaluations.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard, key_of
+from apps.evaluations.packing import Packed, Verdict, pack
 from apps.evaluations.tally import Tally
 from apps.evaluations.targets import Spent
 from apps.grading.graders.base import Fault, Mark
-from apps.ids import new_id
 from apps.leases import uuid_writer
 
 ROWS_AT_ONCE = 5_000  # of a transaction: a longer one would keep other writers waiting
-GRADER_VERSION = "1"
 SPENT_MAX = 10**12  # micros of one shard: sums of more would leave a 64-bit column
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A criterion's mark, and what a judge was asked for it, as JSON."""
+    """A criterion's mark, and what a judge was asked for it, as JSON.
+
+    keeps_evidence: False where the grader makes the same evidence again from item and answer.
+    """
 
     criterion: UUID
     mark: Mark
     exchange: str | None = None
+    keeps_evidence: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        return sum(1 + len(outcome.judged) for outcome in self.outcomes)
+        return len(self.outcomes)
 
 
 def transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Batch]]:
@@ -115,10 +118,8 @@ def transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Ba
     open_batches: list[Batch] = []
     rows = 0
     for held, outcomes in groups.values():
-        per_item = 1 + max(len(outcome.judged) for outcome in outcomes)
-        step = max(1, ROWS_AT_ONCE // per_item)
-        for start in range(0, len(outcomes), step):
-            batch = Batch(held, outcomes[start : start + step])
+        for start in range(0, len(outcomes), ROWS_AT_ONCE):
+            batch = Batch(held, outcomes[start : start + ROWS_AT_ONCE])
             # Two batches of one shard must not share a transaction: the counter tells them apart.
             if open_batches and (rows + batch.rows > ROWS_AT_ONCE or open_batches[-1].held is held):
                 yield open_batches
@@ -193,46 +194,42 @@ def _fence(held: list[HeldShard]) -> dict[UUID, tuple[Any, int]]:
 
 
 RESULT_COLUMNS = (
-    "id", "account_id", "created_at", "run_id", "row_index", "repeat", "state", "sample",
-    "exchange", "error_code", "error_message",
-)  # fmt: skip
-SCORE_COLUMNS = (
-    "id", "result_id", "criterion_id", "source", "author", "value", "passed", "evidence",
-    "error_code", "error_message", "exchange", "grader_version", "created_at",
+    "id", "stored_at", "state", "sample", "exchange", "error_code", "error_message",
+    *Packed._fields,
 )  # fmt: skip
 
 
 def _insert(batches: list[Batch]) -> None:
     """Insert without model objects: they would take most of a worker's time."""
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
-    parameter = uuid_writer()
+    now = int(timezone.now().timestamp())
     results: list[tuple[Any, ...]] = []
-    scores: list[tuple[Any, ...]] = []
     for batch in batches:
-        account = parameter(batch.held.shard.account_id)
-        run = parameter(batch.held.shard.run_id)
+        number = batch.held.run.number
         for outcome in batch.outcomes:
-            result = parameter(new_id())
-            fault = outcome.fault
+            code, message = "", ""
+            if fault := outcome.fault:
+                code, message = fault.code, _text(fault.message)
+            own = (code, message) if fault else None
             results.append(
                 (
-                    result, account, now, run, outcome.row_index, outcome.repeat, outcome.state,
-                    outcome.sample, outcome.exchange, fault.code if fault else "",
-                    _text(fault.message) if fault else "",
+                    key_of(number, outcome.row_index, outcome.repeat), now, outcome.state,
+                    outcome.sample, outcome.exchange, code, message,
+                    *pack([_verdict(one) for one in outcome.judged], own),
                 )
             )  # fmt: skip
-            for one in outcome.judged:
-                mark, error = one.mark, one.mark.error
-                scores.append(
-                    (
-                        parameter(new_id()), result, parameter(one.criterion), "machine", "",
-                        mark.value, mark.passed, _text(mark.evidence),
-                        error.code if error else "", _text(error.message) if error else "",
-                        one.exchange, GRADER_VERSION, now,
-                    )
-                )  # fmt: skip
     _insert_rows(Result, RESULT_COLUMNS, results)
-    _insert_rows(Score, SCORE_COLUMNS, scores)
+
+
+def _verdict(judged: Judged) -> Verdict:
+    mark, error = judged.mark, judged.mark.error
+    return Verdict(
+        mark.value,
+        mark.passed,
+        error.code if error else "",
+        _text(error.message) if error else "",
+        _text(mark.evidence) if judged.keeps_evidence else "",
+        judged.exchange,
+    )
 
 
 def _text(text: str) -> str:

@@ -1,13 +1,23 @@
 """The tables of evaluations: what is asked, of which model, and what came of it."""
 
 from apps.evaluations.models.evaluations import Criterion, Evaluation
-from apps.evaluations.models.results import Result, Score
-from apps.evaluations.models.runs import Run
+from apps.evaluations.models.results import (
+    MOST_REPEATS,
+    MOST_ROWS,
+    Result,
+    key_in,
+    key_of,
+    number_in,
+    row_in,
+)
+from apps.evaluations.models.runs import Run, RunNumber, new_number
 from apps.evaluations.models.shards import Shard
 from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingLimits
 from apps.evaluations.models.workers import MachineHeartbeat, WorkerHeartbeat
 
 __all__ = [
+    "MOST_REPEATS",
+    "MOST_ROWS",
     "CallQuota",
     "Criterion",
     "Evaluation",
@@ -15,8 +25,17 @@ __all__ = [
     "MonthSpending",
     "Result",
     "Run",
-    "Score",
+    "RunNumber",
     "Shard",
     "SpendingLimits",
     "WorkerHeartbeat",
+    "key_in",
+    "key_of",
+    "new_number",
+    "row_in",
+    "key_in",
+    "key_of",
+    "new_number",
+    "number_in",
+    "row_in",
 ]

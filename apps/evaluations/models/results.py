@@ -1,30 +1,109 @@
-"""Results of items, and the scores that criteria and people gave them."""
+"""Results of items, each with the verdicts that the criteria gave it."""
 
-from typing import Self, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Self
+from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
-from django.utils import timezone
+from django.db.models import F, Q
+from django.db.models.functions import Substr
 
-from apps.accounts.models import OwnedModel, OwnedQuerySet
 from apps.evaluations.models.evaluations import Criterion
 from apps.evaluations.models.runs import Run
-from apps.evaluations.models.verdicts import Reason, ScoreQuerySet, ScoreSource
-from apps.ids import new_id
+from apps.evaluations.packing import Packed, Verdict, unpack
+
+# A result's key is made of its run's number, its row and its repeat, in this many bits: the rows
+# of a run lie together and in order, and no index beside the key finds them.
+REPEAT_BITS, ROW_BITS, NUMBER_BITS = 8, 30, 25
+ROW_SHIFT, NUMBER_SHIFT = REPEAT_BITS, REPEAT_BITS + ROW_BITS
+MOST_REPEATS, MOST_ROWS = 1 << REPEAT_BITS, 1 << ROW_BITS
 
 
-class ResultQuerySet(OwnedQuerySet):
+def key_of(number: int, row_index: int, repeat: int = 0) -> int:
+    """Return the key of a result. row_index, repeat: from 0, below MOST_ROWS and MOST_REPEATS."""
+    return number << NUMBER_SHIFT | row_index << ROW_SHIFT | repeat
+
+
+def row_in(key: int) -> int:
+    """Return the index of the row whose result has this key."""
+    return key >> ROW_SHIFT & (MOST_ROWS - 1)
+
+
+def number_in(key: int) -> int:
+    """Return the number of the run whose result has this key."""
+    return key >> NUMBER_SHIFT
+
+
+def key_in(result_id: UUID) -> int | None:
+    """Return the key of the result that is shown by this id; None for an id of no result."""
+    key = result_id.int & ((1 << 64) - 1)
+    return key if _shown(key) == result_id else None
+
+
+def _shown(key: int) -> UUID:
+    told = blake2b(key.to_bytes(8, "big"), digest_size=8).digest()
+    return UUID(int=int.from_bytes(told, "big") << 64 | key)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a result is errored. criterion: the one that could not judge, "" without an answer."""
+
+    code: str
+    message: str
+    criterion: str = ""
+
+
+class ResultQuerySet(models.QuerySet["Result"]):
+    def of_run(self, run: Run) -> Self:
+        return self.in_rows(run, 0, MOST_ROWS)
+
+    def in_rows(self, run: Run, first: int, stop: int) -> Self:
+        """Keep the results of a run's rows from `first` to before `stop`."""
+        number = run.number + (stop >= MOST_ROWS)
+        last = key_of(number, 0 if stop >= MOST_ROWS else stop)
+        return self.filter(pk__gte=key_of(run.number, first), pk__lt=last)
+
     def in_order(self) -> Self:
-        return self.order_by("row_index", "repeat")
+        return self.order_by("pk")
 
     def first_errored(self) -> "Result | None":
         """Return the first errored result in the order of the rows."""
-        errored = self.filter(state=Result.State.ERRORED).in_order()
-        return cast("Result | None", errored.first())
+        return self.filter(state=Result.State.ERRORED).in_order().first()
+
+    def judged(self, index: int, letters: Sequence[str]) -> Self:
+        """Keep the results to which the criterion of this index gave one of these verdicts."""
+        letter = Substr("verdicts", index + 1, 1)
+        return self.alias(letter=letter).filter(letter__in=letters)
 
 
-class Result(OwnedModel):
-    """The result of one row in one repeat. Written once, with its machine scores."""
+class ResultManager(models.Manager.from_queryset(ResultQuerySet)):  # type: ignore[misc]  # made here
+    """Rows and repeats can be asked for by name; where speed counts they are asked for by key."""
+
+    def get_queryset(self) -> ResultQuerySet:
+        row: Any = F("id").bitrightshift(ROW_SHIFT).bitand(MOST_ROWS - 1)
+        return (
+            super()
+            .get_queryset()
+            .annotate(
+                row_index=models.ExpressionWrapper(row, models.BigIntegerField()),
+                repeat=models.ExpressionWrapper(
+                    F("id").bitand(MOST_REPEATS - 1), models.BigIntegerField()
+                ),
+            )
+        )
+
+
+class Result(models.Model):
+    """The result of one row in one repeat. Written once, with the verdicts of its criteria.
+
+    Its key tells its run, row and repeat; a run's account is the result's. No foreign key is
+    checked for each of a billion rows: whoever removes a run removes its range of keys.
+    """
 
     class State(models.TextChoices):
         PASSED = "passed", "Passed"
@@ -32,32 +111,30 @@ class Result(OwnedModel):
         ERRORED = "errored", "Errored"
         UNJUDGED = "unjudged", "Not judged"
 
-    # No index of its own: the unique ones begin with it, and PostgreSQL, before it has statistics,
-    # would read by it all that a run has and sort that for a page.
-    run = models.ForeignKey(Run, models.CASCADE, related_name="results", db_index=False)
-    row_index = models.PositiveBigIntegerField(help_text="From 0, in the order of the source.")
-    repeat = models.PositiveIntegerField(default=0)
+    id = models.BigIntegerField(primary_key=True, help_text="See `key_of`.")
+    stored_at = models.BigIntegerField(help_text="In whole seconds since 1970.")
     state = models.CharField(max_length=8, choices=State)
     sample = models.TextField(null=True, help_text="JSON: the answer, as criteria see it.")
     exchange = models.TextField(null=True, help_text="JSON: what was asked and what it took.")
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)
+    verdicts = models.TextField(
+        blank=True, help_text="A letter for each criterion, in their order; see packing.py."
+    )
+    scores = models.TextField(blank=True, help_text="JSON: the values that letters do not tell.")
+    verdict_faults = models.TextField(null=True, help_text="JSON: why criteria could not judge.")
+    verdict_traces = models.TextField(null=True, help_text="JSON: what verdicts rest on.")
     imported_id = models.CharField(max_length=100, null=True, editable=False)
 
-    objects = ResultQuerySet.as_manager()
+    objects = ResultManager()
 
     class Meta:
-        ordering = ("run", "row_index", "repeat")
-        constraints = [
-            models.UniqueConstraint(
-                fields=("run", "row_index", "repeat"), name="one_result_per_item"
-            ),
-        ]
+        ordering = ("id",)
         indexes = [
-            models.Index("run", "state", "row_index", "repeat", name="result_by_state"),
+            models.Index("state", "id", name="result_by_state"),
             models.Index(
-                "run",
                 "imported_id",
+                "id",
                 condition=Q(imported_id__isnull=False),
                 name="result_by_imported_id",
             ),
@@ -66,46 +143,46 @@ class Result(OwnedModel):
     def __str__(self) -> str:
         return f"row {self.row_index}"
 
+    @cached_property
+    def row_index(self) -> int:
+        """The index of its row, from 0 in the order of the source."""
+        return row_in(self.pk)
+
+    @cached_property
+    def repeat(self) -> int:
+        return self.pk & (MOST_REPEATS - 1)
+
+    @cached_property
+    def run(self) -> Run:
+        return Run.objects.select_related("evaluation").get(number=number_in(self.pk))
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromtimestamp(self.stored_at, UTC)
+
+    @property
+    def shown_id(self) -> UUID:
+        """The id by which faces show it; `key_in` reads it back."""
+        return _shown(self.pk)
+
     def reason(self) -> Reason | None:
         """Return why it is errored: its own fault, else that of the first errored criterion."""
         if self.error_code:
             return Reason(self.error_code, self.error_message)
-        return self.scores.first_reason()
+        for index, verdict in enumerate(self.read_verdicts()):
+            if verdict is not None and verdict.error_code:
+                name = self._criterion_at(index)
+                return Reason(verdict.error_code, verdict.error_message, name)
+        return None
 
+    def read_verdicts(self) -> list[Verdict | None]:
+        """Return the verdict of each criterion in their order, None where there is none."""
+        packed = Packed(*(getattr(self, column) for column in Packed._fields))
+        own = (self.error_code, self.error_message) if self.error_code else None
+        return unpack(packed, own)
 
-class Score(models.Model):
-    """The verdict of a criterion on a result, by a machine or by a person. Never overwritten."""
-
-    Source = ScoreSource
-
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    # No index of its own: the unique one begins with it.
-    result = models.ForeignKey(Result, models.CASCADE, related_name="scores", db_index=False)
-    criterion = models.ForeignKey(Criterion, models.CASCADE, related_name="scores")
-    source = models.CharField(max_length=7, choices=Source, default=Source.MACHINE)
-    author = models.CharField(max_length=64, blank=True, help_text="The person's id; else empty.")
-    value = models.FloatField(null=True)
-    passed = models.BooleanField(null=True, help_text="Empty: stays out of rates.")
-    evidence = models.TextField(blank=True, help_text="What the verdict rests on.")
-    error_code = models.CharField(max_length=60, blank=True)
-    error_message = models.TextField(blank=True)
-    exchange = models.TextField(null=True, help_text="JSON: the judge's exchange.")
-    grader_version = models.CharField(max_length=20, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    objects = ScoreQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("result", "criterion", "source", "author")
-        constraints = [
-            models.UniqueConstraint(
-                fields=("result", "criterion", "source", "author"), name="one_score_per_author"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.criterion_id}: {self.value}"
-
-    @property
-    def is_errored(self) -> bool:
-        return self.value is None and bool(self.error_code)
+    def _criterion_at(self, index: int) -> str:
+        criterion = Criterion.objects.get(
+            evaluation=self.run.evaluation_id, version=self.run.criteria_version, position=index
+        )
+        return criterion.name

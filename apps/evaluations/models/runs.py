@@ -27,6 +27,20 @@ class RunQuerySet(OwnedQuerySet):
         ).order_by("created_at", "id")
 
 
+class RunNumber(models.Model):
+    """A short number of a run, given once: the keys of its results begin with it."""
+
+    id = models.BigAutoField(primary_key=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+def new_number() -> int:
+    """Take the next number, also when no run comes of it."""
+    return RunNumber.objects.create().pk
+
+
 class Run(OwnedModel):
     """Source × target × criteria, frozen when it starts. A state that is final never changes."""
 
@@ -61,6 +75,7 @@ class Run(OwnedModel):
         default='{"kind":"recorded"}', help_text="JSON: how items are answered."
     )
     endpoint = models.ForeignKey(ModelEndpoint, models.PROTECT, null=True, related_name="runs")
+    number = models.BigIntegerField(unique=True, editable=False)
     repeats = models.PositiveIntegerField(default=1)
     on_error = models.CharField(max_length=10, choices=OnError, default=OnError.CONTINUE)
     on_empty = models.CharField(max_length=10, choices=OnEmpty, default=OnEmpty.FAIL)

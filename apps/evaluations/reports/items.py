@@ -1,37 +1,54 @@
 """Read results with their rows and verdicts, as plain values."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
-from django.db import connection
-
 from apps.evaluations.engine.source import rows_at
-from apps.evaluations.models import Criterion, Result, Run, Score
-from apps.evaluations.models.verdicts import by_machine
+from apps.evaluations.models import Criterion, Result, Run
 from apps.evaluations.targets import Row
+from apps.grading.graders import read_grader
+from apps.grading.graders.base import Grader, PlainGrader
+from apps.grading.samples import Sample, complete_sample
 from apps.keyset import pages_of
-from apps.leases import uuid_writer
 from apps.strict_json import parse_json
 
 PAGE = 500
 
+log = logging.getLogger(__name__)
 
-class Judgement(NamedTuple):
-    """A Score as a plain tuple, since models of thousands of scores take too long to make."""
 
-    result_id: UUID
-    criterion_id: UUID
-    source: str
-    author: str
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a criterion's grader said of a result.
+
+    kept_evidence: what was stored of it; see `evidence`. exchange: JSON of what a judge was asked
+    and answered.
+    """
+
+    criterion: Criterion
     value: float | None
     passed: bool | None
-    evidence: str
     error_code: str
     error_message: str
+    kept_evidence: str
     exchange: str | None
-    criterion: Criterion
+    item: dict[str, Any] = field(repr=False)
+    sample: dict[str, Any] | None = field(repr=False)
+
+    @property
+    def criterion_id(self) -> UUID:
+        return self.criterion.pk
+
+    @property
+    def evidence(self) -> str:
+        """What the verdict rests on: as it was stored, or as the grader says it again."""
+        if self.kept_evidence or self.value is None:
+            return self.kept_evidence
+        return evidence_of(self.criterion, self.item, self.sample)
 
     @property
     def is_errored(self) -> bool:
@@ -52,8 +69,7 @@ class Item:
     """A result with the row it came of and what was said of it, in the order of the criteria.
 
     sample: the answer as criteria saw it: asked for, or recorded in the row; None when there is
-    none. exchange: what was asked and what it took; {} for a recorded answer. scores: of machines
-    and of people; what counts is in `verdicts`.
+    none. exchange: what was asked and what it took; {} for a recorded answer.
     """
 
     result: Result
@@ -65,7 +81,7 @@ class Item:
     @property
     def verdicts(self) -> dict[UUID, Judgement]:
         """The verdict of each criterion's grader, by the criterion's id, in order."""
-        return {score.criterion_id: score for score in by_machine(self.scores)}
+        return {score.criterion_id: score for score in self.scores}
 
 
 def read_criteria(run: Run) -> list[Criterion]:
@@ -80,63 +96,56 @@ def read_criteria(run: Run) -> list[Criterion]:
 def read_items(
     run: Run, results: Iterable[Result], criteria: Sequence[Criterion] | None = None
 ) -> list[Item]:
-    """Read results with their rows and scores: four queries for a page that lies in one shard.
+    """Read results with their rows and verdicts: two queries for a page that lies in one shard.
 
     criteria: what read_criteria gave, where somebody has it already.
     """
     results = list(results)
-    scores = _read_scores(results, read_criteria(run) if criteria is None else criteria)
+    criteria = read_criteria(run) if criteria is None else criteria
     rows = rows_at(run, (result.row_index for result in results))
-    return [_item(result, rows[result.row_index], scores[result.pk]) for result in results]
-
-
-def _read_scores(
-    results: Sequence[Result], criteria: Sequence[Criterion]
-) -> dict[UUID, list[Judgement]]:
-    """Read the scores of each result, in the order of the criteria.
-
-    Without querysets, prefetching, joins and models, which together take ten times as long.
-    """
-    scores: dict[UUID, list[Judgement]] = {result.pk: [] for result in results}
-    if not scores:
-        return scores
-    parameter = uuid_writer()
-    result_ids = {parameter(pk): pk for pk in scores}
-    by_pk = {parameter(one.pk): one for one in criteria}
-    columns = ", ".join(Judgement._fields[:-1])
-    # A mark for each would take longer to be read than all scores.
-    is_array = connection.features.has_native_uuid_field
-    among = "= ANY(%s)" if is_array else f"IN ({', '.join(['%s'] * len(result_ids))})"
-    query = f"SELECT {columns} FROM {Score._meta.db_table} WHERE result_id {among}"  # noqa: S608  names of our own
-    with connection.cursor() as cursor:
-        cursor.execute(query, [[*result_ids]] if is_array else [*result_ids])
-        found = cursor.fetchall()
-    for result_key, criterion_key, source, author, value, passed, *rest in found:
-        result_id, criterion = result_ids[result_key], by_pk[criterion_key]
-        verdict = None if passed is None else bool(passed)
-        values = (result_id, criterion.pk, source, author, value, verdict, *rest, criterion)
-        scores[result_id].append(Judgement(*values))
-    if len(criteria) > 1:
-        for judgements in scores.values():
-            judgements.sort(key=_position)
-    return scores
-
-
-def _position(score: Judgement) -> int:
-    return score.criterion.position
+    return [_item(result, rows[result.row_index], criteria) for result in results]
 
 
 def read_pages(run: Run) -> Iterator[list[Item]]:
     """Yield all results of a run in the order of the rows, a page in memory at a time."""
-    for page in pages_of(Result.objects.filter(run=run), ("row_index", "repeat"), PAGE):
+    for page in pages_of(Result.objects.of_run(run), ("pk",), PAGE):
         yield read_items(run, page)
 
 
-def _item(result: Result, row: Row, scores: list[Judgement]) -> Item:
+def _item(result: Result, row: Row, criteria: Sequence[Criterion]) -> Item:
+    sample = parse_json(result.sample) if result.sample else row.sample
     return Item(
         result=result,
         item=row.item,
-        sample=parse_json(result.sample) if result.sample else row.sample,
+        sample=sample,
         exchange=parse_json(result.exchange) if result.exchange else {},
-        scores=scores,
+        scores=[
+            Judgement(criterion, *verdict, item=row.item, sample=sample)
+            for criterion, verdict in zip(criteria, result.read_verdicts(), strict=False)
+            if verdict is not None
+        ],
     )
+
+
+def evidence_of(criterion: Criterion, item: dict[str, Any], sample: dict[str, Any] | None) -> str:
+    """Have a criterion's grader say again what its verdict on an answer rests on.
+
+    "" for graders that would have to ask a model or a sandbox: theirs is stored.
+    """
+    try:
+        grader = _grader(criterion.kind, criterion.settings)
+    except ValueError:  # it was judged by an earlier version of the program, or elsewhere
+        return ""
+    if not isinstance(grader, PlainGrader):
+        return ""
+    try:
+        answer = None if sample is None else complete_sample(sample)
+        return grader.grade(Sample(item, answer)).evidence
+    except Exception:
+        log.exception("The evidence of %s cannot be made again", criterion)
+        return ""
+
+
+@lru_cache(maxsize=256)
+def _grader(kind: str, settings: str) -> Grader:
+    return read_grader(kind, parse_json(settings))

@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F
 
-from apps.evaluations.models import Criterion, Result, Run, Score
-from apps.evaluations.tally import ERRORED, FAILED, PASSED, Tally
+from apps.evaluations import packing, tally
+from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.models.results import ResultQuerySet
+from apps.evaluations.tally import Tally
 
-# State -> the scores that mean it, and where a tally counts them. No machine's verdict alone
-# leaves a result unjudged, so nobody looks for that by criterion.
-VERDICTS: dict[str, tuple[Q, int]] = {
-    Result.State.PASSED: (Q(passed=True), PASSED),
-    Result.State.FAILED: (Q(passed=False), FAILED),
-    Result.State.ERRORED: (Q(value=None), ERRORED),
+# State -> the letters of the verdicts that mean it, and where a tally counts them. No verdict
+# alone leaves a result unjudged, so nobody looks for that by criterion.
+VERDICTS: dict[str, tuple[str, int]] = {
+    Result.State.PASSED: (packing.PASSED, tally.PASSED),
+    Result.State.FAILED: (packing.FAILED, tally.FAILED),
+    Result.State.ERRORED: (packing.ERRORED, tally.ERRORED),
 }
 
 
@@ -25,12 +27,9 @@ class Wanted:
     criterion: Criterion
     state: str
 
-    def results(self) -> QuerySet[Result]:
-        meaning, _ = VERDICTS[self.state]
-        verdict = Score.objects.by_machine().filter(
-            meaning, result=OuterRef("pk"), criterion=self.criterion
-        )
-        return Result.objects.filter(Exists(verdict), run=self.run)
+    def results(self) -> ResultQuerySet:
+        letters, _ = VERDICTS[self.state]
+        return Result.objects.of_run(self.run).judged(self.criterion.position, letters)
 
     def spans(self, row: int | None, *, backwards: bool) -> Iterator[tuple[int, int]]:
         """Yield the ranges of rows, from `row` on or back, that hold such results; nearest first.

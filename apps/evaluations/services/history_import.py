@@ -15,11 +15,21 @@ from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.datasets.models import NAME_LENGTH, File
 from apps.datasets.stored_files import store_file
-from apps.errors import StateError
+from apps.errors import StateError, Unfit
 from apps.evaluations.engine.plan import GRADING_ROWS, SHARD_BYTES
-from apps.evaluations.models import Criterion, Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models import (
+    MOST_REPEATS,
+    Criterion,
+    Evaluation,
+    Result,
+    Run,
+    Shard,
+    key_of,
+    new_number,
+)
 from apps.evaluations.models.evaluations import EvaluationQuerySet
 from apps.evaluations.models.runs import RunQuerySet
+from apps.evaluations.packing import Verdict, pack
 from apps.evaluations.services.runs import INLINE_PURPOSE
 from apps.evaluations.services.saved_history import (
     SavedEvaluation,
@@ -33,7 +43,6 @@ from apps.ids import new_id
 from apps.strict_json import dump_json
 
 IMPORTED_PURPOSE = "imported"
-PIECE = 5_000  # results and scores in one transaction
 PAGE = 500
 # So long a run may take to come in before it is removed for having been given up.
 PATIENCE = timedelta(days=1)
@@ -132,6 +141,7 @@ def import_run(
     shards: list[Shard] = []
     file = _store_rows(actor, saved, results, shards)
     run = Run(
+        number=new_number(),
         account=account,
         evaluation=evaluation,
         criteria_version=_version_of(evaluation, saved),
@@ -226,27 +236,26 @@ def _fill(
         shard.account_id, shard.run, shard.finished_at = run.account_id, run, run.created_at
     Shard.objects.bulk_create(shards, batch_size=PAGE)
     criteria = run.evaluation.criteria.filter(version=run.criteria_version)
-    keys = {criterion.key: criterion.pk for criterion in criteria}
+    keys = {criterion.key: criterion.pk for criterion in criteria.order_by("position")}
     tally, unknown = Tally(), set()
     counts = dict.fromkeys(Result.State.values, 0)
     repeats = 1
     held: list[Result] = []
-    scores: list[Score] = []
     for _, group in groupby(results, key=lambda result: result.row_index):
         for repeat, one in enumerate(group):
             repeats = max(repeats, repeat + 1)
+            if repeats > MOST_REPEATS:
+                raise Unfit(f"Row {one.row_index} has more than {MOST_REPEATS} results.")
             counts[one.state] += 1
-            result = _result(run, one, repeat)
-            held.append(result)
+            held.append(_result(run, one, repeat, [*keys]))
             for score in one.scores:
                 if (pk := keys.get(score.key)) is None:
                     unknown.add(score.key)
-                    continue
-                scores.append(_score(result, pk, score))
-                tally.judge(pk.hex, score.value, score.passed, score.value is None)
-            if len(held) + len(scores) > PIECE - len(keys) - 1:
-                _store(held, scores)
-    _store(held, scores)
+                else:
+                    tally.judge(pk.hex, score.value, score.passed, score.value is None)
+            if len(held) == PAGE:
+                _store(held)
+    _store(held)
     _prefer_saved_sums(tally, saved, keys)
     final = saved.counts if saved.counts is not None else counts
     numbers = {f"{state}_count": final.get(state, 0) for state in counts}
@@ -278,40 +287,35 @@ def _prefer_saved_sums(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) 
         tally.use(model, used)
 
 
-def _result(run: Run, saved: SavedResult, repeat: int) -> Result:
+def _result(run: Run, saved: SavedResult, repeat: int, keys: Sequence[str]) -> Result:
+    """Make the row of a saved result; keys: of the criteria, in their order."""
+    scores = {score.key: _verdict(score) for score in saved.scores}
+    own = (saved.error_code, saved.error_message) if saved.error_code else None
     return Result(
-        id=new_id(),
-        account_id=run.account_id,
-        run=run,
-        row_index=saved.row_index,
-        repeat=repeat,
+        id=key_of(run.number, saved.row_index, repeat),
+        stored_at=int(saved.created_at.timestamp()),
         state=saved.state,
         sample=None if saved.sample is None else dump_json(saved.sample),
         exchange=None if saved.exchange is None else dump_json(saved.exchange),
         error_code=saved.error_code,
         error_message=saved.error_message,
         imported_id=saved.imported_id,
-        created_at=saved.created_at,
+        **pack([scores.get(key) for key in keys], own)._asdict(),
     )
 
 
-def _score(result: Result, criterion_id: UUID, saved: SavedScore) -> Score:
-    return Score(
-        result=result,
-        criterion_id=criterion_id,
-        value=saved.value,
-        passed=saved.passed,
-        evidence=saved.evidence,
-        error_code=saved.error_code,
-        error_message=saved.error_message,
-        exchange=None if saved.exchange is None else dump_json(saved.exchange),
-        created_at=result.created_at,
+def _verdict(saved: SavedScore) -> Verdict:
+    return Verdict(
+        saved.value,
+        saved.passed,
+        saved.error_code,
+        saved.error_message,
+        saved.evidence,
+        None if saved.exchange is None else dump_json(saved.exchange),
     )
 
 
-def _store(results: list[Result], scores: list[Score]) -> None:
+def _store(results: list[Result]) -> None:
     with transaction.atomic():
         Result.objects.bulk_create(results, batch_size=PAGE)
-        Score.objects.bulk_create(scores, batch_size=PAGE)
     results.clear()
-    scores.clear()

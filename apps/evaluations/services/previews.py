@@ -8,7 +8,7 @@ from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, Unfit
 from apps.evaluations.engine.source import row_fault, rows_at
-from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.quick_judging import (
@@ -65,7 +65,7 @@ def try_criteria(
 
 def _items_of_run(run: Run, count: int) -> list[AnsweredRow]:
     columns = ("row_index", "repeat", *Kept._fields)
-    found = list(run.results.in_order().values_list(*columns)[:count])
+    found = list(Result.objects.of_run(run).in_order().values_list(*columns)[:count])
     answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in found}
     target = KeptAnswers(answers, in_rows=not run.model)
     rows = rows_at(run, (index for index, _ in answers))

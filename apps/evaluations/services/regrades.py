@@ -9,7 +9,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.errors import StateError, Unfit
-from apps.evaluations.models import Result, Run
+from apps.evaluations.models import Result, Run, key_of
 from apps.evaluations.services.criteria import check_criteria_of, hold_evaluation, keep_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import judges_of, successor_of
@@ -63,17 +63,16 @@ def check_regradable(run: Run) -> None:
 
 def is_regradable(run: Run) -> bool:
     """Tell whether the run has ended, with rows and, where a model was asked, with some answers."""
-    has_answers = not run.model or run.results.exists()
+    has_answers = not run.model or Result.objects.of_run(run).exists()
     return run.is_final and run.row_count > 0 and has_answers
 
 
 def differing_verdicts(old: Run, new: Run) -> tuple[int, int]:
     """Count the items that have another state in `new`, and the items that both runs have."""
-    twin = Result.objects.filter(
-        run=old, row_index=OuterRef("row_index"), repeat=OuterRef("repeat")
-    )
+    # The keys of two runs' results for one item differ by their runs' numbers alone.
+    twin = Result.objects.filter(pk=OuterRef("pk") + key_of(old.number, 0) - key_of(new.number, 0))
     both = (
-        Result.objects.filter(run=new)
+        Result.objects.of_run(new)
         .annotate(before=Subquery(twin.order_by().values("state")[:1]))
         .exclude(before=None)
     )

@@ -16,7 +16,7 @@ from apps.datasets.stored_files import store_file
 from apps.errors import Invalid, StateError, Unfit
 from apps.evaluations.engine.close import finish_run
 from apps.evaluations.engine.source import row_fault
-from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.models import MOST_REPEATS, Evaluation, Run, new_number
 from apps.evaluations.services.spending import limits_of_run
 from apps.evaluations.targets import Target
 from apps.evaluations.tasks import ring_on_commit
@@ -63,13 +63,14 @@ def start_run(
     actor.require(Action.EDIT, evaluation.account)
     if len(name) > NAME_LENGTH:
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
-    if repeats < 1:
-        raise Invalid(f"repeats must be at least 1, not {repeats}.", path="repeats")
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise Invalid(f"repeats must be 1 to {MOST_REPEATS}, not {repeats}.", path="repeats")
     prepared = target.prepare(evaluation)
     kept = {**prepared.stored}
     if fault is None:
         kept |= judges_of(evaluation, evaluation.criteria_version)
     run = Run(
+        number=new_number(),
         account=evaluation.account,
         evaluation=evaluation,
         criteria_version=evaluation.criteria_version,
@@ -205,6 +206,7 @@ def retry_errored(actor: Actor, run: Run) -> Run:
 def successor_of(actor: Actor, run: Run, reason: str) -> Run:
     """Make a run over the same source and target, by the same criteria; it is not stored yet."""
     return Run(
+        number=new_number(),
         account=run.account,
         evaluation=run.evaluation,
         criteria_version=run.criteria_version,

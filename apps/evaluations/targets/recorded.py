@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from apps.evaluations.models import Evaluation, Result, Shard
+from apps.evaluations.models import Evaluation, Result, Run, Shard
 from apps.evaluations.targets.base import Answer, Instant, Prepared, Row, Target
 from apps.grading.graders.base import Fault
 from apps.grading.samples import complete_sample
@@ -64,9 +64,8 @@ class KeptAnswers(Instant):
     def of(cls, run_id: UUID, shard: Shard, *, in_rows: bool) -> Self:
         """Read those of a shard's rows."""
         rows = range(shard.first_row, shard.first_row + shard.row_count)
-        found = Result.objects.filter(
-            run=run_id, row_index__gte=rows.start, row_index__lt=rows.stop
-        ).order_by()
+        run = Run.objects.only("number").get(pk=run_id)
+        found = Result.objects.in_rows(run, rows.start, rows.stop).order_by()
         rows_kept = found.values_list("row_index", "repeat", *Kept._fields)
         answers = {(index, repeat): Kept(*kept) for index, repeat, *kept in rows_kept}
         return cls(answers, in_rows=in_rows)

@@ -11,6 +11,8 @@ from django.db.models import Q, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError as FieldError
 
+from apps.evaluations.models import key_in
+
 
 class IdField(serializers.CharField):
     """A UUID in a spelling of the vendor's; any other text is malformed."""
@@ -67,6 +69,19 @@ class KeptId(PrefixedId):
             return [kept]
 
 
+class ResultId(KeptId):
+    """The id of a result, whose key is a number; it is shown as a UUID made of that."""
+
+    def of(self, row: Any) -> str:
+        return row.imported_id or self.to_representation(row.shown_id)
+
+    def to_internal_value(self, data: Any) -> Any:
+        key = key_in(super().to_internal_value(data))
+        if key is None:
+            self.fail("malformed")
+        return key
+
+
 class Base62Id(IdField):
     """A UUID as a word and 22 letters and digits, its number to the base 62: file-06hVqm…."""
 
@@ -101,7 +116,7 @@ class FileId(Base62Id):
 
 EVAL_ID = KeptId("eval")
 RUN_ID = KeptId("evalrun")
-ITEM_ID = KeptId("outputitem")
+ITEM_ID = ResultId("outputitem")
 FILE_ID = FileId()
 COMPLETION_ID = Base62Id("chatcmpl")
 RESPONSE_ID = PrefixedId("resp")

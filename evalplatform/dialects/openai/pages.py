@@ -28,8 +28,8 @@ class Pages(BasePagination):
     query: type[Query] = Query
     has_more = False
 
-    def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
-        """Return two fields, unique together, by which rows are ordered."""
+    def fields(self, query: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return fields, unique together, by which rows are ordered."""
         return ("created_at", "id")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
@@ -48,7 +48,7 @@ class Pages(BasePagination):
         self.has_more = len(rows) > query["limit"]
         return rows[: query["limit"]]
 
-    def _place_of(self, after: str, fields: tuple[str, str], view: Any) -> tuple[Any, Any]:
+    def _place_of(self, after: str, fields: tuple[str, ...], view: Any) -> tuple[Any, ...]:
         try:
             # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
             rows = view.all_rows().values_list(*fields)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from apps.evaluations.models import Result
 from evalplatform.dialects.openai.ids import (
     COMPLETION_ID,
     EVAL_ID,
@@ -22,6 +23,12 @@ FIELDS = {
 }
 
 
+def _id_of(row: Any) -> Any:
+    return row.shown_id if isinstance(row, Result) else row.pk
+
+
 def parameters(rows: Mapping[str, Any]) -> dict[str, str]:
     """Return the routes' parameters for an owner's rows, which `rows` has by noun."""
-    return {name: field.to_representation(rows[noun].pk) for name, (field, noun) in FIELDS.items()}
+    return {
+        name: field.to_representation(_id_of(rows[noun])) for name, (field, noun) in FIELDS.items()
+    }

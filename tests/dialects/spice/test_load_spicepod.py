@@ -231,8 +231,8 @@ def test_a_run_keeps_the_rows_it_began_with(load, owner):
     begun.refresh_from_db()
     later.refresh_from_db()
     assert begun.state == later.state == Run.State.COMPLETED
-    assert Result.objects.filter(run=begun).count() == 2
-    assert Result.objects.filter(run=later).count() == 1
+    assert Result.objects.of_run(begun).count() == 2
+    assert Result.objects.of_run(later).count() == 1
     assert Run.objects.filter(evaluation=letters).count() == 2
 
 

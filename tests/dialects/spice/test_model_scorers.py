@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from apps.evaluations.models import Score
 from apps.inference.endpoints import add_endpoint
 from apps.inference.models import ServedModel
 from tests.dialects.spice.caller import Caller
+from tests.judgements import judgement
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +46,7 @@ def test_a_declared_judge_scores_by_its_prompt_and_an_embedding_model_by_its_dis
         "referee/mean": 2.5,
         "small_embed/mean": pytest.approx(2**0.5 - 1),
     }
-    exchange = json.loads(Score.objects.get(criterion__name="referee").exchange or "")
+    exchange = json.loads(judgement(name="referee").exchange or "")
     assert exchange["input"] == [
         {"role": "system", "content": "Input [1, 0], actual [1, 0], ideal [0, 1]."},
         {"role": "user", "content": ""},
@@ -69,7 +69,7 @@ def test_a_judge_of_choices_sees_lists_and_embeddings_the_first_content(
         "small_embed/mean": pytest.approx(2**0.5 - 1),
         "match/mean": 0,
     }
-    exchange = json.loads(Score.objects.get(criterion__name="referee").exchange or "")
+    exchange = json.loads(judgement(name="referee").exchange or "")
     assert exchange["input"][0]["content"] == "[1, 0] [0, 1] [1, 0]"
 
 

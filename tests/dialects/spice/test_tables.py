@@ -14,9 +14,7 @@ from apps.accounts.models import Actor
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Run
 from apps.evaluations.services.named_runs import name_evaluation, start_run_by_name
-from evalplatform.dialects.spice.tables import results_table
 from tests.factories import make_actor, make_run, make_version
-from tests.web import worked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,12 +111,3 @@ def test_the_three_formats_hold_the_same(tmp_path: Path):
                 assert (dict(stored[column]) if pairs else stored[column]) == value
     with pytest.raises(CommandError, match="standard output"):
         exported(actor, "runs", "--format", "parquet")
-
-
-def test_a_persons_answers_are_in_no_table():
-    run = worked.make_run(make_actor(), ("pf", "fp", "ss"))
-    runs = Run.objects.filter(pk=run.pk)
-    before = list(results_table(runs))
-    worked.contradict(run)
-    assert list(results_table(runs)) == before
-    assert len(before) == 6

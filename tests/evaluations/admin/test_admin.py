@@ -14,7 +14,8 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.models import MachineHeartbeat, Result, Run, Score, Shard, WorkerHeartbeat
+from apps.evaluations.models import MachineHeartbeat, Result, Run, Shard, WorkerHeartbeat, key_of
+from apps.evaluations.packing import Verdict
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.targets import Chat
@@ -22,6 +23,7 @@ from apps.ids import new_id
 from tests.admin_pages import page_of, said, sign_in, text_of
 from tests.factories import make_actor, make_user
 from tests.inference.admin_rows import keep_completion, make_endpoint
+from tests.judgements import put_verdicts
 
 pytestmark = pytest.mark.django_db
 MODELS = ("evaluation", "run", "result", "modelendpoint")
@@ -78,22 +80,16 @@ def add_result(run, criterion, number: int, *, is_errored: bool) -> None:
     state = Result.State.PASSED if passed else Result.State.FAILED
     fault = {"error_code": "model_timeout", "error_message": "It took too long."}
     result = Result.objects.create(
-        account=run.account,
-        run=run,
-        row_index=number,
+        id=key_of(run.number, number),
+        stored_at=1_790_000_000,
         state=Result.State.ERRORED if is_errored else state,
         sample=None if is_errored else json.dumps({"output_text": f"answer {number}"}),
         exchange=json.dumps({"input": [{"role": "user", "content": "hello"}], "calls": 1}),
         **(fault if is_errored else {}),
     )
     if not is_errored:
-        Score.objects.create(
-            result=result,
-            criterion=criterion,
-            value=float(passed),
-            passed=passed,
-            evidence=f"evidence {number} <b>",
-        )
+        said = Verdict(float(passed), passed, evidence=f"evidence {number} <b>")
+        put_verdicts(result, **{criterion.name: said})
     shard = Shard.objects.get(run=run)
     counter = f"{result.state}_count"
     setattr(shard, counter, getattr(shard, counter) + 1)
@@ -114,7 +110,7 @@ def test_every_list_and_detail_opens_for_a_superuser(client, root):
     rows = {
         "evaluation": run.evaluation,
         "run": run,
-        "result": Result.objects.filter(run=run).first(),
+        "result": Result.objects.of_run(run).first(),
         "modelendpoint": endpoint,
         "storedcompletion": keep_completion(make_actor()),
         "workerheartbeat": WorkerHeartbeat.objects.create(
@@ -171,7 +167,7 @@ def test_staff_see_their_own_accounts_rows_and_no_others(client, role):
     rows = {
         "evaluation": hidden.evaluation,
         "run": hidden,
-        "result": Result.objects.filter(run=hidden).first(),
+        "result": Result.objects.of_run(hidden).first(),
         "modelendpoint": endpoint,
     }
     for model, row in rows.items():
@@ -254,7 +250,7 @@ def test_results_are_never_counted_beyond_the_cap(client, root):
 
 def test_a_result_shows_item_answer_exchange_and_evidence(client, root):
     run = make_run(rows=2)
-    result = Result.objects.get(run=run, row_index=1)
+    result = Result.objects.of_run(run).get(row_index=1)
     shown = text_of(client.get(page_of("result", "change", result.pk)))
     for text in (
         "&quot;label&quot;: &quot;label 1&quot;",
@@ -269,7 +265,7 @@ def test_a_result_shows_item_answer_exchange_and_evidence(client, root):
 
 def test_results_of_a_deleted_run_are_gone(client, root):
     run = make_run()
-    result = Result.objects.filter(run=run).first()
+    result = Result.objects.of_run(run).first()
     client.post(page_of("run", "delete", run.pk), {"post": "yes"})
     run.refresh_from_db()
     assert run.deleted_at is not None

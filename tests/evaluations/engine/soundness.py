@@ -3,8 +3,9 @@
 from collections import Counter
 
 import pytest
+from django.db.models import QuerySet
 
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.tally import Tally
 
 STATES = Result.State.values
@@ -17,9 +18,9 @@ def check_all_runs() -> None:
 
 
 def check_run(run: Run) -> None:
-    places = list(Result.objects.filter(run=run).values_list("row_index", "repeat"))
+    places = list(Result.objects.of_run(run).values_list("row_index", "repeat"))
     assert len(places) == len(set(places)), "a row has two results"
-    _check_scores(run)
+    _check_verdicts(run)
     for shard in run.shards.all():
         _check_shard(run, shard)
     if run.state == Run.State.COMPLETED:
@@ -28,40 +29,42 @@ def check_run(run: Run) -> None:
         assert run.total_count == len(whole)
         assert not run.shards.unfinished().exists()
     if run.is_final:
-        assert _counters(run) == Counter(run.results.values_list("state", flat=True))
-        _check_tally(Tally.load(run.tally), _recounted(run, Score.objects.filter(result__run=run)))
+        assert _counters(run) == Counter(Result.objects.of_run(run).values_list("state", flat=True))
+        _check_tally(Tally.load(run.tally), _recounted(run, Result.objects.of_run(run).all()))
         assert run.finished_at is not None
 
 
-def _check_scores(run: Run) -> None:
+def _check_verdicts(run: Run) -> None:
     criteria = run.evaluation.criteria.filter(version=run.criteria_version).count()
-    machine = Score.objects.filter(result__run=run, source=Score.Source.MACHINE)
-    counts = Counter(machine.values_list("result", flat=True))
-    results = run.results.count()
-    assert len(counts) == (results if criteria else 0), "a result without scores"
-    assert set(counts.values()) <= {criteria}, "not one score per criterion"
+    for result in Result.objects.of_run(run).all():
+        verdicts = result.read_verdicts()
+        assert len(verdicts) == criteria, "not one verdict per criterion"
+        assert None not in verdicts, "a criterion that has said nothing"
 
 
 def _check_shard(run: Run, shard: Shard) -> None:
-    results = run.results.filter(
+    results = Result.objects.of_run(run).filter(
         row_index__gte=shard.first_row, row_index__lt=shard.first_row + shard.row_count
     )
     states = Counter(results.values_list("state", flat=True))
     assert _counters(shard) == states
     assert shard.done_count == states.total()
     assert (shard.finished_at is not None) == (shard.done_count == shard.row_count * run.repeats)
-    scores = Score.objects.filter(result__in=results.values("pk"))
-    _check_tally(Tally.load(shard.tally), _recounted(run, scores))
+    _check_tally(Tally.load(shard.tally), _recounted(run, results))
 
 
 def _counters(row: Run | Shard) -> Counter[str]:
     return +Counter({state: getattr(row, f"{state}_count") for state in STATES})
 
 
-def _recounted(run: Run, scores: "object") -> Tally:
+def _recounted(run: Run, results: "QuerySet[Result]") -> Tally:
+    criteria = run.evaluation.criteria.filter(version=run.criteria_version).order_by("position")
+    keys = [pk.hex for pk in criteria.values_list("pk", flat=True)]
     tally = Tally()
-    for score in scores.filter(source=Score.Source.MACHINE):  # type: ignore[attr-defined]
-        tally.judge(score.criterion_id.hex, score.value, score.passed, score.is_errored)
+    for result in results:
+        for key, verdict in zip(keys, result.read_verdicts(), strict=True):
+            if verdict is not None:
+                tally.judge(key, verdict.value, verdict.passed, verdict.is_errored)
     return tally
 
 

@@ -14,7 +14,7 @@ from apps.errors import StateError
 from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.sweep import sweep_runs
-from apps.evaluations.models import Evaluation, Result, Run, Score, Shard
+from apps.evaluations.models import Evaluation, Result, Run, Shard
 from apps.evaluations.services.evaluations import (
     NewCriterion,
     create_evaluation,
@@ -25,6 +25,7 @@ from apps.evaluations.targets import Recorded, Target
 from apps.inference.endpoints import add_endpoint
 from tests.evaluations.engine.plain_runs import SAME, chat, rows, worked
 from tests.factories import make_actor, make_version
+from tests.judgements import judgements
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,7 +59,7 @@ def test_recorded_rows_are_graded_in_order_over_several_shards(actor: Actor) -> 
     assert run.state == Run.State.COMPLETED
     assert (run.passed_count, run.failed_count) == (1_000, 1_500)
     assert run.shards.count() == 3
-    first = Result.objects.filter(run=run, state=Result.State.FAILED).in_order().first()
+    first = Result.objects.of_run(run).filter(state=Result.State.FAILED).in_order().first()
     assert first is not None
     assert first.row_index == 1_000
 
@@ -94,8 +95,7 @@ def test_an_item_that_cannot_be_answered_is_errored_and_the_run_completes(
     run = worked(run)
     assert run.state == Run.State.COMPLETED
     assert run.errored_count == 3
-    score = Score.objects.filter(result__run=run).first()
-    assert score is not None
+    score = judgements(run)[0]
     assert (score.value, score.passed, score.error_code) == (None, None, "model_rejected")
 
 
@@ -139,7 +139,7 @@ def test_a_bad_row_of_a_file_fails_the_run_with_its_line(
     run = worked(start_run(actor, evaluation, source=file, target=Recorded()))
     assert (run.state, run.error_code) == (Run.State.FAILED, "invalid_row")
     assert reason in run.error_message
-    assert not Result.objects.filter(run=run).exists()
+    assert not Result.objects.of_run(run).exists()
 
 
 def test_a_deleted_file_serves_the_runs_that_use_it_and_goes_with_them(actor: Actor) -> None:

@@ -15,7 +15,7 @@ from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.store import Batch, HeldShard, Judged, Outcome, store
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.engine.writer import Writer
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.services.evaluations import create_evaluation
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import Tally
@@ -65,7 +65,6 @@ def test_a_late_worker_cannot_write_over_its_successor(run: Run) -> None:
     store([Batch(late, outcomes(run, 0, 1))])
     assert late.is_lost
     assert not Result.objects.exists()
-    assert not Score.objects.exists()
 
 
 def test_nothing_is_written_after_the_run_has_ended(run: Run) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from apps.accounts.models import Actor
 from apps.errors import Invalid, Unfit, dotted
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import Result, Run
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.tally import CALLS, Tally
@@ -17,6 +17,7 @@ from apps.inference.served_models import UnknownModel
 from apps.sandbox import choose, find_runner
 from tests.evaluations.engine.plain_runs import GOOD, INPUT, SAME, chat, labels, rows, worked
 from tests.factories import make_actor
+from tests.judgements import judgement, judgements
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,7 +60,7 @@ def test_what_a_judge_was_asked_is_kept_with_its_score(actor: Actor, server: Mod
     serve(actor, server, GOOD)
     evaluation = create_evaluation(actor, criteria=[labels()], has_sample=True)
     worked(start_run(actor, evaluation, source=rows(1, right=1), target=Recorded()))
-    score = Score.objects.get()
+    score = judgement()
     assert score.exchange is not None
     exchange = json.loads(score.exchange)
     assert exchange["input"] == [{"role": "user", "content": "Judge text 0"}]
@@ -74,12 +75,14 @@ def test_a_judge_without_a_verdict_errs_the_item_and_the_run_completes(
     evaluation = create_evaluation(actor, criteria=[labels(model), SAME], has_sample=True)
     run = worked(start_run(actor, evaluation, source=rows(2, right=2), target=Recorded()))
     assert (run.state, run.errored_count) == (Run.State.COMPLETED, 2)
-    score = Score.objects.filter(criterion__kind="label_model").first()
-    assert score is not None
+    score = next(one for one in judgements() if one.criterion.kind == "label_model")
     assert score.is_errored
     assert score.error_message
     # The other criterion's verdict stands.
-    assert Score.objects.filter(criterion__kind="string_check", passed=True).count() == 2
+    assert [one.passed for one in judgements() if one.criterion.kind == "string_check"] == [
+        True,
+        True,
+    ]
 
 
 def test_an_unknown_judge_is_refused_when_the_evaluation_is_made_and_when_a_run_starts(
@@ -103,7 +106,7 @@ def test_code_grades_every_row_and_what_it_raises_fails_that_row_alone(actor: Ac
     run = worked(start_run(actor, evaluation, source=rows(40, right=0), target=Recorded()))
     # Rows 0 to 2 are below zero, row 3 divides by it, the rest pass.
     assert (run.passed_count, run.failed_count, run.errored_count) == (36, 4, 0)
-    score = Score.objects.get(result__row_index=3)
+    score = judgement(row_index=3)
     assert (score.value, score.passed) == (0.0, False)
     assert "ZeroDivisionError" in score.error_message
     assert Result.objects.get(row_index=3).state == Result.State.FAILED
@@ -126,7 +129,7 @@ def test_a_machine_without_a_sandbox_errs_that_criterion_alone_and_starts_no_fur
         create_evaluation(actor, criteria=[code(source)], has_sample=True)
     assert dotted(refused.value.problems[0].path) == "criteria"
     assert run.state == Run.State.COMPLETED
-    scores = {(score.criterion.kind, score.error_code) for score in Score.objects.all()}
+    scores = {(score.criterion.kind, score.error_code) for score in judgements()}
     assert scores == {("python", "sandbox_unavailable"), ("string_check", "")}
 
 
@@ -150,7 +153,7 @@ def test_a_grader_asks_the_embedding_model_it_names_and_another_the_oldest(
     evaluation = create_evaluation(actor, criteria=[distance("a-newer"), COSINE], has_sample=True)
     run = worked(start_run(actor, evaluation, source=rows(3, right=3), target=Recorded()))
     assert (run.state, run.errored_count) == (Run.State.COMPLETED, 0)
-    values = {score.criterion.name: score.value for score in Score.objects.all()}
+    values = {score.criterion.name: score.value for score in judgements()}
     assert values == {"distance": pytest.approx(2**0.5 - 1), "angle": pytest.approx(1.0)}
     usage = {model: sums[CALLS] for model, sums in Tally.load(run.tally).models.items()}
     assert usage == {"a-newer": 3, "z-oldest": 3}
@@ -182,6 +185,5 @@ def test_a_value_too_large_to_be_summed_errs_its_item_alone(
     evaluation = create_evaluation(actor, criteria=[judge, SAME], has_sample=True)
     run = worked(start_run(actor, evaluation, source=rows(2, right=2), target=Recorded()))
     assert (run.state, run.errored_count) == (Run.State.COMPLETED, 2)
-    score = Score.objects.filter(criterion__name="vast").first()
-    assert score is not None
+    score = next(one for one in judgements() if one.criterion.name == "vast")
     assert (score.value, score.error_code) == (None, "grader_failed")

@@ -15,7 +15,8 @@ from apps.evaluations.engine.plan import claim_plan, plan_run
 from apps.evaluations.engine.source import shard_rows
 from apps.evaluations.engine.store import Batch, store
 from apps.evaluations.engine.sweep import sweep_runs
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
+from apps.evaluations.packing import Packed
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark
 from apps.leases import database_now
@@ -31,6 +32,7 @@ from tests.evaluations.engine.shards import (
     poll,
 )
 from tests.factories import ask, make_actor, make_evaluation, make_run, make_version
+from tests.judgements import judgements
 
 pytestmark = pytest.mark.django_db
 
@@ -350,12 +352,12 @@ def done_but_two(actor, small_shards):
 def test_a_retry_copies_what_is_finished_and_leaves_the_rest_to_do(actor, done_but_two):
     again = plan(retry_errored(actor, done_but_two))
     assert (again.state, again.total_count, again.retry_of) == ("running", 18, done_but_two)
-    assert again.results.count() == 16
+    assert Result.objects.of_run(again).count() == 16
     todo = [(row.index, repeat) for c in poll(coordinator()).claims for row, repeat in c.todo]
     assert sorted(todo) == [(1, 0), (8, 1)]
-    fields = ("row_index", "repeat", "state", "scores__value", "scores__evidence")
-    kept = done_but_two.results.exclude(state="errored").values_list(*fields)
-    assert set(again.results.values_list(*fields)) == set(kept)
+    fields = ("row_index", "repeat", "state", *Packed._fields)
+    kept = Result.objects.of_run(done_but_two).exclude(state="errored").values_list(*fields)
+    assert set(Result.objects.of_run(again).values_list(*fields)) == set(kept)
 
 
 def test_a_retry_completes_with_what_was_missing(actor, done_but_two):
@@ -368,7 +370,7 @@ def test_a_retry_completes_with_what_was_missing(actor, done_but_two):
 
 
 def test_a_copy_writes_no_large_transactions(actor, done_but_two, monkeypatch):
-    monkeypatch.setattr(copy_module, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(copy_module, "ROWS_AT_ONCE", 2)
     sizes = []
     real = Result.objects.bulk_create
     monkeypatch.setattr(
@@ -385,11 +387,11 @@ def test_what_a_dead_planner_had_copied_is_removed_first(actor, done_but_two, mo
     with monkeypatch.context() as patch:
         patch.setattr(plan_module, "_show", lambda *_: None)
         plan_run(plan_of(again))
-    assert again.results.count() == 16
+    assert Result.objects.of_run(again).count() == 16
     expire(again)
     plan(again)
-    assert again.results.count() == 16
-    assert Score.objects.filter(result__run=again).count() == 16
+    assert Result.objects.of_run(again).count() == 16
+    assert len(judgements(again)) == 16
 
 
 def test_a_late_planner_copies_nothing(actor, done_but_two):
@@ -398,7 +400,7 @@ def test_a_late_planner_copies_nothing(actor, done_but_two):
     expire(again)
     plan(again)
     plan_run(late)
-    assert again.results.count() == 16
+    assert Result.objects.of_run(again).count() == 16
 
 
 def test_a_retry_of_a_run_that_was_never_planned_reads_the_source(actor):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.grading.graders import GRADERS
 from apps.inference.models import EndpointSlot
@@ -13,6 +13,7 @@ from apps.leases import database_now
 from tests.evaluations.engine.deadly import Deadly
 from tests.evaluations.engine.workers import start_worker, workers
 from tests.factories import ask, make_actor, make_endpoint, make_evaluation, make_run
+from tests.judgements import judgement
 from tests.patience import patience, slowness, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -63,11 +64,11 @@ def test_an_item_that_kills_its_workers_is_errored_and_the_rest_finishes(deadly)
     assert deaths == 4  # three claims in vain, then one alone with its item
     deadly.refresh_from_db()
     assert (deadly.passed_count, deadly.errored_count) == (29, 1)
-    assert Result.objects.get(run=deadly, state="errored").row_index == 17
-    score = Score.objects.get(result__run=deadly, value=None)
+    assert Result.objects.of_run(deadly).get(state="errored").row_index == 17
+    score = judgement(deadly, state="errored")
     assert score.error_code == "worker_died"
     assert state(innocent) == Run.State.COMPLETED
-    assert not Result.objects.filter(run=innocent, state="errored").exists()
+    assert not Result.objects.of_run(innocent).filter(state="errored").exists()
 
 
 @pytest.mark.slow

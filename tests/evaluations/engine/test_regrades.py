@@ -11,7 +11,7 @@ from apps.accounts.roles import Role
 from apps.errors import Refusal, StateError, dotted
 from apps.evaluations.engine.purge import purge_runs
 from apps.evaluations.engine.store import Batch, store
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import Result, Run
 from apps.evaluations.reports import read_items, summary
 from apps.evaluations.services.criteria import change_criteria
 from apps.evaluations.services.evaluations import NewCriterion, delete_evaluation
@@ -31,6 +31,7 @@ from tests.factories import (
     make_run,
     make_version,
 )
+from tests.judgements import judgements
 from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -59,7 +60,11 @@ def worked(run):
 
 
 def answers(run):
-    return list(run.results.in_order().values_list("row_index", "repeat", "sample", "exchange"))
+    return list(
+        Result.objects.of_run(run)
+        .in_order()
+        .values_list("row_index", "repeat", "sample", "exchange")
+    )
 
 
 def test_answers_are_graded_by_other_criteria_and_the_model_is_not_asked(actor, server):
@@ -80,9 +85,9 @@ def test_answers_are_graded_by_other_criteria_and_the_model_is_not_asked(actor, 
 
 def test_the_graded_run_and_the_evaluation_stay_as_they_are(actor):
     old = worked(make_run(actor))
-    before = list(Score.objects.filter(result__run=old).order_by("pk").values())
+    before = list(Result.objects.of_run(old).order_by("pk").values())
     worked(regrade_run(actor, old, criteria=[WRONG]))
-    assert list(Score.objects.filter(result__run=old).order_by("pk").values()) == before
+    assert list(Result.objects.of_run(old).order_by("pk").values()) == before
     old.evaluation.refresh_from_db()
     assert old.evaluation.criteria_version == 1
     assert make_run(actor, evaluation=old.evaluation).criteria_version == 1
@@ -140,7 +145,10 @@ def test_recorded_answers_are_read_from_their_rows(actor):
         new = worked(regrade_run(actor, old))
         assert (new.state, new.passed_count) == (Run.State.COMPLETED, old.passed_count)
         shown = [
-            [(one.item, one.sample) for one in read_items(run, run.results.in_order())]
+            [
+                (one.item, one.sample)
+                for one in read_items(run, Result.objects.of_run(run).in_order())
+            ]
             for run in (old, new)
         ]
         assert shown[0] == shown[1]
@@ -150,12 +158,12 @@ def test_what_was_not_answered_stays_errored_with_its_reason(actor, server):
     make_endpoint(actor, server.base_url, models=["fail-400"])
     old = worked(make_run(actor, source=3, target=ask("fail-400"), on_error="fail"))
     assert old.state == Run.State.FAILED
-    missing = 3 - old.results.count()
+    missing = 3 - Result.objects.of_run(old).count()
     server.reset()
     new = worked(regrade_run(actor, old, criteria=[LOOSE]))
     assert (new.state, new.errored_count) == (Run.State.COMPLETED, 3)
-    reasons = list(new.results.in_order().values_list("error_code", "error_message"))
-    kept = list(old.results.in_order().values_list("error_code", "error_message"))
+    reasons = list(Result.objects.of_run(new).in_order().values_list("error_code", "error_message"))
+    kept = list(Result.objects.of_run(old).in_order().values_list("error_code", "error_message"))
     assert [reason for reason in reasons if reason[0] != "never_answered"] == kept
     assert len([reason for reason in reasons if reason[0] == "never_answered"]) == missing
     assert server.counts()["total"] == 0
@@ -178,9 +186,9 @@ def test_items_that_a_canceled_run_never_came_to_are_errored_and_the_others_grad
     cancel_run(actor, run)
     new = worked(regrade_run(actor, run, criteria=[LOOSE]))
     assert (new.state, new.passed_count, new.errored_count) == (Run.State.COMPLETED, 40, 210)
-    assert set(new.results.filter(state="errored").values_list("error_code", flat=True)) == {
-        "never_answered"
-    }
+    assert set(
+        Result.objects.of_run(new).filter(state="errored").values_list("error_code", flat=True)
+    ) == {"never_answered"}
 
 
 def test_a_canceled_run_that_asked_nobody_is_graded_whole(actor):
@@ -210,7 +218,7 @@ def test_answers_are_kept_from_the_purge_while_they_are_graded(actor, server):
     delete_run(actor, old)
     while purge_runs():
         pass
-    assert old.results.count() == 250
+    assert Result.objects.of_run(old).count() == 250
     worked(new)
     assert (new.state, new.passed_count) == (Run.State.COMPLETED, 250)
     while purge_runs():
@@ -295,8 +303,8 @@ def test_workers_killed_while_grading_again_neither_lose_nor_double_anything(act
     server.reset()
     for _ in range(3):
         with workers(2, ENGINE_LINGER_SECONDS="5") as running:
-            goal = Result.objects.filter(run=new).count() + 30
-            wait_until(lambda goal=goal: Result.objects.filter(run=new).count() >= goal, 20)
+            goal = Result.objects.of_run(new).count() + 30
+            wait_until(lambda goal=goal: Result.objects.of_run(new).count() >= goal, 20)
             for process in running:
                 process.send_signal(signal.SIGKILL)
     ends_at = time.monotonic() + patience(40)
@@ -306,4 +314,4 @@ def test_workers_killed_while_grading_again_neither_lose_nor_double_anything(act
     new.refresh_from_db()
     assert (new.state, new.passed_count) == (Run.State.COMPLETED, 300)
     assert answers(new) == answers(old)
-    assert Score.objects.filter(result__run=new).count() == 600
+    assert len(judgements(new)) == 600

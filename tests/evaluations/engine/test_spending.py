@@ -11,7 +11,7 @@ from apps.evaluations import reports
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import spending as spending_module
 from apps.evaluations.engine.spending import BudgetKeeper, BudgetRequest, month_picos
-from apps.evaluations.models import CallQuota, Result, Run, Score, Shard
+from apps.evaluations.models import CallQuota, Result, Run, Shard
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import regrade_run
 from apps.evaluations.services.runs import delete_run, retry_errored
@@ -23,6 +23,7 @@ from apps.leases import database_now, lease_end
 from tests.evaluations.engine.shards import plan
 from tests.evaluations.engine.workers import InBackground, work_until_idle
 from tests.factories import SAME, ask, make_actor, make_endpoint, make_evaluation, make_run
+from tests.judgements import judgements
 from tests.patience import patience, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,7 +89,7 @@ def cost_of(run):
 
 
 def reasons(run):
-    errored = Result.objects.filter(run=run, state=Result.State.ERRORED)
+    errored = Result.objects.of_run(run).filter(state=Result.State.ERRORED)
     return set(errored.values_list("error_code", flat=True))
 
 
@@ -163,7 +164,7 @@ def test_a_run_makes_no_more_calls_than_it_may_and_completes(actor, server):
     assert (run.state, run.passed_count, run.errored_count) == (Run.State.COMPLETED, 13, 27)
     assert server.counts()["total"] == 13
     assert reasons(run) == {"budget"}
-    message = Result.objects.filter(run=run, state="errored").first().error_message
+    message = Result.objects.of_run(run).filter(state="errored").first().error_message
     assert message == "The run may make 13 calls, and they are used up."
 
 
@@ -201,7 +202,7 @@ def test_an_item_begins_only_with_the_calls_of_its_judges(actor, server):
     work_until_over()
     assert server.counts()["total"] <= 8
     assert cost_of(run).models[0].usage.calls == 4
-    assert Result.objects.filter(run=run, sample__isnull=False).count() == 4
+    assert Result.objects.of_run(run).filter(sample__isnull=False).count() == 4
 
 
 def test_judges_stop_too_and_the_answers_stay(actor, server):
@@ -211,7 +212,7 @@ def test_judges_stop_too_and_the_answers_stay(actor, server):
     work_until_over()
     run.refresh_from_db()
     assert (run.state, run.errored_count) == (Run.State.COMPLETED, 9)
-    assert set(Score.objects.values_list("error_code", flat=True)) == {"budget"}
+    assert {one.error_code for one in judgements()} == {"budget"}
     assert server.counts()["total"] == 0
 
 
@@ -250,7 +251,7 @@ def test_a_run_stops_at_its_budget_but_for_what_is_in_flight(actor, server):
     assert cost_of(run).total.amount == Decimal("0.006") * run.passed_count
     assert server.counts()["total"] == run.passed_count
     assert reasons(run) == {"budget"}
-    message = Result.objects.filter(run=run, state="errored").first().error_message
+    message = Result.objects.of_run(run).filter(state="errored").first().error_message
     assert message == "The run's budget of 0.06 is spent."
 
 
@@ -284,7 +285,7 @@ def test_the_months_budget_stops_every_run_of_the_account_and_no_other(actor, ac
     assert (second.passed_count, second.errored_count) == (0, 20)
     assert theirs.passed_count == 20
     assert this_month(actor, account).spent == cost_of(first).total.amount
-    assert "The account's budget of 0.03 for" in second.results.first().error_message
+    assert "The account's budget of 0.03 for" in Result.objects.of_run(second).first().error_message
 
 
 def test_a_new_month_begins_with_its_budget_whole(actor, account, monkeypatch):
@@ -309,7 +310,7 @@ def test_a_budget_set_while_a_run_goes_holds_for_it(actor, server):
     price(actor, "slow:0.05")
     run = make_run(actor, source=200, target=ask("slow:0.05"))
     with InBackground():
-        wait_until(Result.objects.filter(run=run).exists)
+        wait_until(Result.objects.of_run(run).exists)
         limit(actor, monthly_budget=Decimal("0.006"))
     work_until_over()
     run.refresh_from_db()
@@ -330,7 +331,7 @@ def test_grading_again_is_held_to_the_same_limits(actor, server):
     again.refresh_from_db()
     assert again.state == Run.State.COMPLETED
     assert server.counts()["total"] <= 3
-    assert Result.objects.filter(run=again, sample__isnull=False).count() == 8
+    assert Result.objects.of_run(again).filter(sample__isnull=False).count() == 8
 
 
 def test_an_editors_run_has_the_accounts_limits_from_any_dialect(actor, account):

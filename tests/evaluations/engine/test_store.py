@@ -10,7 +10,7 @@ from apps.evaluations.engine import writer as writer_module
 from apps.evaluations.engine.store import ROWS_AT_ONCE, Batch, store, transactions
 from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.writer import Writer
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.services.runs import cancel_run
 from apps.grading.graders.base import Mark
 from tests.evaluations.engine.shards import (
@@ -25,6 +25,7 @@ from tests.evaluations.engine.shards import (
     poll,
 )
 from tests.factories import SAME, make_actor, make_evaluation, make_run
+from tests.judgements import judgement, judgements
 
 pytestmark = pytest.mark.django_db
 
@@ -71,7 +72,7 @@ def test_a_late_worker_cannot_write_over_its_successor(run, writer):
     assert held.is_lost
     assert Result.objects.count() == 0
     writer.store(pairs(successor, outcomes(successor))[1])
-    assert set(Score.objects.values_list("passed", flat=True)) == {True}
+    assert {one.passed for one in judgements()} == {True}
     assert state(run) == Run.State.COMPLETED
 
 
@@ -114,7 +115,7 @@ def test_a_lost_shard_does_not_take_the_others_of_its_transaction_with_it(writer
     let_lease_run_out(late.shard)
     claim(first)
     writer.store([*pairs(late, outcomes(late))[1], *pairs(ours, outcomes(ours))[1]])
-    assert not first.results.exists()
+    assert not Result.objects.of_run(first).exists()
     assert state(second) == Run.State.COMPLETED
 
 
@@ -228,7 +229,7 @@ def test_a_commit_that_breaks_doubles_and_loses_nothing(run, writer, monkeypatch
 
 @pytest.mark.django_db(transaction=True)
 def test_a_second_transaction_that_breaks_does_not_repeat_the_first(writer, monkeypatch):
-    monkeypatch.setattr(store_module, "ROWS_AT_ONCE", 6)
+    monkeypatch.setattr(store_module, "ROWS_AT_ONCE", 3)
     run = plan(make_run(source=9))
     claimed = claim(run)
     held, all_of_it = pairs(claimed, outcomes(claimed))
@@ -274,9 +275,9 @@ def test_an_outcome_that_the_database_refuses_is_errored_alone(run, writer, monk
     writer.store(pairs(claimed, found)[1])
     run.refresh_from_db()
     assert (run.state, run.passed_count, run.errored_count) == (Run.State.COMPLETED, 5, 1)
-    odd = run.results.get(row_index=3)
+    odd = Result.objects.of_run(run).get(row_index=3)
     assert (odd.state, odd.error_code) == (Result.State.ERRORED, "not_storable")
-    assert odd.scores.get().error_code == "not_storable"
+    assert odd.read_verdicts()[0].error_code == "not_storable"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -306,7 +307,7 @@ def test_evidence_with_a_nul_is_stored(run, writer):
     claimed = claim(run)
     odd = outcome(claimed, 0, mark=Mark(1.0, True, "a\0b"))
     writer.store(pairs(claimed, [odd])[1])
-    assert Score.objects.get().evidence == "a\N{REPLACEMENT CHARACTER}b"
+    assert judgement().evidence == "a\N{REPLACEMENT CHARACTER}b"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -317,7 +318,7 @@ def test_a_row_that_is_there_already_is_an_error_of_the_databases_own_kind(run):
     store([Batch(held, [outcome(claimed, 0)])])
     with pytest.raises(IntegrityError):
         store([Batch(held, [outcome(claimed, 0)])])
-    assert Result.objects.count() == Score.objects.count() == 1
+    assert Result.objects.count() == 1
     store([Batch(held, [outcome(claimed, 1)])])
 
 

@@ -36,6 +36,7 @@ from tests.factories import (
     make_run,
     make_version,
 )
+from tests.judgements import judgement, judgements
 from tests.patience import patience, slowness, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,7 +174,7 @@ def test_what_a_model_refuses_is_errored_with_its_reason(actor, endpoint):
     assert counts(run) == (Run.State.COMPLETED, 0, 0, 5)
     result = Result.objects.first()
     assert result.error_code == "model_rejected"
-    assert result.scores.get().error_code == "model_rejected"
+    assert judgements()[0].error_code == "model_rejected"
 
 
 def test_a_server_that_falters_costs_no_item(actor, endpoint, server):
@@ -204,7 +205,7 @@ def test_a_grader_that_raises_errs_its_row_and_no_other(actor, monkeypatch):
     run = make_run(actor, source=9)
     work_until_idle()
     assert counts(run) == (Run.State.COMPLETED, 5, 3, 1)
-    assert Result.objects.get(row_index=4).scores.get().error_message == "RuntimeError: a bug"
+    assert judgement(row_index=4).error_message == "RuntimeError: a bug"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

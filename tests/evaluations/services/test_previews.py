@@ -3,7 +3,7 @@
 import pytest
 
 from apps.errors import LimitError, Refusal, dotted
-from apps.evaluations.models import Result, Run, Score
+from apps.evaluations.models import Result, Run
 from apps.evaluations.services import quick_judging
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.previews import ROWS, try_criteria, usage_of
@@ -42,7 +42,6 @@ def test_criteria_are_tried_on_rows_and_nothing_is_stored(actor, evaluation):
     assert [one.mark.passed for one in tried[0].outcome.judged] == [False, False]
     assert "label x" in tried[0].outcome.judged[0].mark.evidence
     assert not Run.objects.exists()
-    assert not Score.objects.exists()
     assert evaluation.criteria.count() == 1
 
 

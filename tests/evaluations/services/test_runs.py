@@ -11,7 +11,7 @@ from apps.datasets.models import File
 from apps.datasets.stored_files import delete_file, purge_files, read_file, store_file
 from apps.errors import StateError
 from apps.evaluations.engine.purge import purge_runs
-from apps.evaluations.models import Result, Run, Score, Shard
+from apps.evaluations.models import Result, Run, Shard
 from apps.evaluations.services import runs as runs_module
 from apps.evaluations.services.evaluations import (
     delete_evaluation,
@@ -211,11 +211,11 @@ def test_a_deleted_run_is_hidden_at_once_and_its_rows_go_in_pieces(actor, monkey
     delete_run(actor, run)
     assert list(Run.objects.visible_to(actor).present()) == [kept]
     purge_runs(pieces=1)
-    assert run.results.count() == 6
+    assert Result.objects.of_run(run).count() == 6
     while purge_runs():
         pass
     assert list(Run.objects.all()) == [kept]
-    assert (Result.objects.count(), Score.objects.count(), Shard.objects.count()) == (3, 3, 1)
+    assert (Result.objects.count(), Shard.objects.count()) == (3, 1)
     check_all_runs()
 
 
@@ -266,7 +266,7 @@ def test_a_run_that_is_being_retried_is_purged_only_when_the_retry_has_what_it_n
     delete_run(actor, run)
     while purge_runs():
         pass
-    assert run.results.count() == 6
+    assert Result.objects.of_run(run).count() == 6
     work_until_idle()
     while purge_runs():
         pass

@@ -59,7 +59,7 @@ def test_a_new_kind_is_a_class_and_its_line(monkeypatch, settings):
     Worker().run()
     again.refresh_from_db()
     assert (again.state, again.passed_count) == (Run.State.COMPLETED, 3)
-    assert Result.objects.filter(run=again).count() == 3
+    assert Result.objects.of_run(again).count() == 3
     page = browser_of(actor).get(reverse("web:run", args=[run.pk]))
     assert page.status_code == 200
     assert "polly" in page.content.decode()

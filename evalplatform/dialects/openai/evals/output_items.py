@@ -22,17 +22,6 @@ from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import ITEM_STATE, ITEM_STATUS
 
-SHOWN_COLUMNS = (
-    "row_index",
-    "repeat",
-    "state",
-    "sample",
-    "exchange",
-    "error_code",
-    "error_message",
-    "imported_id",
-    "created_at",
-)
 NO_USAGE = {"total_tokens": 0, "completion_tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
 
 
@@ -103,9 +92,9 @@ class OutputItemFilters(FilterSet):  # type: ignore[misc]  # its package has no 
 
 
 class OutputItemPages(Pages):
-    def fields(self, query: Mapping[str, Any]) -> tuple[str, str]:
+    def fields(self, query: Mapping[str, Any]) -> tuple[str, ...]:
         # contract: openai section 3: in the order of the rows, not in that of completion
-        return ("row_index", "repeat")
+        return ("id",)
 
 
 class OutputItemViewSet(OpenAIViewSet):
@@ -129,10 +118,10 @@ class OutputItemViewSet(OpenAIViewSet):
         return found
 
     def all_rows(self) -> QuerySet[Result]:
-        return Result.objects.filter(run=self.run)
+        return Result.objects.of_run(self.run)
 
     def get_queryset(self) -> QuerySet[Result]:
-        return self.all_rows().only(*SHOWN_COLUMNS)
+        return self.all_rows()
 
     def conditions(self, name: str) -> list[Q]:
         # Only items that were imported are looked up by an imported id.

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apps.evaluations.models import Result
+from apps.evaluations.models import MOST_ROWS, Result
 from apps.evaluations.services.saved_history import SavedResult, SavedScore
 from evalplatform.dialects.openai.history.saved_values import (
     CODE_LENGTH,
     EXTRAS,
-    LARGEST_INDEX,
     array_of,
     criterion_key,
     number_of,
@@ -32,7 +31,7 @@ ITEM_STATES = {status: state for state, status in reversed(ITEM_STATUS.items())}
 def row_index(item: Mapping[str, Any]) -> int | None:
     """Return the index of an item's row, None where it has none that can be stored."""
     index = item.get("datasource_item_id")
-    return index if type(index) is int and 0 <= index < LARGEST_INDEX else None
+    return index if type(index) is int and 0 <= index < MOST_ROWS else None
 
 
 def saved_result(

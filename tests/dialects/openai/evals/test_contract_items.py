@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from openai.types.evals.runs import OutputItemRetrieveResponse
 
-from apps.evaluations.models import Score
 from tests.dialects.openai.caller import (
     STRING_CHECK,
     TEXT_SIMILARITY,
@@ -18,6 +17,7 @@ from tests.dialects.openai.caller import (
     work,
 )
 from tests.factories import make_endpoint
+from tests.judgements import judgements
 from tests.model_server import ModelServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -212,7 +212,8 @@ def test_a_result_of_a_judge_shows_the_exchange_in_the_form_of_a_sample(caller: 
     assert score["sample"].items() >= exchange.items()
     sent = {
         one.criterion.name: json.loads(one.exchange or "{}")["params"]
-        for one in Score.objects.exclude(exchange=None).select_related("criterion")
+        for one in judgements()
+        if one.exchange is not None
     }
     # contract: openai section 13.4: an object of steps and then the result
     for name, verdict in (

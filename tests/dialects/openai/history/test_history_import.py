@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError
 
-from apps.evaluations.models import Evaluation, Result, Run, Score
+from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.criteria import change_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts
@@ -38,6 +38,7 @@ from tests.dialects.openai.history.saved import (
     take_in,
 )
 from tests.factories import make_account, make_actor
+from tests.judgements import judgements
 
 
 def seen(caller: Caller, eval_id: str, run_id: str) -> tuple[Any, Any, list[Any]]:
@@ -78,12 +79,11 @@ def test_an_exported_run_reads_the_same_in_the_account_it_is_imported_into(body,
     assert {old.imported_id, new.imported_id} == {None, started["id"]}
     assert json.loads(old.tally).keys() == json.loads(new.tally).keys()
     verdicts = [
-        list(
-            Score.objects.filter(result__run=one)
-            .order_by("result__row_index", "criterion__position")
-            .values_list("value", "passed", "evidence", "error_code", "error_message", "exchange")
-        )
-        for one in (old, new)
+        [
+            (one.value, one.passed, one.evidence, one.error_code, one.error_message, one.exchange)
+            for one in judgements(run_of)
+        ]
+        for run_of in (old, new)
     ]
     assert verdicts[0] == verdicts[1]
     assert verdicts[0]
