@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from apps.evaluations.signals import history_purge, run_finished, swept
 from apps.inference.stored_completions import purge_completions
 
 LARGE_RUN = 10_000  # results
+PURGE_SHARE = 0.25  # of one core, at most, while a sweep follows the other
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ def sweep() -> None:
     renew_machine(settings.WORKERS)
     if sweep_runs():
         ring()
-    purge_runs()
+    purge_runs(seconds=PURGE_SHARE * settings.ENGINE_SWEEP_SECONDS)
     purge_completions()
     _purge_history_now_and_then()
     purge_files()
@@ -102,6 +104,19 @@ def _purge_history_now_and_then() -> None:
     if time.monotonic() >= _history["due_at"]:
         pause = 0 if purge_history() else HISTORY_SECONDS
         _history["due_at"] = time.monotonic() + pause
+
+
+def purge_now() -> Iterator[tuple[str, int]]:
+    """Remove all that is deleted; yield after each piece what it was of, and how many rows went."""
+    purges = {
+        "runs": lambda: purge_runs(seconds=1),
+        "stored completions": purge_completions,
+        "files": purge_files,
+        "datasets": purge_datasets,
+    }
+    for noun, purge in purges.items():
+        while count := purge():
+            yield noun, count
 
 
 def purge_history() -> bool:

@@ -96,9 +96,12 @@ def delete_completion(actor: Actor, kept: StoredCompletion) -> None:
         record(actor, "completion.delete", kept, before={"model": kept.model})
 
 
-def purge_completions() -> None:
-    """Remove some deleted completions; runs that were made from them have their rows in a file."""
+def purge_completions() -> int:
+    """Remove some deleted completions, and return how many.
+
+    Runs that were made from them have their rows in a file.
+    """
     gone = StoredCompletion.objects.filter(deleted_at__lt=timezone.now())
-    StoredCompletion.objects.filter(
-        pk__in=list(gone.values_list("pk", flat=True)[:PURGED_AT_ONCE])
-    ).delete()
+    pks = list(gone.values_list("pk", flat=True)[:PURGED_AT_ONCE])
+    StoredCompletion.objects.filter(pk__in=pks).delete()
+    return len(pks)

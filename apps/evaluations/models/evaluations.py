@@ -73,6 +73,12 @@ class Evaluation(OwnedModel):
         indexes = [
             models.Index("account", "created_at", "id", name="evaluation_by_creation"),
             models.Index("account", "updated_at", "id", name="evaluation_by_update"),
+            models.Index(
+                "deleted_at",
+                "id",
+                condition=models.Q(deleted_at__isnull=False),
+                name="evaluation_deleted",
+            ),
         ]
 
     def __str__(self) -> str:

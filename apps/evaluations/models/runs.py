@@ -146,6 +146,9 @@ class Run(OwnedModel):
                 condition=Q(state__in=("queued", "running")),
                 name="run_unfinished",
             ),
+            models.Index(
+                "deleted_at", "id", condition=Q(deleted_at__isnull=False), name="run_deleted"
+            ),
         ]
 
     def __str__(self) -> str:
