@@ -1,8 +1,6 @@
 """Asks an OpenAI-compatible chat endpoint over HTTP, patiently and within bounds."""
 
 import asyncio
-import io
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Never
@@ -10,8 +8,17 @@ from typing import Any, Never
 import aiohttp
 import orjson
 
-from apps.clients.addresses import AddressRefused, check_url, open_connector
+from apps.clients.addresses import AddressRefused, check_url
 from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
+from apps.clients.exchanges import Bounds
+from apps.clients.faults import (
+    AddressUnusual,
+    CallTimedOut,
+    CertificateRefused,
+    HttpFault,
+    NotHttp,
+)
+from apps.clients.http_pool import HttpPool
 from apps.clients.replies import CHAT, EMBEDDINGS, Service, error_text, upstream_message
 from apps.clients.retries import (
     DEFAULT_POLICY,
@@ -21,12 +28,12 @@ from apps.clients.retries import (
     RetryState,
     asked_pause,
 )
+from apps.clients.streamed_calls import fault_of, open_session, post, read_some
 from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
 from apps.strict_json import BadJSON, parse_json
 
 MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
-LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
 STOP_CHECK_SECONDS = 0.25
 EVENT_STREAM = "text/event-stream"
 REPEATABLE_STATUSES = {408: "model_timeout", 429: "model_rate_limited"}  # and 5xx
@@ -72,11 +79,27 @@ class ChatClient:
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
             raise ValueError("An API key consists of printable ASCII characters without spaces.")
         self._limiter = limiter
-        self._allow_private = allow_private
         self._policy = policy
         self._stopped = stopped
         self._before_call = before_call
-        self._session: aiohttp.ClientSession | None = None
+        self._headers = {
+            "Accept": "application/json",
+            # Between neighbours it costs more to pack a reply than to send it.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "evalplatform",
+        }
+        if self._key:
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        self._reach: dict[str, Any] = {
+            "allow_private": allow_private,
+            "connect_seconds": policy.connect_seconds,
+            "call_seconds": policy.call_seconds,
+        }
+        bounds = Bounds(policy.reply_bytes, ERROR_BYTES)
+        self._pool = HttpPool(base, self._headers, bounds, **self._reach)
+        self._openings = {service: self._pool.opening(url) for service, url in self._urls.items()}
+        self._session: aiohttp.ClientSession | None = None  # for what is streamed
 
     async def complete(self, request: dict[str, Any]) -> Reply:
         """Send a chat request and return the reply; raises CallFailed, or Stopped."""
@@ -131,12 +154,14 @@ class ChatClient:
         body = self._written({**request, "stream": True})
         await self._limiter.acquire()
         try:
-            async with self._post(CHAT, body) as response:
+            if self._session is None:
+                self._session = open_session(self._headers, **self._reach)
+            async with post(self._session, self._urls[CHAT], body) as response:
                 if not 200 <= response.status < 300:
-                    content = await _read(response, ERROR_BYTES)
+                    content = await read_some(response, ERROR_BYTES)
                     self._refused(response.status, response.headers, content, 1)
                 if response.content_type != EVENT_STREAM:
-                    content = await _read(response, self._policy.reply_bytes)
+                    content = await read_some(response, self._policy.reply_bytes)
                     for chunk in chunks_of(self._reply(CHAT, response.status, content, 1).body):
                         yield chunk
                     return
@@ -150,7 +175,7 @@ class ChatClient:
         except EventTooLong:
             self._fail("model_reply_too_large", "The reply is one event without end.", calls=1)
         except (aiohttp.ClientError, OSError) as error:
-            self._broken(error)
+            self._broken(fault_of(error))
         finally:
             self._limiter.release()
 
@@ -172,16 +197,15 @@ class ChatClient:
             self._fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
         return chunk
 
-    def _broken(self, error: aiohttp.ClientError | OSError) -> Never:
+    def _broken(self, fault: HttpFault | AddressRefused) -> Never:
         try:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                self._unconnected(error, 1)
-            self._unanswered(error, 1)
+            self._unanswered(fault, 1)
         except RetryableError as failure:
             self._fail(failure.code, failure.message, status=failure.status, calls=1)
 
     async def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""
+        await self._pool.close()
         if self._session is not None:
             await self._session.close()
 
@@ -195,57 +219,22 @@ class ChatClient:
             await asyncio.sleep(min(left, STOP_CHECK_SECONDS))
             self._go_on()
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        headers = {
-            "Accept": "application/json",
-            # A small compressed body may unpack to any size, past the bound on replies.
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            "User-Agent": "evalplatform",
-        }
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return aiohttp.ClientSession(
-            connector=open_connector(allow_private=self._allow_private),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(
-                total=self._policy.call_seconds, connect=self._policy.connect_seconds
-            ),
-            auto_decompress=False,
-            trust_env=False,
-        )
-
-    def _post(self, service: Service, body: bytes) -> Any:
-        """The answer to a request, once it begins; to be used with `async with`."""
-        if self._session is None:
-            self._session = self._open_session()
-        data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
-        return self._session.post(self._urls[service], data=data, allow_redirects=False)
-
     async def _ask(self, service: Service, body: bytes, calls: int) -> Reply:
         try:
-            async with self._post(service, body) as response:
-                status, headers = response.status, response.headers
-                answered = 200 <= status < 300
-                limit = self._policy.reply_bytes if answered else ERROR_BYTES
-                # As many as are in flight would take that much memory at once.
-                is_too_large = answered and (response.content_length or 0) > limit
-                content = b"" if is_too_large else await _read(response, limit)
-        except aiohttp.ClientConnectorError as error:
-            self._unconnected(error, calls)
-        except (aiohttp.ClientError, OSError) as error:
-            self._unanswered(error, calls)
-        if not answered:
-            self._refused(status, headers, content, calls)
-        if is_too_large or len(content) > limit:
+            answer = await self._pool.post(self._openings[service], body)
+        except (HttpFault, AddressRefused) as fault:
+            self._unanswered(fault, calls)
+        status = answer.status
+        if not 200 <= status < 300:
+            self._refused(status, answer.headers, answer.body, calls)
+        if answer.is_too_large:
             self._fail(
                 "model_reply_too_large",
-                f"The reply is larger than {limit} bytes.",
+                f"The reply is larger than {self._policy.reply_bytes} bytes.",
                 status=status,
                 calls=calls,
             )
-        return self._reply(service, status, content, calls)
+        return self._reply(service, status, answer.body, calls)
 
     def _reply(self, service: Service, status: int, content: bytes, calls: int) -> Reply:
         try:
@@ -274,45 +263,31 @@ class ChatClient:
             )
         self._fail("model_rejected", message, status=status, calls=calls)
 
-    def _unanswered(self, error: aiohttp.ClientError | OSError, calls: int) -> Never:
-        if isinstance(error, aiohttp.ServerTimeoutError):
-            self._lost("no connection in time")
-        if isinstance(error, TimeoutError):
+    def _unanswered(self, fault: HttpFault | AddressRefused, calls: int) -> Never:
+        if isinstance(fault, CallTimedOut):
             seconds = self._policy.call_seconds
             self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
-        if isinstance(error, aiohttp.InvalidURL):  # an address like 127.1 or 017700000001
+        if isinstance(fault, AddressRefused):
+            self._fail_address("is not public, which this endpoint has to be", calls)
+        if isinstance(fault, AddressUnusual):
             self._fail_address("does not spell its address as usual", calls)
-        if isinstance(error, aiohttp.ClientResponseError):
-            raise self._retryable(
-                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {error.message}"
-            ) from None
-        if isinstance(error, aiohttp.ClientPayloadError):
-            self._lost("the answer broke off")
-        self._lost("the connection broke before an answer")
-
-    def _unconnected(self, error: aiohttp.ClientConnectorError, calls: int) -> Never:
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        if isinstance(fault, CertificateRefused):
             self._fail(
                 "model_unreachable",
                 f"{self._server} shows a certificate that cannot be trusted.",
                 calls=calls,
             )
-        if isinstance(error.os_error, AddressRefused):
-            self._fail_address("is not public, which this endpoint has to be", calls)
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            self._lost("its name does not resolve")
-        if isinstance(error, aiohttp.ClientSSLError):
-            self._lost("the TLS handshake failed")
-        self._lost(os.strerror(error.errno).lower() if error.errno else "no connection")
+        if isinstance(fault, NotHttp):
+            raise self._retryable(
+                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {fault}"
+            ) from None
+        raise self._retryable(
+            Kind.LOST, "model_unreachable", f"{self._server} could not be reached: {fault}."
+        ) from None
 
     def _fail_address(self, reason: str, calls: int) -> Never:
         # This last call was never sent.
         self._fail("model_address_refused", f"{self._server} {reason}.", calls=calls - 1)
-
-    def _lost(self, reason: str) -> Never:
-        raise self._retryable(
-            Kind.LOST, "model_unreachable", f"{self._server} could not be reached: {reason}."
-        ) from None
 
     def _retryable(
         self,
@@ -337,15 +312,3 @@ class ChatClient:
         if self._key:
             line = line.replace(self._key, "[key]")
         return line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 1] + "…"
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, or of a longer one a little more than `limit` bytes."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            break
-    return b"".join(pieces)

@@ -2,18 +2,11 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
-import ssl
-import threading
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from apps.clients import CallFailed, ChatClient, RetryPolicy, Stopped, Unlimited, Usage
 from tests.model_server import running, start
@@ -87,57 +80,13 @@ def closed_port():
 
 
 @pytest.fixture
-def untrusted(tmp_path):
-    """The TLS settings of a server whose certificate nobody has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
+def answer(raw_server):
+    """Answer every connection with the given bytes and close it; the base URL."""
 
+    def serve(raw):
+        return raw_server(lambda peer: peer.request() and peer.send(raw)).url()
 
-@pytest.fixture
-def raw_server():
-    """Answers every connection with the given bytes and closes it."""
-
-    @contextlib.contextmanager
-    def serving(raw):
-        def serve():
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                with peer:
-                    peer.recv(65536)
-                    peer.sendall(raw)
-
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            thread = threading.Thread(target=serve)
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-            finally:
-                listener.shutdown(socket.SHUT_RDWR)
-                thread.join()
-
-    return serving
+    return serve
 
 
 def test_a_reply_has_its_body_its_usage_and_one_call(server):
@@ -339,12 +288,12 @@ def test_a_connection_that_is_never_accepted_ends_in_time():
     assert time.monotonic() - began < patience(2.5)
 
 
-def test_a_server_whose_certificate_is_unknown_is_not_talked_to(untrusted):
+def test_a_server_whose_certificate_is_unknown_is_not_talked_to(tls_of):
     async def complete():
         async def talk(reader, writer):
             writer.close()
 
-        server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=untrusted)
+        server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls_of("127.0.0.1")[0])
         port = server.sockets[0].getsockname()[1]
         async with (
             server,
@@ -405,9 +354,9 @@ def test_a_larger_reply_is_not_read_to_its_end(server, model):
     assert (failed.code, failed.status, failed.calls) == ("model_reply_too_large", 200, 1)
 
 
-def test_of_a_reply_that_says_that_it_is_larger_nothing_is_read(raw_server):
-    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n") as base_url:
-        assert failure(base_url, policy=RetryPolicy()).code == "model_reply_too_large"
+def test_of_a_reply_that_says_that_it_is_larger_nothing_is_read(answer):
+    base_url = answer(b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n")
+    assert failure(base_url, policy=RetryPolicy()).code == "model_reply_too_large"
 
 
 def test_the_bound_on_replies_is_8_mib(server):
@@ -416,22 +365,31 @@ def test_the_bound_on_replies_is_8_mib(server):
     assert len(content(ask(server.base_url, "huge:8000000", policy=RetryPolicy()))) == 8_000_000
 
 
-def test_an_error_without_end_is_an_error(raw_server):
+def test_an_error_without_end_is_an_error(answer):
     body = b'{"error": {"message": "' + b"x" * 1_000_000
     raw = b"HTTP/1.1 400 Bad\r\nContent-Length: 9000000\r\n\r\n" + body
 
-    with raw_server(raw) as base_url:
-        failed = failure(base_url)
+    base_url = answer(raw)
+    failed = failure(base_url)
 
     assert (failed.code, failed.status) == ("model_rejected", 400)
     assert len(failed.message) == 500
 
 
-def test_a_compressed_reply_is_not_unpacked(raw_server):
+def test_a_compressed_reply_is_unpacked_within_the_bound(answer):
+    def reply(length):
+        packed = gzip.compress(b'{"choices": [{"message": {"content": "%b"}}]}' % (b"x" * length))
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        return answer(head % len(packed) + packed)
+
+    assert content(ask(reply(1_000))) == "x" * 1_000
+    assert failure(reply(9_000_000)).code == "model_reply_too_large"
+
+
+def test_a_reply_that_cannot_be_unpacked_is_none(answer):
     raw = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
 
-    with raw_server(raw) as base_url:
-        assert failure(base_url).code == "model_reply_invalid"
+    assert failure(answer(raw)).code == "model_reply_invalid"
 
 
 @pytest.mark.parametrize("model", ["garbage", "not-http", "no-choices"])
@@ -462,15 +420,15 @@ def test_an_answer_that_is_no_completion_is_asked_for_once_more(server, model):
         b'{"choices": [{"message": {"content": ' + b"[" * 5000 + b"]" * 5000 + b"}}]}",
     ],
 )
-def test_only_a_chat_completion_is_a_reply(raw_server, body):
-    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as url:
-        assert failure(url, policy=RetryPolicy(invalid_tries=1)).code == "model_reply_invalid"
+def test_only_a_chat_completion_is_a_reply(answer, body):
+    url = answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert failure(url, policy=RetryPolicy(invalid_tries=1)).code == "model_reply_invalid"
 
 
-def test_an_error_that_comes_with_status_200_is_told(raw_server):
+def test_an_error_that_comes_with_status_200_is_told(answer):
     body = b'{"error": {"message": "out of memory"}}'
-    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as url:
-        failed = failure(url)
+    url = answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    failed = failure(url)
 
     assert failed.message == "The reply is not a chat completion: out of memory"
 
@@ -492,28 +450,26 @@ def test_an_answer_without_text_is_a_reply(server, model):
         (b'{"error": null}', '{"error": null}'),
     ],
 )
-def test_what_the_server_says_of_an_error_is_told_in_one_clean_line(raw_server, body, said):
-    with raw_server(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as url:
-        assert failure(url).message == f"The model server answered 400: {said}"
+def test_what_the_server_says_of_an_error_is_told_in_one_clean_line(answer, body, said):
+    url = answer(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert failure(url).message == f"The model server answered 400: {said}"
 
 
-def test_the_key_is_in_no_message(server, raw_server, closed_port):
+def test_the_key_is_in_no_message(server, answer, closed_port):
     text = f"bad key {KEY} ".encode() * 40
     in_reply = b'{"error": {"message": "%b"}}' % text
-    with (
-        raw_server(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)) as plain,
-        raw_server(
-            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(in_reply), in_reply)
-        ) as answered,
-        raw_server(b"HTTP/1.1 9x%b\r\n\r\n" % KEY.encode()) as broken,
-    ):
-        failures = [
-            failure(server.base_url, "echo-key"),
-            failure(plain),
-            failure(answered),
-            failure(broken),
-            failure(f"http://127.0.0.1:{closed_port}/v1"),
-        ]
+    plain = answer(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+    answered = answer(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(in_reply), in_reply)
+    )
+    broken = answer(b"HTTP/1.1 9x%b\r\n\r\n" % KEY.encode())
+    failures = [
+        failure(server.base_url, "echo-key"),
+        failure(plain),
+        failure(answered),
+        failure(broken),
+        failure(f"http://127.0.0.1:{closed_port}/v1"),
+    ]
 
     assert "[key]" in failures[0].message
     for failed in failures:

@@ -1,0 +1,86 @@
+"""Post with aiohttp where an answer comes in pieces, and tell what its errors mean."""
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from apps.clients.addresses import AddressRefused, open_connector
+from apps.clients.faults import (
+    AddressUnusual,
+    CallTimedOut,
+    CertificateRefused,
+    HttpFault,
+    NotHttp,
+    NotReached,
+)
+
+LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
+
+
+def open_session(
+    headers: Mapping[str, str],
+    *,
+    allow_private: bool,
+    connect_seconds: float,
+    call_seconds: float,
+) -> aiohttp.ClientSession:
+    """Open a session that calls as HttpPool does; must be called inside a running loop."""
+    return aiohttp.ClientSession(
+        connector=open_connector(allow_private=allow_private),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=call_seconds, connect=connect_seconds),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+def post(session: aiohttp.ClientSession, url: URL, body: bytes) -> Any:
+    """Send a request; `async with` gives its answer, once that begins."""
+    data = body if len(body) < LARGE_REQUEST_BYTES else io.BytesIO(body)
+    return session.post(url, data=data, allow_redirects=False)
+
+
+async def read_some(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read the body, or of a longer one a little more than `limit` bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            break
+    return b"".join(pieces)
+
+
+def fault_of(error: aiohttp.ClientError | OSError) -> HttpFault | AddressRefused:
+    """Say by a fault of ours what an error of aiohttp's means."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _unconnected(error)
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return NotReached("no connection in time")
+    if isinstance(error, TimeoutError):
+        return CallTimedOut("no answer in time")
+    if isinstance(error, aiohttp.InvalidURL):  # an address like 127.1 or 017700000001
+        return AddressUnusual("the host is no usual address")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return NotHttp(error.message)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return NotReached("the answer broke off")
+    return NotReached("the connection broke before an answer")
+
+
+def _unconnected(error: aiohttp.ClientConnectorError) -> HttpFault | AddressRefused:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return CertificateRefused("a certificate that cannot be trusted")
+    if isinstance(error.os_error, AddressRefused):
+        return error.os_error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return NotReached("its name does not resolve")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return NotReached("the TLS handshake failed")
+    return NotReached(os.strerror(error.errno).lower() if error.errno else "no connection")
