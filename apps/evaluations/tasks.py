@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.heartbeats import busy_workers, renew_machine
+from apps.evaluations.engine.process import settle_garbage_collector
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
 from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
@@ -58,6 +59,7 @@ def ring_on_commit() -> None:
 
 def work() -> None:
     """Work for one slice of time on whatever there is. The queue's workers run this."""
+    settle_garbage_collector()
     has_more = Worker().run()
     if has_more:
         ring()

@@ -21,7 +21,8 @@ from apps.evaluations.engine.items import ItemWork
 from apps.evaluations.engine.keeper import DRAIN_AFTER_SLICE, Keeper
 from apps.evaluations.engine.outcome_buffer import OutcomeBuffer
 from apps.evaluations.engine.plan import plan_run
-from apps.evaluations.engine.stopping import is_called_off
+from apps.evaluations.engine.process import new_event_loop
+from apps.evaluations.engine.stopping import Lookout
 from apps.evaluations.engine.store import HeldShard, Outcome
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Run, Shard
@@ -49,6 +50,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.id = new_id()
+        self._is_called_off = Lookout()
         self._coordinator = Coordinator(self.id)
         self._buffer = OutcomeBuffer()
         self._limiters: dict[UUID, EndpointLimiter] = {}
@@ -56,7 +58,7 @@ class Worker:
         self._items = ItemWork(
             self._buffer,
             is_cut_off=self._is_cut_off,
-            is_called_off=is_called_off,
+            is_called_off=self._is_called_off,
             suspect=self._suspect,
             wake=self._wake.set,
         )
@@ -75,7 +77,8 @@ class Worker:
         """Work until the slice is over or nothing is left; return whether there is more to do."""
         try:
             self._keeper.start()
-            asyncio.run(self._work())
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._work())
         finally:
             # First, or it could say once more that we live after we have signed off.
             self._keeper.stop()
@@ -119,7 +122,7 @@ class Worker:
 
     def _is_over(self) -> bool:
         slice_is_over = time.monotonic() - self._keeper.began > settings.ENGINE_SLICE_SECONDS
-        return slice_is_over or is_called_off() or self._is_cut_off()
+        return slice_is_over or self._is_called_off() or self._is_cut_off()
 
     def _is_cut_off(self) -> bool:
         return self._keeper.is_cut_off()
@@ -287,13 +290,13 @@ class Worker:
         for context in self._contexts:
             context.meter.dismiss()
         # Who is called off is killed soon; a slice that ends by itself has time for slow models.
-        bound = settings.ENGINE_DRAIN_SECONDS if is_called_off() else DRAIN_AFTER_SLICE
+        bound = settings.ENGINE_DRAIN_SECONDS if self._is_called_off() else DRAIN_AFTER_SLICE
         ends_at = time.monotonic() + bound
         while (tasks := self._items.tasks()) and time.monotonic() < ends_at:
             await asyncio.wait(tasks, timeout=DRAIN_LOOK_SECONDS)
             if (assignments := await self._poll()) is not None:
                 self._apply(assignments)
-            if is_called_off():
+            if self._is_called_off():
                 ends_at = min(ends_at, time.monotonic() + settings.ENGINE_DRAIN_SECONDS)
         for task in self._items.tasks():
             task.cancel()
