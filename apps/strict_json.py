@@ -159,6 +159,8 @@ def _is_finite(value: Any) -> bool:
     waiting = [value]
     while waiting:
         node = waiting.pop()
+        if node is None or type(node) is str:  # most are, and this is asked of every answer
+            continue
         if isinstance(node, float):
             if not math.isfinite(node):
                 return False

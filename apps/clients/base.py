@@ -1,7 +1,7 @@
 """Define what all model clients share: their replies, their errors and their limiters."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 # Beyond this a count is nonsense, and sums of such counts would leave a 64-bit column.
@@ -19,13 +19,29 @@ class Usage:
     cached_tokens: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        # By hand, since dataclasses.asdict takes twenty times as long and each call is told so.
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+            "cached_tokens": self.cached_tokens,
+        }
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """The numbers in the order of the fields."""
+        return (
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.total_tokens,
+            self.cached_tokens,
+        )
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """Read `body["usage"]`; what is missing or no count is 0, the total then the sum."""
         usage = body.get("usage")
-        if not isinstance(usage, Mapping):
+        if not isinstance(usage, dict):
             return cls()
         details = usage.get("prompt_tokens_details")
         prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
@@ -33,7 +49,7 @@ class Usage:
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=_count(usage, "total_tokens") or prompt + completion,
-            cached_tokens=_count(details, "cached_tokens") if isinstance(details, Mapping) else 0,
+            cached_tokens=_count(details, "cached_tokens") if isinstance(details, dict) else 0,
         )
 
 
@@ -41,7 +57,7 @@ def _count(counts: Mapping[str, Any], name: str) -> int:
     value = counts.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOKENS_MAX:
+    if type(value) is int and 0 <= value < TOKENS_MAX:  # a bool is no count
         return value
     return 0
 

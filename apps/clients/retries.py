@@ -61,7 +61,7 @@ class RetryState:
         self.calls = 0
         self._policy = policy
         self._last_start = now + policy.connecting_seconds
-        self._failures = dict.fromkeys(Kind, 0)
+        self._failures: dict[Kind, int] = {}
         self._answered_until = math.inf
 
     def pause(self, failure: RetryableError, now: float) -> float | None:
@@ -71,7 +71,7 @@ class RetryState:
         than it asked would be refused again.
         """
         kind, policy = failure.kind, self._policy
-        self._failures[kind] += 1
+        self._failures[kind] = self._failures.get(kind, 0) + 1
         until = self._last_start
         if kind is not Kind.LOST:
             tries = policy.invalid_tries if kind is Kind.INVALID else policy.answered_tries
@@ -89,7 +89,7 @@ class RetryState:
         return pause
 
     def _answers(self) -> int:
-        return self._failures[Kind.REFUSED] + self._failures[Kind.INVALID]
+        return self._failures.get(Kind.REFUSED, 0) + self._failures.get(Kind.INVALID, 0)
 
 
 def _backoff(kind: Kind, failures: int) -> float:

@@ -36,7 +36,7 @@ class Keeper:
         self._held = held
         self._endpoints = endpoints
         self.began = time.monotonic()
-        self._renewed_at = self.began
+        self._set_cut_off(self.began)
         self._was_cut_off = False
         self._is_left = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -51,11 +51,6 @@ class Keeper:
         if self._thread.is_alive():
             self._thread.join()
 
-    @property
-    def cut_off_at(self) -> float:
-        """The moment of the monotonic clock by which a worker that does not renew has to let go."""
-        return self._renewed_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
-
     def is_cut_off(self) -> bool:
         """Return whether the leases are so old that others may soon take work and slots.
 
@@ -65,6 +60,10 @@ class Keeper:
         if time.monotonic() > self.cut_off_at:
             self._was_cut_off = True
         return self._was_cut_off
+
+    def _set_cut_off(self, renewed_at: float) -> None:
+        """Say by when of the monotonic clock a worker that does not renew has to let go."""
+        self.cut_off_at = renewed_at + LEASE_SHARE * settings.ENGINE_LEASE_SECONDS
 
     def _keep(self) -> None:
         # Not for ever: a loop that hangs must lose its shards to others some time.
@@ -78,7 +77,7 @@ class Keeper:
                 break
             try:
                 renew_leases(self._worker, self._held(), self._endpoints())
-                self._renewed_at = began
+                self._set_cut_off(began)
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")
                 connection.close()

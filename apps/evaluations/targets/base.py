@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from apps.clients import Stopped, Usage, is_built_in
@@ -37,7 +37,7 @@ class Spent:
     @property
     def counts(self) -> tuple[int, ...]:
         """The numbers in the order in which a tally sums them."""
-        return (self.calls, *astuple(self.usage))
+        return (self.calls, *self.usage.counts)
 
 
 @dataclass(frozen=True, slots=True)
