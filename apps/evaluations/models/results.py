@@ -111,7 +111,8 @@ class Result(models.Model):
         ERRORED = "errored", "Errored"
         UNJUDGED = "unjudged", "Not judged"
 
-    id = models.BigIntegerField(primary_key=True, help_text="See `key_of`.")
+    # Given by us; of this type, since only then SQLite keeps the rows themselves in its order.
+    id = models.BigAutoField(primary_key=True, help_text="See `key_of`.")
     stored_at = models.BigIntegerField(help_text="In whole seconds since 1970.")
     state = models.CharField(max_length=8, choices=State)
     sample = models.TextField(null=True, help_text="JSON: the answer, as criteria see it.")
