@@ -1,4 +1,4 @@
-"""What a benchmark says: figures with their ratio and bound, a table of them, the machine."""
+"""Report a benchmark: figures with their ratio and bound, a table of them, the machine."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How well we do beside the reference, speed or thrift: 1 is as well, more is better."""
+        """Our speed or thrift beside the reference's: 1 is as good, more is better."""
         if not self.reference or not self.ours:
             return None
         return self.ours / self.reference if self.more_is_better else self.reference / self.ours
@@ -47,7 +47,7 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether every bound holds; None where there is none."""
+        """Tell whether every bound holds; None where there is none."""
         held = [
             bound <= value if low else value <= bound
             for value, bound, low in (
@@ -132,7 +132,7 @@ def report(figures: Sequence[Figure], options: argparse.Namespace) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on, and when."""
+    """Describe the machine that the figures were measured on, and say when."""
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():

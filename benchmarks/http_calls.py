@@ -1,4 +1,4 @@
-"""What one HTTP call costs: our client, the same client over aiohttp, and bare asyncio.
+"""Measure one HTTP call: our client, the same client over aiohttp, and bare asyncio.
 
     .venv/bin/python benchmarks/http_calls.py [--calls 5000] [--in-flight 64] [--rounds 5]
 

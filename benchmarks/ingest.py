@@ -43,7 +43,7 @@ for index in {indexes!r}:
 
 @dataclass(frozen=True)
 class Passage:
-    """What it took to bring rows in, grade and read them.
+    """The time it took to bring rows in, grade and read them.
 
     page_seconds: by place, one a page. The processor's are those of the whole process tree.
     """

@@ -40,7 +40,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Work:
-    """What a peer is to do: rows of `input` and `target`, in a folder of its own."""
+    """The task of a peer: rows of `input` and `target`, in a folder of its own."""
 
     folder: Path
     server: ModelServer

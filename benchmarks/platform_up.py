@@ -99,7 +99,7 @@ class Platform:
         )["id"]
 
     def reconnect(self) -> None:
-        """Have the next request open a connection anew: the server closes one that is idle."""
+        """Open a connection anew for the next request: the server closes one that is idle."""
         self._kept.close()
 
     def get_raw(self, path: str) -> bytes:
@@ -132,7 +132,7 @@ class Platform:
         return run
 
     def processor_seconds(self) -> float:
-        """What the whole process tree has used so far, ended children included."""
+        """Return the processor time of the whole process tree so far, ended children included."""
         total = 0.0
         for process in self.served.processes():
             with suppress(psutil.Error):

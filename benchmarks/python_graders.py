@@ -1,4 +1,4 @@
-"""How long a thousand calls of a Python grader take in each sandbox that this machine has.
+"""Time a thousand calls of a Python grader in each sandbox that this machine has.
 
     .venv/bin/python benchmarks/python_graders.py [--cases 1000]
 

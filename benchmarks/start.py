@@ -1,4 +1,4 @@
-"""How long a clean clone takes to the demo's table, and our processes to answer and to work.
+"""Time a clean clone until the demo's table, and our processes until they answer and work.
 
     .venv/bin/python benchmarks/start.py [--rounds 5] [--clone 0]
 

@@ -86,7 +86,7 @@ def made_pairs(count: int) -> list[Pair]:
 
 
 def ours(pairs: list[Pair]) -> list[Scores]:
-    """What the engine does with recorded answers, short of storing: a sample a row, five marks."""
+    """Do as the engine does with recorded answers, short of storing: a sample a row, five marks."""
     scores = []
     for answer, reference in pairs:
         sample = Sample({"reference": reference}, {"output_text": answer})

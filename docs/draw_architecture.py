@@ -151,9 +151,6 @@ def count_lines(name: str) -> int:
     )
 
 
-# --- where everything goes --------------------------------------------------------------------
-
-
 def place(panel: Panel) -> list[list[Node]]:
     """Place the boxes of a panel, and the arrows where they pass rows, around x = 0."""
     grid: list[list[Node]] = []
@@ -239,9 +236,6 @@ def _spread(row: list[Node]) -> None:
 def _stiffness(one: Node, other: Node) -> float:
     """Weigh a piece of an arrow: where it only passes, it should run straight."""
     return (1.0, 3.0, 12.0)[(not one.name) + (not other.name)]
-
-
-# --- how it looks -----------------------------------------------------------------------------
 
 
 def shown(name: str) -> str:
@@ -331,7 +325,7 @@ def band(grid: list[list[Node]], rows: Iterable[int], name: str, frame: "Frame")
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a panel goes: its left edge, its first row, its width, and the middle of its boxes."""
+    """The place of a panel: left edge, first row, width, and the middle of its boxes."""
 
     left: float
     top: float

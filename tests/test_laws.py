@@ -143,6 +143,15 @@ def test_an_import_inside_a_function_says_why():
                 assert re.search(r"noqa: PLC0415  ?#? ?\w{2,} \w{2,}", line), (path, line)
 
 
+def test_no_docstring_opens_like_a_riddle_and_no_banner_parts_a_module():
+    riddle = re.compile(r'^ *"""(What|Who|How|Whether|Those|That|Where|Have|May|Is|Are) ', re.M)
+    banner = re.compile(r"^ *# ---", re.M)
+    for path in (*lines_of("apps"), *lines_of("evalplatform")):
+        text = (ROOT / path).read_text()
+        assert not riddle.search(text), (path, riddle.search(text))
+        assert not banner.search(text), path
+
+
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_folder_can_be_taken_away(vendor: str, tmp_path: Path):
     """Without it and its line in the settings all else works, and all other tests are found."""

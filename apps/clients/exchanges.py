@@ -23,7 +23,7 @@ UNPACKED_BY = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # by zlib, with thes
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How large an answer's body may be, in bytes: of a success, and of any other."""
+    """Bound an answer's body, in bytes: that of a success, and that of any other."""
 
     reply_bytes: int
     error_bytes: int
@@ -76,8 +76,6 @@ class Exchange(asyncio.Protocol):
         self._ends_with_connection = False
         self._begin_message()
 
-    # --- what a caller does -------------------------------------------------------------------
-
     def ask(self, request: bytes) -> "asyncio.Future[Answer]":
         """Write a request and return its answer to come; the future may raise HttpFault."""
         self._received = 0
@@ -120,8 +118,6 @@ class Exchange(asyncio.Protocol):
         """Give up the answer that is waited for."""
         self._fail(CallTimedOut("no answer in time"))
 
-    # --- what the transport says --------------------------------------------------------------
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no asyncio.Transport, but do the same.
         self._transport = cast(asyncio.Transport, transport)
@@ -151,8 +147,6 @@ class Exchange(asyncio.Protocol):
             self._fail(NotReached("the answer broke off"))
         else:
             self._fail(NotReached("the connection broke before an answer"))
-
-    # --- what the parser says -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if not self._is_awaited:
@@ -205,8 +199,6 @@ class Exchange(asyncio.Protocol):
             self._begin_message()
         else:
             self._finish(can_go_on=self._stays_open)
-
-    # --- inside -------------------------------------------------------------------------------
 
     def _begin_message(self) -> None:
         self._fields: list[tuple[bytes, bytes]] = []

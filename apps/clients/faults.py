@@ -22,4 +22,4 @@ class CallTimedOut(HttpFault):
 
 
 class NotHttp(HttpFault):
-    """What was answered is not HTTP, or its head is out of all bounds."""
+    """The answer is not HTTP, or its head is out of all bounds."""

@@ -25,7 +25,7 @@ PASSED, FAILED, ERRORED = "pP", "fF", "ePF"
 
 
 class Verdict(NamedTuple):
-    """What a criterion's grader said of a result.
+    """The verdict of a criterion's grader on a result.
 
     evidence: "" where it is made again when it is read. exchange: JSON of what a judge was asked
     and answered.

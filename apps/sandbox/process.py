@@ -90,7 +90,7 @@ class SandboxProcess:
         return exchange.result(nonce, exit_code, limits)
 
     def end_case(self, exchange: "CaseExchange", limits: Limits) -> int:
-        """Have the driver kill what is left of the case, and return its process's exit code."""
+        """Tell the driver to kill what is left of the case; return its process's exit code."""
         self._control.sendall(b"-")
         report = self._control.recv(driver.REPORT.size)
         status, self.clean = driver.REPORT.unpack(report)

@@ -22,8 +22,6 @@ from tests.clients.pool_client import (
     ask,
 )
 
-# --- addresses ---------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"])
 def test_a_private_address_is_never_connected_to(run, raw_server, host):
@@ -104,9 +102,6 @@ def test_a_look_up_outlives_the_first_who_asked(run, raw_server, monkeypatch):
             return await second
 
     assert run(two()).body == b"hello"
-
-
-# --- TLS ---------------------------------------------------------------------------------------
 
 
 def test_a_certificate_that_nobody_signed_is_refused(run, raw_server, tls_of):

@@ -30,8 +30,6 @@ from tests.clients.pool_client import (
 )
 from tests.patience import patience
 
-# --- what an answer is -------------------------------------------------------------------------
-
 
 def test_a_request_is_whole_and_its_answer_comes_back(run, raw_server):
     server = raw_server(answering(HELLO))
@@ -147,9 +145,6 @@ def test_a_redirect_is_an_answer_as_any_other(run, raw_server):
     assert run(ask(raw_server(answering(moved)).url())).status == 307
 
 
-# --- bounds ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "piece",
     [
@@ -255,9 +250,6 @@ def test_of_an_error_the_beginning_is_enough(run, raw_server):
     assert server.has_seen_the_end()
 
 
-# --- compressed bodies -------------------------------------------------------------------------
-
-
 def deflated(data):
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
@@ -307,9 +299,6 @@ def test_what_only_says_that_it_is_compressed_is_no_answer(run, raw_server):
     # An error is one by its status, whatever its body is.
     error = run(ask(raw_server(answering(b"HTTP/1.1 400 No\r\n" + head)).url()))
     assert (error.status, error.body) == (400, b"")
-
-
-# --- broken answers ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

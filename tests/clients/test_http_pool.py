@@ -21,8 +21,6 @@ from tests.clients.pool_client import (
 )
 from tests.patience import patience
 
-# --- time --------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("opening", [b"", b"HTTP/1.1 200 OK\r\n", OK + b"\r\n"])
 def test_an_answer_that_drips_is_cut_when_its_time_is_over(run, raw_server, opening):
@@ -66,9 +64,6 @@ def test_a_call_that_is_cancelled_closes_its_connection_at_once(run, raw_server)
             assert not client.pool._open
 
     run(cancel())
-
-
-# --- kept connections --------------------------------------------------------------------------
 
 
 def test_a_connection_is_kept_for_the_next_call(run, raw_server):

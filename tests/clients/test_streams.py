@@ -118,9 +118,6 @@ def test_other_shapes_are_no_chunks(value):
     assert not is_chunk(value)
 
 
-# --- asked of a server ---------------------------------------------------------------------------
-
-
 def stream(base_url, model="echo", **options):
     async def chunks():
         policy = RetryPolicy(call_seconds=5, **options)

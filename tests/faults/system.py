@@ -141,8 +141,6 @@ class System(Site):
             self.disk = data
             stack.callback(subprocess.run, ["umount", "--lazy", str(data)], check=True)
 
-    # --- its processes ------------------------------------------------------------------------
-
     def pick(self, processes: list[psutil.Process]) -> psutil.Process | None:
         return self._random.choice(processes) if processes else None
 

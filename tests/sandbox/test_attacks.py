@@ -26,9 +26,6 @@ LIMITS = Limits(memory_bytes=512 << 20, disk_bytes=4 << 20)
 RIGHT = CallResult("scored", 0.5)
 
 
-# --- what may not be read ---------------------------------------------------------------------
-
-
 HOST_PATHS = [
     "/etc/shadow",
     "/etc/passwd",
@@ -130,9 +127,6 @@ def test_the_memory_of_the_driver_is_closed(attack):
     assert attack(body) == CallResult("scored", -1.0)
 
 
-# --- what may not be reached ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "address",
     [("127.0.0.1", 5432), ("127.0.0.1", 6379), ("169.254.169.254", 80), ("8.8.8.8", 53)],
@@ -176,9 +170,6 @@ def test_no_privilege_is_regained(attack):
         return 0
     """
     assert attack(body) == CallResult("scored", 0.0)
-
-
-# --- what may not be used up ------------------------------------------------------------------
 
 
 def test_an_endless_loop_ends_at_the_time_limit(attack):
@@ -350,9 +341,6 @@ def test_no_node_of_the_host_is_changed(attack, runner):
     assert Path("/dev/null").stat().st_mode & 0o777 == 0o666
 
 
-# --- what is no score -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("status", [0, 1])
 def test_an_early_exit_is_no_score(attack, status):
     result = attack("os._exit(item['status'])", status=status)
@@ -478,9 +466,6 @@ def test_no_exit_handler_or_finaliser_changes_the_score(attack):
         return 0.75
     """
     assert attack(body) == CallResult("scored", 0.75)
-
-
-# --- what may not stay ------------------------------------------------------------------------
 
 
 STARTS = ("from sandbox.driver import main", "sandbox.webassembly.host import main")

@@ -255,9 +255,6 @@ def test_a_filter_is_whole_steps_that_end_in_a_return(machine: str):
     assert program[-8:-6] == b"\x06\x00"
 
 
-# --- sandboxes that wait for more ---------------------------------------------------------------
-
-
 SOURCE = "def grade(sample, item): return 0.5"
 
 

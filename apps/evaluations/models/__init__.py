@@ -32,10 +32,6 @@ __all__ = [
     "key_in",
     "key_of",
     "new_number",
-    "row_in",
-    "key_in",
-    "key_of",
-    "new_number",
     "number_in",
     "row_in",
 ]

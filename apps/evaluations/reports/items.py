@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a criterion's grader said of a result.
+    """The verdict of a criterion's grader on a result, with what it takes to explain it.
 
     kept_evidence: what was stored of it; see `evidence`. exchange: JSON of what a judge was asked
     and answered.
@@ -45,7 +45,7 @@ class Judgement:
 
     @property
     def evidence(self) -> str:
-        """What the verdict rests on: as it was stored, or as the grader says it again."""
+        """Explain the verdict: as it was stored, or as the grader says it again."""
         if self.kept_evidence or self.value is None:
             return self.kept_evidence
         return evidence_of(self.criterion, self.item, self.sample)
@@ -128,7 +128,7 @@ def _item(result: Result, row: Row, criteria: Sequence[Criterion]) -> Item:
 
 
 def evidence_of(criterion: Criterion, item: dict[str, Any], sample: dict[str, Any] | None) -> str:
-    """Have a criterion's grader say again what its verdict on an answer rests on.
+    """Ask a criterion's grader again to explain its verdict on an answer.
 
     "" for graders that would have to ask a model or a sandbox: theirs is stored.
     """

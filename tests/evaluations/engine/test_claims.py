@@ -53,9 +53,6 @@ def numbers(assignments):
     return [claim.shard.number for claim in assignments.claims]
 
 
-# --- one holder ----------------------------------------------------------------------------------
-
-
 def test_a_worker_claims_while_it_has_room(run):
     assert numbers(poll(coordinator())) == [0, 1, 2]
     assert numbers(poll(coordinator(), capacity={run.pk: 3})) == []
@@ -128,9 +125,6 @@ def test_a_holder_who_was_late_to_prolong_its_lease_keeps_its_shard(run):
     assert found == held
     renew_leases(holder.worker, [held.pk], [])
     assert not Shard.objects.claim(found, new_id(), now, lease_end(now))
-
-
-# --- leases --------------------------------------------------------------------------------------
 
 
 def test_a_heartbeat_prolongs_what_is_at_work_and_nothing_else(run):
@@ -300,9 +294,6 @@ def test_the_sweep_rings_for_free_shards_and_plans_and_forgets_old_heartbeats(ru
     assert not WorkerHeartbeat.objects.exists()
 
 
-# --- fairness ------------------------------------------------------------------------------------
-
-
 def test_the_account_with_the_least_in_work_comes_first(small_shards):
     big = plan(make_run(source=40))
     poll(coordinator(), capacity={big.pk: 7})
@@ -324,9 +315,6 @@ def test_a_poll_ends_in_time_however_much_there_is(small_shards, monkeypatch):
     found = poll(coordinator())
     assert len(found.claims) == 1
     assert found.has_more
-
-
-# --- what cannot be worked on --------------------------------------------------------------------
 
 
 def fails_with(run, text):
@@ -379,9 +367,6 @@ def test_a_database_that_goes_away_fails_no_run(run, monkeypatch):
 def test_a_shard_that_nobody_ever_gets_ahead_with_ends_its_run(run):
     Shard.objects.filter(number=0).update(attempts=9)
     fails_with(run, "Every worker that took rows 0 to 1 died of it.")
-
-
-# --- suspects ------------------------------------------------------------------------------------
 
 
 def claimed_in_vain(times, **filters):

@@ -71,8 +71,6 @@ def state(run):
     return run.state
 
 
-# --- shards --------------------------------------------------------------------------------------
-
 JSON_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
 LINES = st.lists(st.one_of(JSON_TEXT, st.sampled_from([None, None])), max_size=25)
 
@@ -135,8 +133,6 @@ def test_repeats_multiply_the_results_to_come(actor):
     assert (run.row_count, run.total_count) == (4, 12)
 
 
-# --- rows that cannot be used --------------------------------------------------------------------
-
 GOOD = b'{"item": {"text": "a"}}\n'
 
 
@@ -186,9 +182,6 @@ def test_an_empty_source_ends_the_run_as_it_wants(actor, content, on_empty, expe
     plan(run)
     assert (run.state, run.error_code, run.error_message) == expected
     assert run.total_count == 0
-
-
-# --- planners that die, and late ones ------------------------------------------------------------
 
 
 def test_a_run_is_planned_by_one(actor):
@@ -320,9 +313,6 @@ def test_a_planner_prolongs_its_lease_while_it_reads(actor, small_shards, settin
     next(plan_module._cut(planner))
     run.refresh_from_db()
     assert run.plan_until > soon
-
-
-# --- retries -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

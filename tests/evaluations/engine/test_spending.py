@@ -93,9 +93,6 @@ def reasons(run):
     return set(errored.values_list("error_code", flat=True))
 
 
-# --- what a run cost ------------------------------------------------------------------------------
-
-
 def test_a_run_costs_its_tokens_times_the_prices(actor, account):
     price(actor, prompt="0.000001", completion="2000")
     run = make_run(actor, source=3, target=ask("m"))
@@ -152,9 +149,6 @@ def test_what_was_spent_stays_spent_when_the_run_is_deleted(actor, account):
     delete_run(actor, run)
     run.delete()
     assert month_picos(account.pk) == spent > 0
-
-
-# --- calls ----------------------------------------------------------------------------------------
 
 
 def test_a_run_makes_no_more_calls_than_it_may_and_completes(actor, server):
@@ -234,9 +228,6 @@ def test_calls_that_a_dead_worker_had_taken_are_not_made_again(actor, server):
     run.refresh_from_db()
     assert (run.state, run.passed_count, run.errored_count) == (Run.State.COMPLETED, 6, 4)
     assert server.counts()["total"] == 6
-
-
-# --- money ----------------------------------------------------------------------------------------
 
 
 def test_a_run_stops_at_its_budget_but_for_what_is_in_flight(actor, server):

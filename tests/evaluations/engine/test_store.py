@@ -152,9 +152,6 @@ def test_an_item_without_criteria_is_not_judged(writer):
     assert (run.state, run.unjudged_count) == (Run.State.COMPLETED, 2)
 
 
-# --- a run that ends at its first errored item -------------------------------------------------
-
-
 def test_an_errored_item_fails_a_run_that_wants_that_and_stays_an_item_elsewhere(writer):
     actor = make_actor()
     for on_error, expected in (("fail", Run.State.FAILED), ("continue", Run.State.COMPLETED)):
@@ -190,9 +187,6 @@ def test_the_sweep_fails_a_run_whose_worker_died_before_it_could(run):
     store([Batch(hold(claimed), found)])
     assert not sweep_runs()
     assert state(run) == Run.State.FAILED
-
-
-# --- faults --------------------------------------------------------------------------------------
 
 
 class Breaking:

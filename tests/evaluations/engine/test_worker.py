@@ -77,9 +77,6 @@ def counts(run):
     return (run.state, run.passed_count, run.failed_count, run.errored_count)
 
 
-# --- runs that go well ----------------------------------------------------------------------------
-
-
 def test_recorded_answers_are_judged(actor, small_shards):
     run = make_run(actor, source=90)
     work_until_idle()
@@ -163,9 +160,6 @@ def test_criteria_are_each_judged_once(actor):
     work_until_idle()
     run.refresh_from_db()
     assert [(one.passed, one.failed) for one in reports.summary(run).criteria] == [(20, 10)] * 3
-
-
-# --- items and runs that go wrong -----------------------------------------------------------------
 
 
 def test_what_a_model_refuses_is_errored_with_its_reason(actor, endpoint):
@@ -256,9 +250,6 @@ def test_what_nobody_closed_is_closed_by_the_sweep(actor, monkeypatch):
     assert counts(run) == (Run.State.COMPLETED, 2, 1, 0)
 
 
-# --- cancellation ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("model", ["slow:0.5", "hang", "fail-429-retry-after:6"])
 def test_a_canceled_run_calls_no_more_and_its_counts_freeze(
     actor, endpoint, server, small_shards, model
@@ -303,9 +294,6 @@ def test_grading_stops_for_a_canceled_run(actor, small_shards, monkeypatch):
         frozen = counts(run)
     assert len(graded) < 2_000
     assert counts(run) == frozen
-
-
-# --- slices, drains and leases --------------------------------------------------------------------
 
 
 def test_a_slice_ends_in_time_stores_what_it_has_and_says_that_there_is_more(
