@@ -33,9 +33,9 @@ PLACES = ("start", "middle", "end")
 
 # The id of a row's result, which a client would have from the page before.
 FIND = """
-from apps.evaluations.models import Result
+from apps.evaluations.models import Result, Run
 from evalplatform.dialects.openai.ids import ITEM_ID, RUN_ID
-results = Result.objects.filter(run=RUN_ID.to_internal_value({run!r}))
+results = Result.objects.of_run(Run.objects.get(pk=RUN_ID.to_internal_value({run!r})))
 for index in {indexes!r}:
     print(ITEM_ID.of(results.get(row_index=index)))
 """
