@@ -75,7 +75,9 @@ class Command(worker.Command):
 
     def prepare_database(self) -> None:
         with alone():
-            call_command("migrate", verbosity=0, interactive=False)
+            # To run through what is done already takes half a second of every start.
+            if self.migrations_missing():
+                call_command("migrate", verbosity=0, interactive=False)
 
     def ready(self, **options: Any) -> bool:
         host, port = reachable(options["host"]), options["port"]

@@ -74,7 +74,7 @@ def test_an_item_that_kills_its_workers_is_errored_and_the_rest_finishes(deadly)
 @pytest.mark.slow
 def test_three_workers_never_have_more_calls_in_flight_than_the_endpoint_allows(actor, server):
     make_endpoint(actor, server.base_url, models=["slow:0.1"], concurrency=10)
-    runs = [make_run(actor, source=500, target=ask("slow:0.1")) for _ in range(2)]
+    runs = [make_run(actor, source=300, target=ask("slow:0.1")) for _ in range(2)]
     with workers(3):
         most_workers = 0
 

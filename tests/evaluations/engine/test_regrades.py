@@ -301,7 +301,7 @@ def test_workers_killed_while_grading_again_neither_lose_nor_double_anything(act
     old = worked(make_run(actor, source=300, target=ask("m")))
     new = regrade_run(actor, old, criteria=[LOOSE, labels(judge)])
     server.reset()
-    for _ in range(3):
+    for _ in range(2):
         with workers(2, ENGINE_LINGER_SECONDS="5") as running:
             goal = Result.objects.of_run(new).count() + 30
             wait_until(lambda goal=goal: Result.objects.of_run(new).count() >= goal, 20)
