@@ -52,5 +52,5 @@ def wait_until(true: Callable[[], object], seconds: float = 10, what: object = "
         if time.monotonic() > ends_at:
             named = what() if callable(what) else what
             raise AssertionError(f"{named}: not within {patience(seconds):.0f} s")
-        time.sleep(0.03)
+        time.sleep(0.05)
     return time.monotonic() - began
