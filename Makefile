@@ -33,9 +33,9 @@ setup: $(VENV)/base.stamp $(VENV)/parquet.stamp
 demo: $(VENV)/base.stamp
 	$(BIN)/python manage.py demo --port $(PORT)
 
-# JOBS=2 runs two at a time, which is sooner over and more work: each collects all tests, and what
-# many tests share is made twice. What stands in one file stays together.
-JOBS ?= 1
+# Two at a time: much of a test is waiting. JOBS=1 is less work in all, since each process collects
+# all tests. What stands in one file stays together, for what its tests share.
+JOBS ?= 2
 SHARED_OUT = $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 PYTEST = $(BIN)/python -m pytest --durations=20 $(SHARED_OUT)
 ON_SERVICES = DATABASE_URL="$(POSTGRES)/$(SERVICES_DATABASE)" REDIS_URL="$(SERVICES_REDIS)"

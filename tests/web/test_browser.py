@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from openai import OpenAI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.dialects.installed import needs
 from tests.patience import patience, wait_until
@@ -104,17 +104,26 @@ def site(browser: Browser, platform: Platform) -> Site:
     return Site(platform.served, platform.models, key)
 
 
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """Open a page, signed in, and fail the test for any error in the browser's console."""
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, site: Site) -> Iterator[BrowserContext]:
     context = browser.new_context(base_url=site.served.base_url)
     page = context.new_page()
+    sign_in(page, "/app/runs/")
+    page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(signed_in: BrowserContext) -> Iterator[Page]:
+    """Open a page, signed in, and fail the test for any error in the browser's console."""
+    page = signed_in.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
-    sign_in(page, "/app/runs/")
+    page.goto("/app/runs/")
     yield page
-    context.close()
+    page.close()
     assert errors == []
 
 
