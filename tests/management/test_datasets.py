@@ -179,7 +179,7 @@ def test_an_import_killed_half_way_leaves_nothing_that_is_seen_and_can_be_repeat
     words = ["import_dataset", "-", "--account", "Acme", "--name", "killed"]
     with installation.start(*words, stdin=subprocess.PIPE, bufsize=0) as process:
         # More than the command reads and stores at once, and never the end.
-        for _ in range(20):
+        for _ in range(100):
             process.stdin.write(b'{"text": "never to be seen"}\n' * 1_000)
         wait_until(lambda: installation.value("SELECT count(*) FROM datasets_testcase") > 0, 20)
         process.kill()
