@@ -148,7 +148,7 @@ class TwoMachines(Site):
         """What has the second machine lock what places are shared by, as long as it is let."""
         code = (
             "import time\nfrom django.db import transaction\n"
-            "from apps.evaluations.models import ModelEndpoint\n"
+            "from apps.inference.models import ModelEndpoint\n"
             "print('ready', flush=True)\n"
             "input()\n"
             "with transaction.atomic():\n"
