@@ -20,6 +20,8 @@ from tests.patience import patience, slowness, wait_until
 from tests.served import ROOT, Served
 from tests.shared_server import Platform
 
+pytestmark = pytest.mark.once("who waits, waits in the web server; runs are tried there by others")
+
 PLACES = 32
 LONG_ROWS = 500
 SLOW, SLOWER = f"slow:{1.5 * slowness()}", f"slow:{5 * slowness()}"

@@ -157,6 +157,7 @@ def test_there_is_a_criterion_of_every_kind() -> None:
     assert {criterion["type"] for criterion in CRITERIA} == in_evals
 
 
+@pytest.mark.once("graders and models know no database; runs are claimed and stored by others")
 @pytest.mark.slow
 @pytest.mark.skipif(find_runner() is None, reason="no sandbox on this machine")
 def test_what_fails_now_and_then_costs_calls_and_what_always_fails_errs_its_rows_alone(
