@@ -53,7 +53,7 @@ def read(name: str) -> list[tuple[str, str, set[str]]]:
 
 
 def pins_of(files: list[str], python: str, about: dict[str, str]) -> dict[str, set[str]]:
-    """What is installed there, with the hashes that may be."""
+    """A pin: what is installed there, with the hashes that it may have."""
     environment = {
         **default_environment(),
         **about,

@@ -17,14 +17,14 @@ GENEROSITY = 4.0
 
 
 def slowness() -> float:
-    """How many times slower than a quick machine this one was at the session's start: 1 to 20."""
+    """Return how much slower than a quick machine this one was at the start: 1 to 20 times."""
     if ENVIRONMENT not in os.environ:
         os.environ[ENVIRONMENT] = f"{min(max(_work_seconds() / REFERENCE_SECONDS, 1.0), MOST):.2f}"
     return float(os.environ[ENVIRONMENT])
 
 
 def _work_seconds() -> float:
-    """How long a small fixed piece of work takes, at the worst of three times."""
+    """Time a small fixed piece of work three times; return the longest, in seconds."""
     took = []
     for _ in range(3):
         began = time.perf_counter()

@@ -125,7 +125,7 @@ class Command:
         os.kill(self.pid, number)
 
     def wait_gone(self, seconds: float) -> float:
-        """How long it took until the command had ended and nothing of it was left."""
+        """Return how long it took until the command had ended and nothing of it was left."""
         assert self.process is not None
         process = self.process
         return wait_until(
@@ -205,7 +205,7 @@ class Managed(Command):
         return super().start()
 
     def _template(self) -> "Template | None":
-        """What a database that is not there yet is copied from, lest every server migrate one."""
+        """Name the migrated database that new ones are copied from, lest each server migrate."""
         return None
 
     def __exit__(self, *_exception: object) -> None:
@@ -214,7 +214,7 @@ class Managed(Command):
         self._database.drop()
 
     def manage(self, *words: str) -> str:
-        """What another management command prints, run beside this one on the same data.
+        """Return what another management command prints, run beside this one on the same data.
 
         One process runs them all: to start one for each would take longer than most tests.
         """
@@ -242,7 +242,7 @@ class Managed(Command):
             self._manager = None
 
     def ring(self, function: str, *arguments: object, times: int = 1) -> None:
-        """Have a cluster call `function`, named by its path."""
+        """Make a cluster call `function`, named by its path."""
         self.manage(
             "shell",
             "-c",
@@ -308,8 +308,10 @@ class Served(Managed):
 
 
 class Database:
-    """Where a served instance keeps its rows: a PostgreSQL database of its own, beside the one that
-    `url` names, or the file in its folder.
+    """The place where a served instance keeps its rows.
+
+    A PostgreSQL database of its own, beside the one that `url` names, or the file in its
+    folder.
     """
 
     def __init__(self, url: str, name: str, data_dir: Path) -> None:

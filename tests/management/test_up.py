@@ -65,7 +65,7 @@ def works(served: Served) -> None:
 
 
 def begin_task(served: Served, seconds: int) -> Path:
-    """Have a worker busy for so long; return the folder that appears when it has finished."""
+    """Keep a worker busy for so long; return the folder that appears when it has finished."""
     begun, ended = served.data_dir / "begun", served.data_dir / "ended"
     task = f"mkdir {begun}; sleep {seconds}; mkdir {ended}"
     served.ring("subprocess.check_call", ["sh", "-c", task])
