@@ -7,6 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import DateTimeField, Value
+from django.db.models.functions import Now
 
 
 def database_now() -> datetime:
@@ -16,6 +18,21 @@ def database_now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         return cursor.fetchone()[0]
+
+
+def clock() -> Now | datetime:
+    """The database's time as a part of a statement, which saves asking for it before.
+
+    On SQLite this machine's: the database's own has milliseconds, what is stored microseconds.
+    """
+    return Now() if connection.vendor == "postgresql" else datetime.now(UTC)
+
+
+def clock_value() -> Now | Value:
+    """The same to be selected beside other columns."""
+    if connection.vendor == "postgresql":
+        return Now()
+    return Value(datetime.now(UTC), output_field=DateTimeField())
 
 
 def lease_end(now: datetime) -> datetime:

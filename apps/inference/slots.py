@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.inference.models import EndpointSlot, ModelEndpoint
-from apps.leases import database_now, lease_end
+from apps.leases import clock, clock_value, database_now, lease_end
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,30 @@ class Grant:
 
 
 NOTHING = Grant(0)
+SLOT_FIELDS = ("id", "worker", "wanted", "granted", "lease_until")
+
+
+@dataclass(frozen=True)
+class _Holdings:
+    """The slots at an endpoint under a lease: ours, where we have a row, and those of others."""
+
+    concurrency: int
+    ours: EndpointSlot | None
+    others: dict[UUID, EndpointSlot]
+
+    @property
+    def free(self) -> int:
+        """The slots that the others do not hold."""
+        return max(0, self.concurrency - sum(slot.granted for slot in self.others.values()))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What a worker is told to keep to, what stands on its row, and whether others wait."""
+
+    share: int
+    granted: int
+    others_wait: bool
 
 
 def rebalance(
@@ -31,39 +55,95 @@ def rebalance(
     concurrency: a worker only gets what the others do not hold, and what it is to give up stays on
     its row until it says that it is committed to less. With nothing wanted and committed the row
     goes.
+
+    Only who gets more locks the endpoint, since two must not both take the last slots. Who keeps
+    what it has, or gives some up, harms nobody, and reads or writes no row but its own.
     """
+    if not wanted and not committed:
+        EndpointSlot.objects.filter(endpoint=endpoint_id, worker=worker)._raw_delete("default")
+        return NOTHING
+    held = _held(endpoint_id, worker)
+    if held is not None and held.ours is not None:
+        ours = held.ours
+        split = _split(held, worker, wanted, committed, gives_up)
+        if split.granted <= ours.granted and _keep_to(ours, split, _told(wanted, held)):
+            return Grant(min(split.share, split.granted), split.others_wait)
+    return _take(endpoint_id, worker, wanted, committed, gives_up)
+
+
+def _told(wanted: int, held: _Holdings) -> int:
+    """The wish as others must know it: nobody gets more than all, so more makes no difference.
+
+    A worker with much to do then has no reason to write at all while its wish changes.
+    """
+    return min(wanted, held.concurrency)
+
+
+def _keep_to(ours: EndpointSlot, split: _Split, wanted: int) -> bool:
+    """Note that we keep to what we have or to less; False where it is no longer ours."""
+    if (ours.granted, ours.wanted) == (split.granted, wanted):
+        return True
+    # Its lease may have run out since we read it: then what is free may be granted to others.
+    kept = EndpointSlot.objects.filter(pk=ours.pk, lease_until__gte=clock())
+    return bool(kept.update(granted=split.granted, wanted=wanted))
+
+
+def _take(endpoint_id: UUID, worker: UUID, wanted: int, committed: int, gives_up: bool) -> Grant:
     with transaction.atomic():
         # Locked until the commit: two workers must not both take the last slots. It is the only
         # row that is locked here, so the order in which workers come to it does not matter.
-        endpoint = ModelEndpoint.objects.select_for_update().filter(pk=endpoint_id).first()
-        if endpoint is None:
+        if not ModelEndpoint.objects.select_for_update().filter(pk=endpoint_id).exists():
             return NOTHING
-        if not wanted and not committed:
-            endpoint.slots.filter(worker=worker).delete()
-            return NOTHING
-        # A dead worker's slots are free when its lease is out; until then its calls may be in
-        # flight still.
-        now = database_now()
-        slots = {slot.worker: slot for slot in endpoint.slots.filter(lease_until__gte=now)}
-        ours = slots.pop(worker, None)
-        free = max(0, endpoint.concurrency - sum(slot.granted for slot in slots.values()))
-        wishes = {worker: wanted, **{other: slot.wanted for other, slot in slots.items()}}
-        shares = fair_share(endpoint.concurrency, wishes)
-        share = shares[worker]
-        # To pass slots on takes a while in which nobody uses them: see slot_shares for how long a
-        # worker keeps them. What it does not want itself it never keeps.
-        if ours is not None and not gives_up:
-            share = max(share, min(wanted, ours.granted))
-        # On the row stands what may be in flight, which is more than the share until the worker
-        # has said that it holds less; it is told the share.
-        granted = min(max(share, committed), free)
+        held = _held(endpoint_id, worker)
+        assert held is not None  # we hold its lock
+        split = _split(held, worker, wanted, committed, gives_up)
         EndpointSlot.objects.update_or_create(
-            endpoint=endpoint,
+            endpoint_id=endpoint_id,
             worker=worker,
-            defaults={"wanted": wanted, "granted": granted, "lease_until": lease_end(now)},
+            defaults={
+                "wanted": _told(wanted, held),
+                "granted": split.granted,
+                "lease_until": lease_end(database_now()),
+            },
         )
-    others_wait = any(slot.granted < shares[other] for other, slot in slots.items())
-    return Grant(min(share, granted), others_wait)
+    return Grant(min(split.share, split.granted), split.others_wait)
+
+
+def _held(endpoint_id: UUID, worker: UUID) -> _Holdings | None:
+    """Read who holds what, by one statement; None where the endpoint is gone.
+
+    A dead worker's slots are free when its lease is out; until then its calls may be in flight
+    still.
+    """
+    rows = list(
+        ModelEndpoint.objects.filter(pk=endpoint_id)
+        .order_by()
+        .values_list("concurrency", *(f"slots__{name}" for name in SLOT_FIELDS), clock_value())
+    )
+    if not rows:
+        return None
+    alive: dict[UUID, EndpointSlot] = {}
+    for _, pk, holder, wanted, granted, until, now in rows:
+        if pk is not None and until >= now:
+            alive[holder] = EndpointSlot(
+                id=pk, worker=holder, wanted=wanted, granted=granted, lease_until=until
+            )
+    return _Holdings(rows[0][0], alive.pop(worker, None), alive)
+
+
+def _split(held: _Holdings, worker: UUID, wanted: int, committed: int, gives_up: bool) -> _Split:
+    wishes = {worker: wanted, **{other: slot.wanted for other, slot in held.others.items()}}
+    shares = fair_share(held.concurrency, wishes)
+    share = shares[worker]
+    # To pass slots on takes a while in which nobody uses them: see slot_shares for how long a
+    # worker keeps them. What it does not want itself it never keeps.
+    if held.ours is not None and not gives_up:
+        share = max(share, min(wanted, held.ours.granted))
+    # On the row stands what may be in flight, which is more than the share until the worker has
+    # said that it holds less; it is told the share.
+    granted = min(max(share, committed), held.free)
+    waiting = any(slot.granted < shares[other] for other, slot in held.others.items())
+    return _Split(share, granted, waiting)
 
 
 def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:

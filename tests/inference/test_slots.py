@@ -146,3 +146,31 @@ def test_grants_never_pass_the_limit_whatever_three_workers_do(endpoint, seed):
             release_all(worker)
             limiters[worker] = EndpointLimiter(0)
     assert EndpointSlot.objects.count() <= 3
+
+
+@pytest.mark.django_db
+def test_who_keeps_what_it_has_reads_once_and_writes_and_locks_nothing(
+    endpoint, django_assert_num_queries
+):
+    ask(endpoint, ANNE, 100)
+    with django_assert_num_queries(1) as asked:
+        assert ask(endpoint, ANNE, 90, committed=10) == 10
+    assert "UPDATE" not in asked[0]["sql"]
+
+
+@pytest.mark.django_db
+def test_who_gives_up_writes_its_own_row_alone(endpoint, django_assert_num_queries):
+    ask(endpoint, ANNE, 100)
+    ask(endpoint, BERT, 100)
+    with django_assert_num_queries(2) as asked:
+        assert ask(endpoint, ANNE, 100, committed=5) == 5
+    assert not any("FOR UPDATE" in one["sql"] for one in asked)
+
+
+@pytest.mark.django_db
+def test_who_was_late_to_renew_shrinks_to_what_others_left(endpoint):
+    ask(endpoint, ANNE, 100)
+    endpoint.slots.update(lease_until=database_now())
+    assert ask(endpoint, BERT, 7) == 7
+    assert ask(endpoint, ANNE, 100, committed=10) == 3
+    assert granted(endpoint) == {ANNE: 3, BERT: 7}
