@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,8 @@ class ItemWork:
         self._suspect = suspect
         self._wake = wake
         self.active: dict[UUID, Active] = {}
+        self._is_done = asyncio.Event()  # nothing is at work
+        self._is_done.set()
         self._held: dict[UUID, HeldShard] = {}  # the active ones, and those not stored to the end
         self.is_draining = False
 
@@ -98,6 +101,7 @@ class ItemWork:
         held = HeldShard(claim.shard, context.run, claim.tally, context.prices)
         active = Active(claim, held, left=len(claim.todo))
         self.active[claim.shard.pk] = active
+        self._is_done.clear()
         self._held[claim.shard.pk] = held
         if claim.isolated:
             self._spawn(active, self._work_one_by_one(active))
@@ -117,10 +121,20 @@ class ItemWork:
         """Work on a shard no longer, nor store it, nor prolong its lease."""
         active.held.is_lost = True
         if self.active.get(active.claim.shard.pk) is active:
-            del self.active[active.claim.shard.pk]
+            self._remove(active)
         for task in active.tasks:
             task.cancel()
         self._wake()
+
+    def _remove(self, active: Active) -> None:
+        del self.active[active.claim.shard.pk]
+        if not self.active:
+            self._is_done.set()
+
+    async def wait_until_done(self, seconds: float) -> None:
+        """Wait until nothing is at work, so many seconds at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_done.wait(), seconds)
 
     def _spawn(self, active: Active, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -202,7 +216,7 @@ class ItemWork:
             meter.spend(outcome)
         active.left -= 1
         if active.left == 0:
-            del self.active[active.claim.shard.pk]
+            self._remove(active)
             self._wake()
             if not self.active:
                 self._buffer.hasten()

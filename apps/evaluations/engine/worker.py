@@ -33,10 +33,10 @@ from apps.leases import close_connection
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-GRADING_CAPACITY = 2_000  # rows of a run that may wait when no endpoint is asked,
+GRADING_CAPACITY = 4_000  # rows of a run that may wait when no endpoint is asked,
 GRADING_CAPACITY_OF_ALL = 8_000  # and of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
-POLL_SECONDS = 0.05  # the coordinator is polled no more often than this
+POLL_SECONDS = 0.05  # the coordinator is polled no more often than this while there is work
 DRAIN_LOOK_SECONDS = 0.25  # while draining it is polled this often: a run may end meanwhile
 
 
@@ -108,7 +108,7 @@ class Worker:
                     break
                 if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
                     break
-                await asyncio.sleep(POLL_SECONDS)
+                await self._items.wait_until_done(POLL_SECONDS)
                 await self._sleep_until_woken()
             await self._drain()
         finally:
@@ -159,7 +159,8 @@ class Worker:
             return None
 
     def _state(self) -> WorkerState:
-        capacity: dict[UUID, int] = {}
+        # Of those too of which nothing is left to work on: there may be more of them to claim.
+        capacity = {context.run.pk: self._capacity(context) for context in self._contexts}
         spare = GRADING_CAPACITY_OF_ALL
         wanted: dict[UUID, int] = {}
         for active in self._items.active.values():
