@@ -50,11 +50,15 @@ _CHOICES = {
     },
 }
 _TEXT = {"type": ["string", "null"]}
-# contract: docs/contracts/spice.md, sections 10.2 and 10.3.
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+# contract: docs/contracts/spice.md, sections 10.2, 10.3 and 20.
 ITEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["input", "ideal"],
-    "properties": {"input": {"anyOf": [_TEXT, _MESSAGES]}, "ideal": {"anyOf": [_TEXT, _CHOICES]}},
+    "properties": {
+        "input": {"anyOf": [_TEXT, _MESSAGES]},
+        "ideal": {"anyOf": [_TEXT, _TEXTS, _CHOICES]},
+    },
 }
 
 

@@ -15,7 +15,7 @@ class EmbeddingDistance(ReferenceGrader, JudgeGrader):
     """Score 1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, near 0 is far.
 
     model: an embedding model of the account, called once for both texts: the reply's, then the
-    ideal's, unchanged. Vectors of length one score 1/3 and up. pass_threshold: pass at this score
+    ideal's, unchanged; of several ideals, all in the one call, the closest counts. Vectors of length one score 1/3 and up. pass_threshold: pass at this score
     or above; without one the score neither passes nor fails. Of choices the first one's content is
     embedded. A missing vector, or two of unequal lengths, makes an errored mark.
     Source: docs/contracts/spice.md, section 11.6.
@@ -33,18 +33,20 @@ class EmbeddingDistance(ReferenceGrader, JudgeGrader):
             raise InvalidSetting("model", "model must name an embedding model.")
 
     async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
-        texts = [first_content(side) for side in self.sides(sample)]
+        actual, accepted = self.accepted(sample)
+        texts = [first_content(side) for side in (actual, *accepted)]
         try:
-            reply, ideal = await models.embed(self.model, texts)
+            reply, *ideals = await models.embed(self.model, texts)
         except CallFailed as failure:
             return Mark.errored_by("embedding_failed", str(failure))
-        if not reply or len(reply) != len(ideal):
-            return Mark.errored_by(
-                "embedding_failed",
-                f"The vectors of {self.model!r} cannot be compared: "
-                f"one has {len(reply)} numbers, the other {len(ideal)}.",
-            )
-        value = closeness(reply, ideal)
+        for ideal in ideals:
+            if not reply or len(reply) != len(ideal):
+                return Mark.errored_by(
+                    "embedding_failed",
+                    f"The vectors of {self.model!r} cannot be compared: "
+                    f"one has {len(reply)} numbers, the other {len(ideal)}.",
+                )
+        value = max(closeness(reply, ideal) for ideal in ideals)
         return Mark(value, None if self.pass_threshold is None else value >= self.pass_threshold)
 
 

@@ -25,7 +25,7 @@ class Levenshtein(ReferenceGrader, PlainGrader):
 
     1 is equal; 0 means that no character could be kept. pass_threshold: pass at this score or
     above; without one the score neither passes nor fails. Of choices the first one's content is
-    compared, of no choices the empty text. Texts whose lengths multiply to more than LARGEST_TABLE
+    compared, of no choices the empty text; of several ideals the best score counts. Texts whose lengths multiply to more than LARGEST_TABLE
     are errored, as in text_similarity.
     Source: docs/contracts/spice.md, section 11.5.
     """
@@ -35,8 +35,9 @@ class Levenshtein(ReferenceGrader, PlainGrader):
     pass_threshold: float | None = None
 
     def mark(self, sample: Sample) -> Mark:
-        text, ideal = map(first_content, self.sides(sample))
-        if len(text) * len(ideal) > LARGEST_TABLE:
-            return too_long(self.kind, text, ideal)
-        value = levenshtein(text, ideal)
+        actual, accepted = self.accepted(sample)
+        text, ideals = first_content(actual), [first_content(ideal) for ideal in accepted]
+        if len(text) * sum(map(len, ideals)) > LARGEST_TABLE:
+            return too_long(self.kind, text, max(ideals, key=len))
+        value = max(levenshtein(text, ideal) for ideal in ideals)
         return Mark(value, None if self.pass_threshold is None else value >= self.pass_threshold)

@@ -10,7 +10,14 @@ from typing import Any, ClassVar
 
 from apps.grading.graders.base import Mark, PlainGrader
 from apps.grading.graders.same_json import read_json, same
-from apps.grading.graders.sides import ReferenceGrader, Side, contents, describe, first_content
+from apps.grading.graders.sides import (
+    ReferenceGrader,
+    Side,
+    contents,
+    describe,
+    describe_all,
+    first_content,
+)
 from apps.grading.samples import Sample
 from apps.strict_json import BadJSON
 
@@ -43,7 +50,8 @@ def json_match(actual: Side, ideal: Side) -> bool:
 class Matching(ReferenceGrader, PlainGrader):
     """The base of graders that score 1.0 or 0.0 by a condition on reply and ideal.
 
-    is_slow: more than LARGEST_TEXTS characters in both texts together are errored.
+    Of several ideals, see `ReferenceGrader.accepted`, one that passes is enough. is_slow: more than
+    LARGEST_TEXTS characters in all texts together are errored.
     """
 
     is_slow: ClassVar[bool] = False
@@ -53,15 +61,16 @@ class Matching(ReferenceGrader, PlainGrader):
     def holds(actual: Side, ideal: Side) -> bool: ...
 
     def mark(self, sample: Sample) -> Mark:
-        actual, ideal = self.sides(sample)
-        size = sum(map(len, [*contents(actual), *contents(ideal)]))
+        actual, ideals = self.accepted(sample)
+        size = sum(len(text) for side in (actual, *ideals) for text in contents(side))
         if self.is_slow and size > LARGEST_TEXTS:
             return Mark.errored_by(
                 "text_too_long",
                 f"{self.kind} compares at most {LARGEST_TEXTS:,} characters, not {size:,}.",
             )
-        passed = self.holds(actual, ideal)
-        return Mark(float(passed), passed, f"{describe(actual)} {self.kind} {describe(ideal)}")
+        passed = any(self.holds(actual, ideal) for ideal in ideals)
+        evidence = f"{describe(actual)} {self.kind} {describe_all(ideals)}"
+        return Mark(float(passed), passed, evidence)
 
 
 @dataclass(frozen=True)
@@ -110,13 +119,17 @@ class JsonMatch(Matching):
 
     See `same_json.same`. A text that is no JSON, or is nested deeper than MAX_LEVELS, equals
     nothing, not even itself; of repeated keys the last counts. Of choices every pair of
-    contents must pass; lists of unequal length score 0.
-    Source: docs/contracts/spice.md, section 11.4.
+    contents must pass; lists of unequal length score 0. A list of texts is one JSON array here.
+    Source: docs/contracts/spice.md, sections 11.4 and 20.
     """
 
     kind = "json_match"
     is_slow = True
     holds = staticmethod(json_match)
+
+    def accepted(self, sample: Sample) -> tuple[Side, list[Side]]:
+        reply, ideal = self.sides(sample)
+        return reply, [ideal]
 
 
 def normalised(text: str) -> str:

@@ -1,6 +1,6 @@
 """Read the two sides of a comparison, reply and ideal: each a text or the choices of a chat."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ from apps.grading.graders.base import Grader
 from apps.grading.samples import Sample
 from apps.strict_json import dump_json
 from apps.text import shown
+
+IDEALS_TOLD = 5
 
 Choices = list[Any]
 Side = str | Choices
@@ -22,7 +24,9 @@ class ReferenceGrader(Grader):
     choices. If so, a template that is one placeholder and nothing else stands for its value: as
     `input` a list is the reply's choices; as `reference` a list of choices, or a text that is a
     JSON array of them, is the ideal's choices; null is the empty text, and all else is text.
-    Source: docs/contracts/spice.md, sections 10.3 and 11.
+    With choices or without, a `reference` that stands for a list of texts means several ideals,
+    each as good as the others: see `accepted`.
+    Source: docs/contracts/spice.md, sections 10.3, 11 and 20.
     """
 
     input: str = "{{ sample.output_text }}"
@@ -37,6 +41,19 @@ class ReferenceGrader(Grader):
         if not self.choices:
             return sample.render(self.input), sample.render(self.reference)
         return read_reply(sample.value(self.input)), read_ideal(sample.value(self.reference))
+
+    def accepted(self, sample: Sample) -> tuple[Side, list[Side]]:
+        """Read the reply and every ideal that counts: one, or each text of a list of texts.
+
+        Raises as Sample.render does.
+        """
+        reply, ideal = self.sides(sample)
+        # Only a list is written so, with or without choices.
+        if isinstance(ideal, str) and ideal.startswith("["):
+            value = sample.value(self.reference)
+            if is_texts(value):
+                return reply, value
+        return reply, [ideal]
 
 
 def read_reply(value: Any) -> Side:
@@ -75,6 +92,11 @@ def is_choice(value: Any) -> bool:
     return isinstance(message, dict) and isinstance(message.get("role"), str)
 
 
+def is_texts(value: Any) -> bool:
+    """Test for a list of texts, of which there is at least one."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
 def as_text(value: Any) -> str:
     """Return a text as it is, null as the empty text, and all else as JSON."""
     if value is None:
@@ -97,6 +119,14 @@ def describe(side: Side) -> str:
     if isinstance(side, str):
         return shown(side)
     return f"{len(side)} choice{'' if len(side) == 1 else 's'}, first {shown(first_content(side))}"
+
+
+def describe_all(sides: Sequence[Side]) -> str:
+    """Quote the ideals for evidence, the first of many."""
+    if len(sides) == 1:
+        return describe(sides[0])
+    told = ", ".join(describe(side) for side in sides[:IDEALS_TOLD])
+    return f"one of {told}" + (f" and {len(sides) - IDEALS_TOLD} more" * (len(sides) > IDEALS_TOLD))
 
 
 def _content(choice: Any) -> str:

@@ -200,7 +200,7 @@ def test_the_runtimes_row_comes_on_request(caller: Caller, working: None):
         ([{"ideal": "x"}], ["match"], "m", ["input"]),
         ([{"input": 5, "ideal": "x"}], ["match"], "m", ["input"]),
         ([{"input": "x", "ideal": True}], ["match"], "m", ["ideal"]),
-        ([{"input": "x", "ideal": ["a", "b"]}], ["match"], "m", ["ideal"]),
+        ([{"input": "x", "ideal": ["a", 2]}], ["match"], "m", ["ideal"]),
         ([{"input": [{"role": "robot"}], "ideal": "x"}], ["match"], "m", ["input"]),
     ],
 )
@@ -220,6 +220,31 @@ def test_what_fails_a_run_is_told_with_200(
     told = answer.json()
     assert (told["status"], told["metrics"], told["scorers"]) == ("failed", {}, scorers)
     assert all(word in told["error_message"] for word in words), told["error_message"]
+
+
+def test_any_text_of_a_list_as_ideal_counts(caller: Caller, working: None):
+    """Source: docs/contracts/spice.md, section 20; builtin/echo says the input again."""
+    items = [
+        {"input": "Rome", "ideal": ["Paris", "Rome"]},
+        {"input": "It is Rome.", "ideal": ["Roma", "Rome"]},
+        {"input": "the ROME", "ideal": ["Paris", "Rome!"]},
+        {"input": "Oslo", "ideal": ["Paris", "Rome"]},
+    ]
+    caller.have(items=items, scorers=["match", "includes", "fuzzy_match", "json_match"])
+    told = caller.post().json()
+    assert (told["status"], told["error_message"]) == ("completed", None)
+    assert told["metrics"] == {
+        "match/mean": 0.25,
+        "includes/mean": 0.5,
+        "fuzzy_match/mean": 0.75,
+        "json_match/mean": 0.0,
+    }
+
+
+def test_of_several_ideals_levenshtein_takes_the_best(caller: Caller, working: None):
+    items = [{"input": "kitten", "ideal": ["nothing", "sitting"]}]
+    caller.have(items=items, scorers=["levenshtein"])
+    assert caller.post().json()["metrics"] == {"levenshtein/mean": pytest.approx(4 / 7)}
 
 
 def test_an_unknown_scorer_costs_no_call(caller: Caller, model_server: ModelServer):

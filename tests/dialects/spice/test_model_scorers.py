@@ -73,6 +73,26 @@ def test_a_judge_of_choices_sees_lists_and_embeddings_the_first_content(
     assert exchange["input"][0]["content"] == "[1, 0] [0, 1] [1, 0]"
 
 
+def test_of_several_ideals_a_judge_sees_the_array_and_embeddings_take_the_closest(
+    caller: Caller, model_server: ModelServer, working: None
+) -> None:
+    declare(
+        caller,
+        model_server,
+        '{"score": 1}',
+        system_prompt=PROMPT,
+        prompt_is_template=True,
+    )
+    ideals = ["[9, 9]", "[0, 1]"]
+    caller.have(items=[{"input": "[1, 0]", "ideal": ideals}], scorers=["referee", "small_embed"])
+    told = caller.post().json()
+    assert told["metrics"] == {"referee/mean": 1, "small_embed/mean": pytest.approx(2**0.5 - 1)}
+    exchange = json.loads(judgement(name="referee").exchange or "")
+    assert exchange["input"][0]["content"] == (
+        'Input [1, 0], actual [1, 0], ideal ["[9, 9]","[0, 1]"].'
+    )
+
+
 @pytest.mark.parametrize(
     ("reply", "prompt"),
     [("prose", ""), ('{"score": 1}', "{{ ideal"), ('{"score": 1}', "{{ x() }}")],

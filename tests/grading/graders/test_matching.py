@@ -71,6 +71,46 @@ def test_the_examples_of_every_kind_are_there() -> None:
     }
 
 
+@pytest.mark.parametrize("choices", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "actual", "ideal", "score"),
+    [
+        ("match", "tea", ["coffee", "tea"], 1),
+        ("match", "tea", ["coffee", "Tea"], 0),
+        ("match", "", ["", "tea"], 1),
+        ("match", '["tea"]', ["tea"], 0),
+        ("includes", "some tea", ["coffee", "tea"], 1),
+        ("includes", "some tea", ["coffee", "TEA"], 0),
+        ("includes", "some tea", ["tea"], 1),
+        ("fuzzy_match", "The tea!", ["coffee", "TEA"], 1),
+        ("fuzzy_match", "milk", ["coffee", "tea"], 0),
+        ("fuzzy_match", "a", ["coffee", "the"], 1),
+        ("levenshtein", "kitten", ["nothing", "sitting"], 4 / 7),
+        ("json_match", '["a", "b"]', ["a", "b"], 1),
+        ("json_match", '"a"', ["a", "b"], 0),
+        # A text that is written as a list stays a text.
+        ("match", "tea", '["coffee", "tea"]', 0),
+        ("match", '["coffee", 2]', ["coffee", 2], 0),
+    ],
+)
+def test_of_a_list_of_texts_any_counts(
+    kind: str, actual: str, ideal: Any, score: float, choices: bool
+) -> None:
+    mark = marked(kind, actual, ideal, choices=choices)
+    assert (mark.value, mark.error) == (pytest.approx(score), None)
+
+
+def test_the_evidence_names_the_ideals_of_a_list() -> None:
+    mark = marked("match", "tea", ["a", "b", "c", "d", "e", "f"])
+    assert mark.evidence == "'tea' match one of 'a', 'b', 'c', 'd', 'e' and 1 more"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_choices_a_list_of_texts_is_compared_with_the_content(kind: str) -> None:
+    ideal = ["8", "7"]
+    assert value(kind, [choice("7")], ideal) == (kind != "json_match")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_choices_a_text_is_compared_with_the_content(kind: str) -> None:
     assert value(kind, [choice("7")], "7") == 1
@@ -138,7 +178,7 @@ def test_a_null_is_the_empty_text_among_choices_and_the_word_null_elsewhere() ->
     assert value("match", [choice(None)], None) == 1
     assert marked("match", "null", None).value == 1
     assert value("match", "3", 3) == 1
-    assert value("match", '["a","b"]', ["a", "b"]) == 1
+    assert value("match", '["a",2]', ["a", 2]) == 1
 
 
 def test_a_template_with_more_than_a_placeholder_is_text_even_among_choices() -> None:

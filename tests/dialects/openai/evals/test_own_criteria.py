@@ -89,6 +89,19 @@ def test_they_are_echoed_as_they_were_sent_and_judge_what_is_run(caller: Caller)
     assert user["content"] == ""
 
 
+def test_any_text_of_a_list_counts(caller: Caller) -> None:
+    kinds = ("match", "includes", "fuzzy_match")
+    criteria = [{"type": kind, "name": kind, **SIDES} for kind in kinds]
+    _, made = caller.post("/evals", {**EVAL, "testing_criteria": criteria})
+    answers = ("Rome", "in Rome", "the ROME", "Oslo")
+    rows = [{"item": {"answer": one, "label": ["Paris", "Rome"]}} for one in answers]
+    _, run = caller.post(f"/evals/{made['id']}/runs", run_body(rows))
+    work()
+    _, shown = caller.get(f"/evals/{made['id']}/runs/{run['id']}")
+    passed = [line["passed"] for line in shown["per_testing_criteria_results"]]
+    assert (shown["status"], passed) == ("completed", [1, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("place", "change", "param"),
     [
