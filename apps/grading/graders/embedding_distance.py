@@ -15,9 +15,10 @@ class EmbeddingDistance(ReferenceGrader, JudgeGrader):
     """Score 1 / (1 + d) for the Euclidean distance d of two embeddings: 1 is equal, near 0 is far.
 
     model: an embedding model of the account, called once for both texts: the reply's, then the
-    ideal's, unchanged; of several ideals, all in the one call, the closest counts. Vectors of length one score 1/3 and up. pass_threshold: pass at this score
-    or above; without one the score neither passes nor fails. Of choices the first one's content is
-    embedded. A missing vector, or two of unequal lengths, makes an errored mark.
+    ideal's, unchanged; of several ideals, all in the one call, the closest counts. Vectors of
+    length one score 1/3 and up. pass_threshold: pass at this score or above; without one the score
+    neither passes nor fails. Of choices the first one's content is embedded. A missing vector, or
+    two of unequal lengths, makes an errored mark.
     Source: docs/contracts/spice.md, section 11.6.
     """
 

@@ -25,8 +25,8 @@ class Levenshtein(ReferenceGrader, PlainGrader):
 
     1 is equal; 0 means that no character could be kept. pass_threshold: pass at this score or
     above; without one the score neither passes nor fails. Of choices the first one's content is
-    compared, of no choices the empty text; of several ideals the best score counts. Texts whose lengths multiply to more than LARGEST_TABLE
-    are errored, as in text_similarity.
+    compared, of no choices the empty text; of several ideals the best score counts. Texts whose
+    lengths multiply to more than LARGEST_TABLE are errored, as in text_similarity.
     Source: docs/contracts/spice.md, section 11.5.
     """
 

@@ -92,7 +92,9 @@ def test_they_are_echoed_as_they_were_sent_and_judge_what_is_run(caller: Caller)
 def test_any_text_of_a_list_counts(caller: Caller) -> None:
     kinds = ("match", "includes", "fuzzy_match")
     criteria = [{"type": kind, "name": kind, **SIDES} for kind in kinds]
-    _, made = caller.post("/evals", {**EVAL, "testing_criteria": criteria})
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    body = {"data_source_config": config, "testing_criteria": criteria}
+    _, made = caller.post("/evals", body)
     answers = ("Rome", "in Rome", "the ROME", "Oslo")
     rows = [{"item": {"answer": one, "label": ["Paris", "Rome"]}} for one in answers]
     _, run = caller.post(f"/evals/{made['id']}/runs", run_body(rows))
