@@ -16,6 +16,7 @@ RAISED, LOST, UNAVAILABLE = (
     "python_grader_server_error",
     "sandbox_unavailable",
 )
+FAULTS_WITH_SCORE = {RAISED, LOST}  # what they end counts as 0
 
 
 @dataclass(frozen=True)

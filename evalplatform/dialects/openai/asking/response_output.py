@@ -51,12 +51,24 @@ def output_items(completion: Mapping[str, Any], key: str) -> list[dict[str, Any]
 def usage_shown(completion: Mapping[str, Any]) -> dict[str, Any]:
     usage = Usage.of(completion)
     sent = completion.get("usage")
-    details = sent.get("completion_tokens_details") if isinstance(sent, dict) else None
-    thought = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    sent = sent if isinstance(sent, dict) else {}
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            # contract: openai, additions: current clients demand it in strict mode
+            "cache_write_tokens": _detail(sent, "prompt_tokens_details", "cache_write_tokens"),
+        },
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": thought if type(thought) is int else 0},
+        "output_tokens_details": {
+            "reasoning_tokens": _detail(sent, "completion_tokens_details", "reasoning_tokens")
+        },
         "total_tokens": usage.total_tokens,
     }
+
+
+def _detail(usage: Mapping[str, Any], details: str, name: str) -> int:
+    """Return a count of a usage's details, 0 where it is unknown."""
+    counts = usage.get(details)
+    count = counts.get(name) if isinstance(counts, dict) else None
+    return count if type(count) is int else 0

@@ -216,7 +216,7 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
     """
     settings = criterion.read_settings()
     shown = {"type": criterion.kind, **renamed(criterion.kind, settings)}
-    if criterion.kind in APPEARANCES and criterion.evaluation.dialect != NAME:
+    if _appears_as_another(criterion.kind, criterion.evaluation.dialect):
         shown = _appearance(criterion.kind, settings)
     elif settings.get("pass_threshold") == ABOVE_ZERO:
         del shown["pass_threshold"]
@@ -225,6 +225,15 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
         extras["sampling_params"] = None
     first = {"type": shown["type"], "name": criterion.name}
     return {**first, **extras, **shown, "id": criterion.key}
+
+
+def type_shown(kind: str, dialect: str) -> str:
+    """Return the type under which a criterion of this kind is shown. dialect: its evaluation's."""
+    return APPEARANCES[kind]["type"] if _appears_as_another(kind, dialect) else kind
+
+
+def _appears_as_another(kind: str, dialect: str) -> bool:
+    return kind in APPEARANCES and dialect != NAME
 
 
 def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:

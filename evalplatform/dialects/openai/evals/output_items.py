@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
@@ -15,6 +16,7 @@ from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
 from apps.evaluations.targets import target_of_run
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const
+from evalplatform.dialects.openai.evals.criteria import type_shown
 from evalplatform.dialects.openai.fields import UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, ITEM_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.messages import as_text
@@ -57,10 +59,11 @@ class Sample(serializers.Serializer):
 
 class CriterionResult(serializers.Serializer):
     name = serializers.CharField(help_text="The criterion's id.")
+    type = serializers.CharField(help_text="The criterion's type.")
     score = serializers.FloatField()
     passed = serializers.BooleanField()
     sample = Sample(allow_null=True, help_text="What a judge was asked and said.")
-    error = Fault(required=False, help_text="Why there is no verdict.")
+    error = Fault(required=False, help_text="Why there is no verdict, or no score of its own.")
 
 
 # For the schema alone: items_shown makes the object.
@@ -141,7 +144,11 @@ class OutputItemViewSet(OpenAIViewSet):
 def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Show results. The objects are made by hand, since a page of 100 must be quick."""
     criteria = read_criteria(run)
-    keys = [(criterion.pk, criterion.key) for criterion in criteria]
+    dialect = run.evaluation.dialect
+    heads = {
+        criterion.pk: {"name": criterion.key, "type": type_shown(criterion.kind, dialect)}
+        for criterion in criteria
+    }
     prompt = target_of_run(run).prompt
     run_params = prompt.params if prompt else {}
     run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
@@ -155,7 +162,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
             "status": ITEM_STATUS[item.result.state],
             "datasource_item_id": item.result.row_index,
             "datasource_item": item.item,
-            "results": _verdicts(item, keys),
+            "results": _verdicts(item, heads),
             "sample": sample_shown(
                 item.sample or {},
                 item.exchange,
@@ -169,21 +176,26 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def _verdicts(item: Item, keys: Sequence[tuple[Any, str]]) -> list[dict[str, Any]]:
-    """Show a result for each criterion, in order; all of them errored where no answer came."""
+def _verdicts(item: Item, heads: Mapping[UUID, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Show a result for each criterion, in order; all of them errored where no answer came.
+
+    heads: what every result of a criterion begins with.
+    """
     verdicts = item.verdicts
-    return [_verdict(key, verdicts.get(pk), item.result) for pk, key in keys]
+    return [_verdict(head, verdicts.get(pk), item.result) for pk, head in heads.items()]
 
 
-def _verdict(key: str, score: Judgement | None, result: Result) -> dict[str, Any]:
-    judged = {"name": key, "sample": _judgement(score) if score else None}
+def _verdict(head: Mapping[str, str], score: Judgement | None, result: Result) -> dict[str, Any]:
+    judged = {**head, "sample": _judgement(score) if score else None}
     if score is None or score.value is None:
         fault = score if score is not None and score.error_code else result
         error = _fault(fault) or {"code": "not_judged", "message": "There is no verdict."}
         return {**judged, "score": 0.0, "passed": False, "error": error}
     # A criterion without a threshold has no verdict of its own; the vendor's every result has one.
     passed = score.value > 0 if score.passed is None else score.passed
-    return {**judged, "score": score.value, "passed": passed}
+    shown = {**judged, "score": score.value, "passed": passed}
+    # contract: openai section 13.3: a program that gave no score fails with 0, and with the reason
+    return {**shown, "error": _fault(score)} if score.error_code else shown
 
 
 def _judgement(score: Judgement) -> dict[str, Any] | None:

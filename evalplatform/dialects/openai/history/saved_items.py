@@ -5,6 +5,7 @@ from typing import Any
 
 from apps.evaluations.models import MOST_ROWS, Result
 from apps.evaluations.services.saved_history import SavedResult, SavedScore
+from apps.grading.graders.python_code import FAULTS_WITH_SCORE
 from evalplatform.dialects.openai.history.saved_values import (
     CODE_LENGTH,
     EXTRAS,
@@ -77,7 +78,7 @@ def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore |
     value = number_of(extras["value"] if verdict is extras else sent.get("score"))
     passed = verdict.get("passed") if isinstance(verdict.get("passed"), bool) else None
     code, message = string_of(error.get("code")), string_of(error.get("message"))
-    if value is None or (error and verdict is sent):
+    if value is None or (error and verdict is sent and code not in FAULTS_WITH_SCORE):
         value, passed = None, None
         code, message = code or "not_judged", message or "There is no verdict."
     sample, exchange = _answer(object_of(sent.get("sample")), "")

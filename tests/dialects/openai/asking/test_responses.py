@@ -49,6 +49,7 @@ def test_a_response_tells_what_was_asked_and_is_kept(caller: Caller):
     assert (text_of(answer), answer["instructions"]) == ("one two", "Repeat.")
     assert (answer["temperature"], answer["top_p"], answer["metadata"]) == (0, 1.0, {"a": "b"})
     assert answer["usage"]["input_tokens"] == 3
+    assert answer["usage"]["input_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": 0}
     assert answer["usage"]["total_tokens"] == 5
     assert caller.get(f"/responses/{answer['id']}") == (200, answer)
     assert caller.get("/chat/completions")[1]["data"] == []

@@ -69,7 +69,8 @@ def test_an_item_of_a_row_that_brought_no_sample_has_these_fields(caller: Caller
     ]
     near = {**TEXT_SIMILARITY, "evaluation_metric": "fuzzy_match"}
     constant = {**STRING_CHECK, "input": "x", "reference": "x"}
-    where, keys, items = items_of(caller, run_body(rows), near, STRING_CHECK, constant)
+    criteria = [near, STRING_CHECK, constant]
+    where, keys, items = items_of(caller, run_body(rows), *criteria)
     _, evals, eval_id, _, run_id, _ = where.split("/")
     assert evals == "evals"
     verdicts: list[list[Any]] = [[1.0, 1.0, 1.0], [0.0, 0.0, 1.0], [None, None, 1.0]]
@@ -92,12 +93,13 @@ def test_an_item_of_a_row_that_brought_no_sample_has_these_fields(caller: Caller
             "results": [
                 {
                     "name": key,
+                    "type": criterion["type"],
                     "sample": None,
                     "score": score or 0.0,
                     "passed": bool(score),
                     **({"error": unfilled} if score is None else {}),
                 }
-                for key, score in zip(keys, scores, strict=True)
+                for key, criterion, score in zip(keys, criteria, scores, strict=True)
             ],
             "sample": NO_SAMPLE,
         }

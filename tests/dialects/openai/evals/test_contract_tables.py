@@ -134,8 +134,13 @@ def test_code_scores_as_the_table_says() -> None:
     criteria += [{"type": "python", "name": one, "source": one} for one in assigned]
     row = {"item": {"label": "billing"}, "sample": {"output_text": "billing"}}
     shown, [results] = graded(criteria, [row])
-    for (body, _, score, passed, _), result in zip(table, results, strict=False):
-        assert (result["score"], result["passed"]) == (score, passed), body
+    for (body, _, score, passed, flag), result in zip(table, results, strict=False):
+        assert (result["type"], result["score"], result["passed"]) == ("python", score, passed)
+        # contract: openai section 13.3: the reason, whenever no score was returned
+        assert result.get("error", {}).get("code") == flag, body
+        if "told you" in body:
+            last = result["error"]["message"].splitlines()[-1]
+            assert last == "ValueError: told you"
     assert [result["score"] for result in results[len(table) :]] == [*assigned.values()]
     # What is raised fails the item and is no error of ours.
     assert shown["result_counts"] == {"total": 1, "errored": 0, "failed": 1, "passed": 0}

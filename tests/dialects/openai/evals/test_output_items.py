@@ -82,8 +82,12 @@ def test_the_items_of_a_graded_run():
     assert passed["run_id"] in where
     assert passed["datasource_item"] == {"answer": "billing", "label": "billing"}
     name = created["testing_criteria"][0]["id"]
-    assert passed["results"] == [{"name": name, "sample": None, "score": 1.0, "passed": True}]
-    assert failed["results"] == [{"name": name, "sample": None, "score": 0.0, "passed": False}]
+    assert passed["results"] == [
+        {"name": name, "type": "string_check", "sample": None, "score": 1.0, "passed": True}
+    ]
+    assert failed["results"] == [
+        {"name": name, "type": "string_check", "sample": None, "score": 0.0, "passed": False}
+    ]
     (result,) = errored["results"]
     assert (result["name"], result["score"], result["passed"]) == (name, 0.0, False)
     assert result["error"]["code"] == "invalid_variable_error"

@@ -84,7 +84,13 @@ SAMPLE = {
 
 
 def item(index: int, status: str = "pass", **fields: Any) -> dict[str, Any]:
-    verdict = {"name": CRITERION_ID, "score": float(status == "pass"), "passed": status == "pass"}
+    passed = status == "pass"
+    verdict = {
+        "name": CRITERION_ID,
+        "type": "string_check",
+        "score": float(passed),
+        "passed": passed,
+    }
     if status == "error":
         verdict["error"] = {"code": "model_timeout", "message": "Too late."}
     return {

@@ -341,8 +341,13 @@ def test_items_alone_make_their_run_and_their_eval(caller, tmp_path):
     shown_eval, shown, items = seen(caller, EVAL_ID, RUN_ID)
     assert shown["result_counts"] == RUN["result_counts"]
     assert shown["per_testing_criteria_results"] == RUN["per_testing_criteria_results"]
+    [criterion] = shown_eval["testing_criteria"]
+    for shown_item in items:
+        # A name does not tell the kind.
+        assert shown_item["results"][0].pop("type") == criterion["type"]
+        shown_item["results"][0]["type"] = "string_check"
     assert items == ITEMS
-    assert shown_eval["testing_criteria"][0]["id"] == CRITERION_ID
+    assert criterion["id"] == CRITERION_ID
     # What is known by name only can be read and cannot be run.
     status, answer = caller.post(f"/evals/{EVAL_ID}/runs", run_body())
     assert (status, "cannot be run here" in answer["error"]["message"]) == (400, True)
@@ -364,7 +369,9 @@ def test_criteria_that_cannot_be_run_here_are_kept_as_they_came(caller, tmp_path
     take_in(caller, tmp_path)
     shown_eval, _, items = seen(caller, EVAL_ID, RUN_ID)
     assert shown_eval["testing_criteria"] == saved["testing_criteria"]
-    assert [one["results"][0] for one in items] == [one["results"][0] for one in ITEMS]
+    assert [one["results"][0] for one in items] == [
+        {**one["results"][0], "type": "label_model"} for one in ITEMS
+    ]
     status, _ = caller.post(f"/evals/{EVAL_ID}/runs", run_body())
     assert status == 400
     _, err = take_in(Caller(), tmp_path, "--regrade")
