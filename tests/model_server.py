@@ -25,6 +25,11 @@ or use `running()`. The name of the model says how a request is answered:
     uncertain:HOW          as HOW, but of 100 requests two are answered 500 and two 429, once with
                            Retry-After; a prompt that says `hopeless` always 500
     unstructured:HOW       400 where a response_format is asked for, else as HOW
+    choice:JSON            the usual answer, whose choice has these members; of `message` it gets
+                           those, besides its own
+    body:JSON              200 and this
+    told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
+    system-first:HOW       400 where a system message comes after another, else as HOW
     breaks-off             the usual answer; of one that is streamed, half
     whole                  the usual answer in one piece, although it was to be streamed
 
@@ -276,6 +281,12 @@ class Conversation(asyncio.Protocol):
             model = counts.turn_of_luck(model, asked) or model.partition(":")[2]
         if model.startswith("unstructured:"):
             model = "fail-400" if "response_format" in request else model.partition(":")[2]
+        if model.startswith("system-first:"):
+            roles = [message.get("role") for message in messages]
+            model = "fail-400" if "system" in roles[1:] else model.partition(":")[2]
+        if model.startswith("told:"):
+            _, word, how = model.split(":", 2)
+            model = how if any(word in text_of(one) for one in messages) else "answer:Gladly!"
         if delay:
             self.timer = self.loop.call_later(
                 delay, self.behave, model, messages, prompt, authorization
@@ -323,6 +334,8 @@ class Conversation(asyncio.Protocol):
             MISCHIEF[how](self)
         elif status := STATUS.match(model):
             self.answer(refusal_of_service(int(status[1]), status[2], status[3]))
+        elif how == "body":
+            self.answer(response(200, detail.encode()))
         elif how == "echo-key":
             self.answer(error(401, f"Incorrect API key provided: {authorization}"))
         else:
@@ -339,7 +352,9 @@ class Conversation(asyncio.Protocol):
                 message["content"] = self.behaviour.answer
             if how == "refusal":
                 message["refusal"] = "I cannot help with that."
-            self.send(how, self.completion(model, messages, message))
+            choice = orjson.loads(detail) if how == "choice" else {}
+            message |= choice.pop("message", {})
+            self.send(how, self.completion(model, messages, message, choice))
 
     def send(self, how: str, completion: bytes) -> None:
         if how == "whole" or not self.streams:
@@ -350,13 +365,13 @@ class Conversation(asyncio.Protocol):
     def stream(self, completion: dict[str, Any], *, breaks_off: bool) -> None:
         """The completion word by word, as server-sent events."""
         choice = completion["choices"][0]
-        words = re.findall(r"\s*\S+\s*", choice["message"]["content"] or "")
+        words = re.findall(r"\s*\S+\s*", text_of(choice.pop("message")))
         head = {name: completion[name] for name in ("id", "created", "model")}
         head["object"] = "chat.completion.chunk"
         deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
         chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
         events = [{**head, "choices": [chunk]} for chunk in chunks]
-        events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        events.append({**head, "choices": [{**choice, "delta": {}}]})
         events.append({**head, "choices": [], "usage": completion["usage"]})
         body = b": words follow\n\n"
         body += b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
@@ -369,17 +384,21 @@ class Conversation(asyncio.Protocol):
         self.transport.close()
 
     def completion(
-        self, model: str, messages: list[dict[str, Any]], message: dict[str, Any]
+        self,
+        model: str,
+        messages: list[dict[str, Any]],
+        message: dict[str, Any],
+        choice: dict[str, Any],
     ) -> bytes:
         asked = sum(len(text_of(each).split()) for each in messages)
-        said = len((message["content"] or "").split())
+        said = len(text_of(message).split())
         return orjson.dumps(
             {
                 "id": f"chatcmpl-{self.counts.total}",
                 "object": "chat.completion",
                 "created": int(time.time()),
                 "model": model,
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}],
                 "usage": {
                     "prompt_tokens": asked,
                     "completion_tokens": said,
