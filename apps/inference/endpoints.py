@@ -15,6 +15,7 @@ from apps.inference.models import ModelEndpoint, ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, _shown_price
 
 PRICE_LIMIT = 1_000_000
+PER_MINUTE_MAX = 1_000_000_000
 
 
 @transaction.atomic
@@ -25,6 +26,8 @@ def add_endpoint(
     models: Sequence[str] = (),
     api_key: str | None = None,
     concurrency: int | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
     allow_private: bool | None = None,
     embedding_models: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
@@ -32,8 +35,8 @@ def add_endpoint(
 ) -> ModelEndpoint:
     """Register a model server, or change what is given of the one with this URL.
 
-    models: names that it serves. aliases: a name callers use -> the server's own name. enables:
-    also one that was disabled.
+    models: names that it serves. aliases: a name callers use -> the server's own name. requests_
+    and tokens_per_minute: 0 takes the limit away. enables: also one that was disabled.
     Raises Invalid, and Unfit for a name that another endpoint of the account serves.
     """
     account = actor.require(Action.MANAGE)
@@ -44,13 +47,15 @@ def add_endpoint(
         raise Invalid(str(error), path="base_url") from error
     if concurrency is not None and not 1 <= concurrency <= 10_000:
         raise Invalid(f"concurrency must be 1 to 10000, not {concurrency}.", path="concurrency")
+    minutely = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    _check_per_minute(minutely)
     endpoint, is_new = ModelEndpoint.objects.select_for_update().get_or_create(
         account=account, base_url=base_url
     )
     given = {"api_key": api_key, "concurrency": concurrency, "allow_private": allow_private}
-    for field, value in given.items():
+    for field, value in {**given, **minutely}.items():
         if value is not None:
-            setattr(endpoint, field, value)
+            setattr(endpoint, field, (value or None) if field in minutely else value)
     if enables:
         endpoint.disabled_at = None
     endpoint.save()
@@ -68,6 +73,12 @@ def add_endpoint(
         after={"base_url": base_url, "models": [*models], "concurrency": endpoint.concurrency},
     )
     return endpoint
+
+
+def _check_per_minute(limits: Mapping[str, int | None]) -> None:
+    for name, limit in limits.items():
+        if limit is not None and not 0 <= limit <= PER_MINUTE_MAX:
+            raise Invalid(f"{name} must be 0 to {PER_MINUTE_MAX}, not {limit}.", path=name)
 
 
 def _serve(account: Account, endpoint: ModelEndpoint, name: str, upstream: str, kind: str) -> None:

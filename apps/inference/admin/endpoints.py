@@ -20,6 +20,7 @@ from apps.inference.endpoints import (
 )
 from apps.inference.models import ModelEndpoint, ServedModel
 
+PER_MINUTE = "requests_per_minute", "tokens_per_minute"
 PRICES = PROMPT_PRICE, COMPLETION_PRICE = "prompt_price", "completion_price"
 
 
@@ -43,7 +44,7 @@ class EndpointForm(forms.ModelForm):
 
     class Meta:
         model = ModelEndpoint
-        fields = ("account", "concurrency", "allow_private")
+        fields = ("account", "concurrency", *PER_MINUTE, "allow_private")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,7 +119,7 @@ class ModelEndpointAdmin(OwnedAdmin):
         return endpoints.annotate(has_key=has_key).defer("api_key").prefetch_related(names)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        limits = ("concurrency", "allow_private")
+        limits = ("concurrency", *PER_MINUTE, "allow_private")
         if obj is None:
             return ("account", "url", "new_key", *limits)
         new_key = ("new_key",) if self.has_change_permission(request, obj) else ()
@@ -170,6 +171,7 @@ class ModelEndpointAdmin(OwnedAdmin):
             base_url=form.cleaned_data.get("url") or endpoint.base_url,
             api_key=form.cleaned_data["new_key"] or None,
             concurrency=form.cleaned_data["concurrency"],
+            **{name: form.cleaned_data[name] or 0 for name in PER_MINUTE},
             allow_private=form.cleaned_data["allow_private"],
             enables=False,
             **_models_in(rows),

@@ -1,10 +1,12 @@
-"""The tables of inference: model servers, their models, their slots, and the answers kept."""
+"""The tables of inference: model servers, their models, slots and paces, and the answers kept."""
 
 from apps.inference.models.completions import CompletionTag, StoredCompletion
 from apps.inference.models.endpoints import EndpointSlot, ModelEndpoint, ServedModel
+from apps.inference.models.paces import EndpointPace
 
 __all__ = [
     "CompletionTag",
+    "EndpointPace",
     "EndpointSlot",
     "ModelEndpoint",
     "ServedModel",

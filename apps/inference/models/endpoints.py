@@ -14,6 +14,17 @@ class ModelEndpoint(OwnedModel):
     concurrency = models.PositiveIntegerField(
         default=64, help_text="Calls in flight at most, over all workers and runs."
     )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Calls begun in any minute at most. Empty: as many as the server takes.",
+    )
+    tokens_per_minute = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Tokens used in any minute at most, as far as past calls tell what the next "
+        "takes. Empty: as many as the server gives.",
+    )
     allow_private = models.BooleanField(
         default=False, help_text="May this URL lead to a private or loopback address?"
     )

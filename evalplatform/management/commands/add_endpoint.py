@@ -36,6 +36,18 @@ class Command(CoreCommand):
             help="calls in flight at most, over all workers and runs (default: 64)",
         )
         parser.add_argument(
+            "--requests-per-minute",
+            type=int,
+            metavar="N",
+            help="calls begun in any minute at most; 0 for no limit but the server's own",
+        )
+        parser.add_argument(
+            "--tokens-per-minute",
+            type=int,
+            metavar="N",
+            help="tokens used in any minute at most; 0 for no limit but the server's own",
+        )
+        parser.add_argument(
             "--allow-private",
             action="store_true",
             default=None,
@@ -60,6 +72,8 @@ class Command(CoreCommand):
             models=options["models"],
             api_key=self._key(options["api_key_env"]),
             concurrency=options["concurrency"],
+            requests_per_minute=options["requests_per_minute"],
+            tokens_per_minute=options["tokens_per_minute"],
             allow_private=options["allow_private"],
             embedding_models=options["embedding_models"],
             aliases=aliases,
