@@ -25,8 +25,8 @@ or use `running()`. The name of the model says how a request is answered:
     uncertain:HOW          as HOW, but of 100 requests two are answered 500 and two 429, once with
                            Retry-After; a prompt that says `hopeless` always 500
     unstructured:HOW       400 where a response_format is asked for, else as HOW
-    choice:JSON            the usual answer, whose choice has these members; of `message` it gets
-                           those, besides its own
+    choice:JSON            the usual answer, whose choice and message have these members
+    retry-helps:HOW        as HOW, with X-Should-Retry: true
     body:JSON              200 and this
     told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
     system-first:HOW       400 where a system message comes after another, else as HOW
@@ -188,6 +188,7 @@ class Conversation(asyncio.Protocol):
         self.buffer = b""
         self.timer: asyncio.TimerHandle | None = None
         self.streams = False
+        self.headers: tuple[str, ...] = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -271,28 +272,41 @@ class Conversation(asyncio.Protocol):
         delay = self.behaviour.delay
         if model.startswith("slow:"):
             delay = float(model.partition(":")[2])
-        if model.startswith("flaky:"):
-            _, times, *how = model.split(":", 2)
-            counts.flaky[model, prompt] += 1
-            good = counts.flaky[model, prompt] > int(times)
-            model = "echo" if good else "".join(how) or "fail-500"
-        if model.startswith("uncertain:"):
-            asked = prompt or text_of(messages[0])
-            model = counts.turn_of_luck(model, asked) or model.partition(":")[2]
-        if model.startswith("unstructured:"):
-            model = "fail-400" if "response_format" in request else model.partition(":")[2]
-        if model.startswith("system-first:"):
-            roles = [message.get("role") for message in messages]
-            model = "fail-400" if "system" in roles[1:] else model.partition(":")[2]
-        if model.startswith("told:"):
-            _, word, how = model.split(":", 2)
-            model = how if any(word in text_of(one) for one in messages) else "answer:Gladly!"
+        self.headers = ()
+        model = self.meant_by(model, request, messages, prompt)
         if delay:
             self.timer = self.loop.call_later(
                 delay, self.behave, model, messages, prompt, authorization
             )
         else:
             self.behave(model, messages, prompt, authorization)
+
+    def meant_by(
+        self, model: str, request: dict[str, Any], messages: list[dict[str, Any]], prompt: str
+    ) -> str:
+        """How a model that answers now this way, now that, answers this request."""
+        how, _, rest = model.partition(":")
+        if how == "flaky":
+            times, _, rest = rest.partition(":")
+            self.counts.flaky[model, prompt] += 1
+            good = self.counts.flaky[model, prompt] > int(times)
+            then = "echo" if good else rest or "fail-500"
+        elif how == "uncertain":
+            asked = prompt or text_of(messages[0])
+            then = self.counts.turn_of_luck(model, asked) or rest
+        elif how == "unstructured":
+            then = "fail-400" if "response_format" in request else rest
+        elif how == "system-first":
+            roles = [message.get("role") for message in messages]
+            then = "fail-400" if "system" in roles[1:] else rest
+        elif how == "told":
+            word, _, rest = rest.partition(":")
+            then = rest if any(word in text_of(one) for one in messages) else "answer:Gladly!"
+        elif how == "retry-helps":
+            self.headers, then = ("X-Should-Retry: true",), rest
+        else:
+            return model
+        return self.meant_by(then, request, messages, prompt)
 
     def note(self, model: str, prompt: str) -> None:
         counts = self.counts
@@ -339,26 +353,27 @@ class Conversation(asyncio.Protocol):
         elif how == "echo-key":
             self.answer(error(401, f"Incorrect API key provided: {authorization}"))
         else:
-            message: dict[str, Any] = {"role": "assistant", "content": prompt, "refusal": None}
-            if how == "answer":
-                message["content"] = detail
-            elif how == "huge":
-                message["content"] = "x" * int(detail or 9 * 1024 * 1024)
-            elif how == "empty":
-                message["content"] = ""
-            elif how in ("null", "refusal"):
-                message["content"] = None
-            elif self.behaviour.answer is not None:
-                message["content"] = self.behaviour.answer
+            message = {"content": self.said(how, detail, prompt)}
+            choice = orjson.loads(detail) if how == "choice" else {}
             if how == "refusal":
                 message["refusal"] = "I cannot help with that."
-            choice = orjson.loads(detail) if how == "choice" else {}
             message |= choice.pop("message", {})
             self.send(how, self.completion(model, messages, message, choice))
 
+    def said(self, how: str, detail: str, prompt: str) -> str | None:
+        if how == "answer":
+            return detail
+        if how == "huge":
+            return "x" * int(detail or 9 * 1024 * 1024)
+        if how == "empty":
+            return ""
+        if how in ("null", "refusal"):
+            return None
+        return prompt if self.behaviour.answer is None else self.behaviour.answer
+
     def send(self, how: str, completion: bytes) -> None:
         if how == "whole" or not self.streams:
-            self.answer(response(200, completion))
+            self.answer(response(200, completion, *self.headers))
         else:
             self.stream(orjson.loads(completion), breaks_off=how == "breaks-off")
 
@@ -390,6 +405,8 @@ class Conversation(asyncio.Protocol):
         message: dict[str, Any],
         choice: dict[str, Any],
     ) -> bytes:
+        message = {"role": "assistant", "refusal": None, **message}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", **choice}
         asked = sum(len(text_of(each).split()) for each in messages)
         said = len(text_of(message).split())
         return orjson.dumps(
@@ -398,7 +415,7 @@ class Conversation(asyncio.Protocol):
                 "object": "chat.completion",
                 "created": int(time.time()),
                 "model": model,
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}],
+                "choices": [choice],
                 "usage": {
                     "prompt_tokens": asked,
                     "completion_tokens": said,
