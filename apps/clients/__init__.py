@@ -13,16 +13,19 @@ from apps.clients.base import (
 )
 from apps.clients.builtin import BUILT_IN, Echo, Majority, Nearest, is_built_in
 from apps.clients.chat import ChatClient, no_budget
+from apps.clients.extras import BadExtra, Extras
 from apps.clients.presets import Preset
 from apps.clients.retries import RetryPolicy
 
 __all__ = [
     "BUDGET",
     "BUILT_IN",
+    "BadExtra",
     "CallFailed",
     "ChatClient",
     "Client",
     "Echo",
+    "Extras",
     "Limiter",
     "Majority",
     "Nearest",

@@ -7,10 +7,12 @@ from typing import Any, Never
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from apps.clients.addresses import AddressRefused, check_url
 from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
 from apps.clients.exchanges import Bounds
+from apps.clients.extras import NO_EXTRAS, Extras
 from apps.clients.faults import (
     AddressUnusual,
     CallTimedOut,
@@ -30,6 +32,7 @@ from apps.clients.retries import (
 )
 from apps.clients.streamed_calls import fault_of, open_session, post, read_some
 from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
+from apps.clients.tidying import tidy
 from apps.strict_json import BadJSON, parse_json
 
 MESSAGE_CHARS = 500
@@ -53,9 +56,9 @@ class ChatClient:
     stopped: asked before every call and during every wait; once true, nothing more is sent and
     `complete` raises Stopped. A call in flight may still be answered; cancelling the task that
     awaits `complete` cuts it. before_call: awaited before every call, with how many were made
-    before it for the same reply; it may raise CallFailed instead. The client belongs to the event
-    loop in which it is first used.
-    Raises ValueError for a URL or a key that cannot be used.
+    before it for the same reply; it may raise CallFailed instead. extras: what this server wants
+    beyond the usual. The client belongs to the event loop in which it is first used.
+    Raises ValueError for a URL, a key or extras that cannot be used.
     """
 
     def __init__(
@@ -68,12 +71,13 @@ class ChatClient:
         policy: RetryPolicy = DEFAULT_POLICY,
         stopped: Callable[[], bool] = _never,
         before_call: Callable[[int], Awaitable[None]] = no_budget,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         base = check_url(base_url)
-        self._urls = {
-            service: base.joinpath(*service.path).with_query(base.query)
-            for service in (CHAT, EMBEDDINGS)
-        }
+        extras.check()
+        self._extras = extras
+        self._base = base.with_query(base.query).update_query(extras.query)
+        self._urls = {service: self._url(*service.path) for service in (CHAT, EMBEDDINGS)}
         self._server = str(base.origin())
         self._key = (api_key or "").strip()
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
@@ -89,17 +93,23 @@ class ChatClient:
             "Content-Type": "application/json",
             "User-Agent": "evalplatform",
         }
+        self._headers |= extras.headers_for(self._key)
+        self._hidden = dict.fromkeys(extras.secrets(), "[secret]")
         if self._key:
-            self._headers["Authorization"] = f"Bearer {self._key}"
+            self._hidden[self._key] = "[key]"
         self._reach: dict[str, Any] = {
             "allow_private": allow_private,
             "connect_seconds": policy.connect_seconds,
             "call_seconds": policy.call_seconds,
+            "proxy": extras.proxy_url() if extras.proxy else None,
         }
         bounds = Bounds(policy.reply_bytes, ERROR_BYTES)
         self._pool = HttpPool(base, self._headers, bounds, **self._reach)
         self._openings = {service: self._pool.opening(url) for service, url in self._urls.items()}
         self._session: aiohttp.ClientSession | None = None  # for what is streamed
+
+    def _url(self, *path: str) -> URL:
+        return self._base.joinpath(*path).with_query(self._base.query)
 
     async def complete(self, request: dict[str, Any]) -> Reply:
         """Send a chat request and return the reply; raises CallFailed, or Stopped."""
@@ -147,10 +157,20 @@ class ChatClient:
                 self._limiter.release()
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Send `request` once and yield the answer's chunks as they come; raises CallFailed.
+        """Send `request` and yield the answer's chunks as they come; raises CallFailed.
 
-        A server that answers in one piece after all is taken to have sent it as chunks.
+        Where think blocks are stripped the server is asked for one piece: a text that has begun to
+        be passed on cannot be taken back.
         """
+        if self._extras.strips_think:
+            for chunk in chunks_of((await self.complete(request)).body):
+                yield chunk
+            return
+        async for chunk in self._stream(request):
+            yield chunk
+
+    async def _stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Send `request` once; an answer in one piece after all is taken to be its chunks."""
         body = self._written({**request, "stream": True})
         await self._limiter.acquire()
         try:
@@ -243,6 +263,8 @@ class ChatClient:
             fault = f"The reply is not JSON: {error}"
         else:
             if service.fits(body):
+                if service is CHAT:
+                    tidy(body, strips_think=self._extras.strips_think)
                 return Reply(body=body, usage=Usage.of(body), calls=calls)
             fault = error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
@@ -306,9 +328,9 @@ class ChatClient:
         raise CallFailed(code, self._presentable(message), status=status, calls=calls) from None
 
     def _presentable(self, message: str) -> str:
-        """Make a message one line of bounded length, storable anywhere and without the key."""
+        """Make a message one line of bounded length, storable anywhere and without a secret."""
         line = "".join(char if char.isprintable() else " " for char in message)
         line = " ".join(line.split())
-        if self._key:
-            line = line.replace(self._key, "[key]")
+        for secret, shown in self._hidden.items():
+            line = line.replace(secret, shown)
         return line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 1] + "…"

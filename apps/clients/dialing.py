@@ -13,6 +13,7 @@ from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from apps.clients.addresses import AddressRefused, is_public
+from apps.clients.extras import proxy_authorization
 from apps.clients.faults import (
     AddressUnusual,
     CallTimedOut,
@@ -29,6 +30,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 NAME_SECONDS = 30  # what a name resolves to is asked again after this
 # So long an address is waited for before the next is tried beside it. Source: RFC 8305, section 5.
 NEXT_ADDRESS_SECONDS = 0.25
+PROXY_HEAD_BYTES = 16 * 1024  # of a proxy's answer to CONNECT
 
 
 @cache
@@ -46,12 +48,18 @@ class Dialer:
     """Connects to one server; belongs to the event loop in which it is first used.
 
     allow_private: also to addresses that are not public. seconds: for one connection, from the
-    look-up of the name to the end of the TLS handshake.
+    look-up of the name to the end of the TLS handshake. proxy: connect to it instead, and for an
+    https:// server through it; allow_private is then about the proxy's address.
     """
 
-    def __init__(self, server: URL, *, allow_private: bool, seconds: float) -> None:
-        self._host = server.raw_host or ""
-        self._port = server.port or 0
+    def __init__(
+        self, server: URL, *, allow_private: bool, seconds: float, proxy: URL | None = None
+    ) -> None:
+        self._server = server
+        self._proxy = proxy
+        near = proxy or server
+        self._host = near.raw_host or ""
+        self._port = near.port or 0
         self._is_secure = server.scheme == "https"
         self._allow_private = allow_private
         self._seconds = seconds
@@ -72,7 +80,7 @@ class Dialer:
             raise
         except OSError as error:
             if not isinstance(error, TimeoutError) or error.errno is not None:
-                raise _fault(error) from None
+                raise self._fault(error) from None
             if deadline < ends_at:
                 raise CallTimedOut("no answer in time") from None
             raise NotReached("no connection in time") from None
@@ -83,17 +91,39 @@ class Dialer:
             # Again, on the address that was connected to: the last word on where the call goes.
             if not (self._allow_private or is_public(connected.getpeername()[0])):
                 raise AddressRefused
-        except OSError:
+            if self._proxy is not None and self._is_secure:
+                await self._ask_for_tunnel(connected, self._proxy)
+        except BaseException:
             connected.close()
             raise
         # From here on the loop closes it, however this ends.
+        host = (self._server.raw_host or "").rstrip(".")
         _, protocol = await asyncio.get_running_loop().create_connection(
             make_protocol,
             sock=connected,
             ssl=trusting_authorities() if self._is_secure else None,
-            server_hostname=self._host.rstrip(".") if self._is_secure else None,
+            server_hostname=host if self._is_secure else None,
         )
         return protocol
+
+    async def _ask_for_tunnel(self, connected: socket.socket, proxy: URL) -> None:
+        """Ask the proxy to connect to the server. Source: RFC 9110, section 9.3.6."""
+        loop = asyncio.get_running_loop()
+        target = f"{self._server.host_subcomponent}:{self._server.port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if authorization := proxy_authorization(proxy):
+            lines.append(f"Proxy-Authorization: {authorization}")
+        await loop.sock_sendall(connected, "\r\n".join([*lines, "", ""]).encode("ascii"))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = await loop.sock_recv(connected, 4096)
+            head += piece
+            if not piece or len(head) > PROXY_HEAD_BYTES:
+                raise NotReached("the proxy does not answer as a proxy does")
+        status = head.split(b" ", 2)[1:2]
+        if not (head.startswith(b"HTTP/1.") and status and status[0].startswith(b"2")):
+            told = status[0][:3].decode("ascii", "replace") if status else "nothing"
+            raise NotReached(f"the proxy answered {told}")
 
     async def _connected(self) -> socket.socket:
         addresses = await self._resolved()
@@ -144,6 +174,12 @@ class Dialer:
         self._look_up = None
         if not done.cancelled():
             done.exception()  # nobody may be left who waits for it
+
+    def _fault(self, error: OSError) -> HttpFault:
+        fault = _fault(error)
+        if self._proxy is None or isinstance(fault, CertificateRefused):
+            return fault
+        return NotReached(f"{fault}, by way of its proxy")
 
 
 def _fault(error: OSError) -> HttpFault:

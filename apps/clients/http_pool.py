@@ -8,6 +8,7 @@ from yarl import URL
 
 from apps.clients.dialing import Dialer
 from apps.clients.exchanges import Answer, Bounds, Exchange
+from apps.clients.extras import proxy_authorization
 
 IDLE_MAX = 256  # connections that wait for their next call
 IDLE_SECONDS = 15.0  # ... and for how long
@@ -19,8 +20,9 @@ LOOK_AFTER_SECONDS = 1.0
 class HttpPool:
     """The connections to one server; belongs to the event loop in which it is first used.
 
-    Redirects are not followed, no cookies kept, no proxies used whatever the environment says.
-    headers: of every request. call_seconds: for a whole call, connecting included.
+    Redirects are not followed, no cookies kept, and the environment's proxies not used.
+    headers: of every request. call_seconds: for a whole call, connecting included. proxy: the one
+    through which all calls go.
     """
 
     def __init__(
@@ -32,19 +34,27 @@ class HttpPool:
         allow_private: bool,
         connect_seconds: float,
         call_seconds: float,
+        proxy: URL | None = None,
     ) -> None:
         lines = {"Host": server.host_port_subcomponent, **headers}
+        # What is not encrypted is asked of the proxy itself; else it only passes bytes on.
+        self._asks_proxy = proxy is not None and server.scheme == "http"
+        if proxy is not None and self._asks_proxy and (told := proxy_authorization(proxy)):
+            lines["Proxy-Authorization"] = told
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._bounds = bounds
         self._call_seconds = call_seconds
-        self._dialer = Dialer(server, allow_private=allow_private, seconds=connect_seconds)
+        self._dialer = Dialer(
+            server, allow_private=allow_private, seconds=connect_seconds, proxy=proxy
+        )
         self._open: set[Exchange] = set()
         self._idle: deque[tuple[Exchange, float]] = deque()  # since when; the longest first
         self._cleaning: asyncio.TimerHandle | None = None
 
-    def opening(self, url: URL) -> bytes:
+    def opening(self, url: URL, method: str = "POST") -> bytes:
         """Return the beginning of each request to a URL of this server, up to the body's length."""
-        return f"POST {url.raw_path_qs} HTTP/1.1\r\n{self._headers}Content-Length: ".encode("ascii")
+        target = str(url) if self._asks_proxy else url.raw_path_qs
+        return f"{method} {target} HTTP/1.1\r\n{self._headers}Content-Length: ".encode("ascii")
 
     async def post(self, opening: bytes, body: bytes) -> Answer:
         """Send a request once and return its answer. Raises HttpFault, or AddressRefused.

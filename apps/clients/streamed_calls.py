@@ -27,6 +27,7 @@ def open_session(
     allow_private: bool,
     connect_seconds: float,
     call_seconds: float,
+    proxy: URL | None = None,
 ) -> aiohttp.ClientSession:
     """Open a session that calls as HttpPool does; must be called inside a running loop."""
     return aiohttp.ClientSession(
@@ -36,6 +37,7 @@ def open_session(
         timeout=aiohttp.ClientTimeout(total=call_seconds, connect=connect_seconds),
         auto_decompress=False,
         trust_env=False,
+        proxy=proxy,
     )
 
 

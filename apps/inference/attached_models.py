@@ -24,6 +24,7 @@ from apps.datasets.reading import examples_of
 from apps.errors import Refusal
 from apps.inference.limiters import EndpointLimiter, RunLimiter
 from apps.inference.models import ModelEndpoint
+from apps.inference.server_settings import connect
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
 # How to reach a model, as served_models.find_model says; JSON values only.
@@ -69,12 +70,10 @@ class Models:
     ) -> None:
         policy = RetryPolicy(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
-            self._clients[pk] = ChatClient(
-                endpoint.base_url,
-                endpoint.api_key,
+            self._clients[pk] = connect(
+                endpoint,
                 RunLimiter(limiter_of(pk), run),
-                allow_private=endpoint.allow_private,
-                policy=policy,
+                policy,
                 stopped=stopped,
                 before_call=before_call,
             )
@@ -99,7 +98,7 @@ def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
     if endpoint is None:
         raise Unworkable(f"The endpoint of the model {model!r} is gone or disabled.")
     try:
-        ChatClient(endpoint.base_url, endpoint.api_key, Unlimited())
+        connect(endpoint, Unlimited(), RetryPolicy())
     except ValueError as error:
         raise Unworkable(f"The endpoint of the model {model!r} cannot be used: {error}") from error
     return endpoint

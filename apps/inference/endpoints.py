@@ -13,9 +13,11 @@ from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, Unfit
 from apps.inference.models import ModelEndpoint, ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, _shown_price
+from apps.inference.server_settings import ServerSettings
 
 PRICE_LIMIT = 1_000_000
 PER_MINUTE_MAX = 1_000_000_000
+UNCHANGED = ServerSettings()
 
 
 @transaction.atomic
@@ -31,12 +33,14 @@ def add_endpoint(
     allow_private: bool | None = None,
     embedding_models: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    settings: ServerSettings = UNCHANGED,
     enables: bool = True,
 ) -> ModelEndpoint:
     """Register a model server, or change what is given of the one with this URL.
 
     models: names that it serves. aliases: a name callers use -> the server's own name. requests_
-    and tokens_per_minute: 0 takes the limit away. enables: also one that was disabled.
+    and tokens_per_minute: 0 takes the limit away. settings: what it wants beyond URL and key.
+    enables: also one that was disabled.
     Raises Invalid, and Unfit for a name that another endpoint of the account serves.
     """
     account = actor.require(Action.MANAGE)
@@ -56,6 +60,7 @@ def add_endpoint(
     for field, value in {**given, **minutely}.items():
         if value is not None:
             setattr(endpoint, field, (value or None) if field in minutely else value)
+    settings.apply_to(endpoint)
     if enables:
         endpoint.disabled_at = None
     endpoint.save()

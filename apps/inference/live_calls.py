@@ -12,7 +12,6 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.clients import (
     CallFailed,
-    ChatClient,
     Client,
     Preset,
     RetryPolicy,
@@ -22,6 +21,7 @@ from apps.clients.streams import Assembly
 from apps.ids import new_id
 from apps.inference.attached_models import Models
 from apps.inference.served_models import FoundModel, find_model
+from apps.inference.server_settings import connect
 from apps.inference.stored_completions import Keep, store_completion
 
 T = TypeVar("T")
@@ -141,10 +141,4 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
 def _connect(found: FoundModel) -> Client:
     if found.endpoint is None:
         return Models([found.address]).client(found.address)
-    return ChatClient(
-        found.endpoint.base_url,
-        found.endpoint.api_key,
-        Unlimited(),
-        allow_private=found.endpoint.allow_private,
-        policy=ONE_TRY,
-    )
+    return connect(found.endpoint, Unlimited(), ONE_TRY)

@@ -5,8 +5,10 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
+from apps.clients import Extras
 from apps.inference.endpoints import set_endpoint_disabled
 from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
+from apps.inference.server_settings import extras_of
 from tests.admin_pages import page_of, said, sign_in, text_of
 from tests.factories import make_actor, make_user
 from tests.inference.admin_rows import keep_completion, make_endpoint
@@ -186,3 +188,65 @@ def test_staff_add_endpoints_to_their_own_accounts_alone(client):
     }
     assert client.post(page_of("modelendpoint", "add"), given).status_code == 200
     assert not ModelEndpoint.objects.exists()
+
+
+def test_settings_are_made_in_the_admin_and_secret_ones_shown_nowhere(client):
+    actor = sign_in(client, Role.ADMIN)
+    endpoint = make_endpoint(actor)
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    given = {
+        "concurrency": 8,
+        "key_header": "api-key",
+        "query": "api-version=2024-10-21",
+        "call_seconds": "300",
+        "strips_think": "on",
+        "plain_headers": "X-Title: evals\n\nX-A: 1",
+        "new_secret_headers": "X-Token: tok-secret",
+        "new_proxy": "http://me:pass@proxy.example.com:3128",
+        **served(),
+    }
+    assert client.post(page, given).status_code == 302
+    endpoint.refresh_from_db()
+    assert extras_of(endpoint) == Extras(
+        key_header="api-key",
+        headers={"X-Title": "evals", "X-A": "1"},
+        secret_headers={"X-Token": "tok-secret"},
+        query="api-version=2024-10-21",
+        proxy="http://me:pass@proxy.example.com:3128",
+        strips_think=True,
+    )
+    assert endpoint.call_seconds == 300
+    shown = text_of(client.get(page))
+    assert "X-Title: evals" in shown
+    for url in (page, page_of("modelendpoint")):
+        assert not any(word in text_of(client.get(url)) for word in ("tok-secret", "pass@"))
+    # What is secret stays where nothing is said of it, and goes where that is said.
+    del given["strips_think"]
+    client.post(page, {**given, "new_secret_headers": "", "new_proxy": ""})
+    endpoint.refresh_from_db()
+    assert extras_of(endpoint).secret_headers == {"X-Token": "tok-secret"}
+    assert extras_of(endpoint).proxy
+    client.post(page, {**given, "new_secret_headers": "x-token:", "new_proxy": "-"})
+    endpoint.refresh_from_db()
+    assert extras_of(endpoint).secret_headers == {}
+    assert not extras_of(endpoint).proxy
+    assert not endpoint.strips_think
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"plain_headers": "no colon"}, "Name: value"),
+        ({"new_secret_headers": "X-A: ключ-секрет"}, "printable ASCII"),
+        ({"new_proxy": "socks5://secret-host"}, "http://"),
+        ({"key_header": "a key"}, "no name of a header"),
+        ({"call_seconds": "-1"}, "call_seconds"),
+        ({"query": "a b"}, "as in a URL"),
+    ],
+)
+def test_settings_that_no_request_can_carry_are_refused(client, wrong, words):
+    endpoint = make_endpoint(sign_in(client, Role.ADMIN))
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    answer = client.post(page, {"concurrency": 8, **served(), **wrong})
+    assert words in said(answer)
+    assert "secret" not in said(answer).lower().replace("secret_headers", "")

@@ -4,9 +4,12 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from apps.accounts.roles import Role
+from apps.clients import Extras
 from apps.inference.models import ModelEndpoint, ServedModel
+from apps.inference.server_settings import extras_of
 from tests.factories import make_account, make_actor
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +86,11 @@ def test_a_second_call_adds_models_and_keeps_what_it_does_not_name(account, monk
         (["a", "--alias", "GPT_4O"], "--alias takes NAME=MODEL"),
         (["builtin/mine"], "does not begin with builtin/"),
         (["a", "--base-url", "ftp://models.example.com"], "http"),
+        (["a", "--header", "no colon"], "Name: value"),
+        (["a", "--key-header", "a key"], "no name of a header"),
+        (["a", "--secret-header-env", "X-Token"], "NAME=VARIABLE"),
+        (["a", "--call-seconds", "-1"], "call_seconds must be 0 to"),
+        (["a", "--query", "a b"], "as in a URL"),
     ],
 )
 def test_what_cannot_be_registered_is_refused(account, words, reason):
@@ -94,3 +102,44 @@ def test_what_cannot_be_registered_is_refused(account, words, reason):
 def test_an_unknown_account_is_an_error():
     with pytest.raises(CommandError, match="There is no account named 'Acme'"):
         add("a")
+
+
+def test_what_a_server_wants_beyond_url_and_key_is_kept_changed_and_taken_away(
+    account, monkeypatch
+):
+    monkeypatch.setenv("TOKEN", "tok-secret")
+    monkeypatch.setenv("PROXY", "http://me:pass@proxy.example.com:3128")
+    printed = add(
+        *("a", "--key-header", "api-key", "--header", "X-Title: evals", "--header", "X-A:1"),
+        *("--secret-header-env", "X-Token=TOKEN", "--query", "?api-version=2024-10-21"),
+        *("--proxy-env", "PROXY", "--call-seconds", "600", "--strip-think"),
+    )
+    assert "tok-secret" not in printed
+    endpoint = ModelEndpoint.objects.get()
+    assert extras_of(endpoint) == Extras(
+        key_header="api-key",
+        headers={"X-Title": "evals", "X-A": "1"},
+        secret_headers={"X-Token": "tok-secret"},
+        query="api-version=2024-10-21",
+        proxy="http://me:pass@proxy.example.com:3128",
+        strips_think=True,
+    )
+    assert endpoint.call_seconds == 600
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT secret_headers, proxy FROM inference_modelendpoint")
+        assert not any(word in str(cursor.fetchone()) for word in ("tok-", "X-Token", "pass"))
+    add("b", "--concurrency", "3")
+    endpoint.refresh_from_db()
+    assert endpoint.key_header == "api-key"
+    monkeypatch.setenv("TOKEN", "other")
+    add("--header", "X-A: 2", "--secret-header-env", "x-other=TOKEN")
+    endpoint.refresh_from_db()
+    assert extras_of(endpoint).headers == {"X-A": "2"}
+    assert extras_of(endpoint).secret_headers == {"X-Token": "tok-secret", "x-other": "other"}
+    add(
+        *("--key-header=", "--secret-header-env", "x-token=", "--query=", "--proxy-env="),
+        *("--call-seconds", "0", "--no-strip-think"),
+    )
+    endpoint.refresh_from_db()
+    assert extras_of(endpoint) == Extras(headers={"X-A": "2"}, secret_headers={"x-other": "other"})
+    assert endpoint.call_seconds is None

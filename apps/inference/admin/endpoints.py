@@ -19,8 +19,15 @@ from apps.inference.endpoints import (
     set_prices,
 )
 from apps.inference.models import ModelEndpoint, ServedModel
+from apps.inference.server_settings import ServerSettings, header_lines, read_header_lines
 
 PER_MINUTE = "requests_per_minute", "tokens_per_minute"
+# By what says that there is one, the column that keeps it; no list and no page reads it.
+SECRETS = {"key": "api_key", "secret_headers": "secret_headers", "proxy": "proxy"}
+FIXED = (
+    *("account", "base_url", "has_key", "has_secret_headers", "has_proxy"),
+    *("disabled_at", "created_at"),
+)
 PRICES = PROMPT_PRICE, COMPLETION_PRICE = "prompt_price", "completion_price"
 
 
@@ -42,15 +49,54 @@ class EndpointForm(forms.ModelForm):
         help_text="Kept encrypted and never shown again. Leave empty to keep the one there is.",
     )
 
+    plain_headers = forms.CharField(
+        label="Headers",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 60}),
+        help_text="Of every request; Name: value, one a line.",
+    )
+    new_secret_headers = forms.CharField(
+        label="Secret headers",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "autocomplete": "off"}),
+        help_text="Name: value, one a line. Values are kept encrypted and never shown again; a "
+        "name without a value takes that header away, all others stay.",
+    )
+    new_proxy = forms.CharField(
+        label="Proxy",
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+        help_text="http://[user:password@]host:port; kept encrypted. Leave empty to keep the one "
+        "there is; - takes it away.",
+    )
+
     class Meta:
         model = ModelEndpoint
-        fields = ("account", "concurrency", *PER_MINUTE, "allow_private")
+        fields = (
+            *("account", "concurrency", *PER_MINUTE, "allow_private"),
+            *("key_header", "query", "call_seconds", "strips_think"),
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
             # Another URL would be another endpoint.
             del self.fields["url"]
+            self.fields["plain_headers"].initial = header_lines(self.instance)
+
+    def settings(self) -> ServerSettings:
+        """The settings as the service takes them; once the form is valid. Raises Invalid."""
+        given = self.cleaned_data
+        proxy = given["new_proxy"].strip()
+        return ServerSettings(
+            key_header=given["key_header"],
+            headers=read_header_lines(given["plain_headers"], "headers"),
+            secret_headers=read_header_lines(given["new_secret_headers"], "secret_headers"),
+            query=given["query"],
+            proxy="" if proxy == "-" else (proxy or None),
+            call_seconds=given["call_seconds"] or 0,
+            strips_think=given["strips_think"],
+        )
 
 
 class ServedModelForm(forms.ModelForm):
@@ -113,21 +159,26 @@ class ModelEndpointAdmin(OwnedAdmin):
     inlines = (ServedModelInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        has_key = ExpressionWrapper(~Q(api_key=""), output_field=BooleanField())
+        has = {
+            f"has_{name}": ExpressionWrapper(~Q(**{kept: ""}), output_field=BooleanField())
+            for name, kept in SECRETS.items()
+        }
         names = Prefetch("models", ServedModel.objects.order_by("name"))
         endpoints = super().get_queryset(request).select_related("account")
-        return endpoints.annotate(has_key=has_key).defer("api_key").prefetch_related(names)
+        return endpoints.annotate(**has).defer(*SECRETS.values()).prefetch_related(names)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        limits = ("concurrency", *PER_MINUTE, "allow_private")
+        limits = ("concurrency", *PER_MINUTE, "allow_private", "call_seconds")
+        shown = ("key_header", "query", "strips_think")
+        written = ("plain_headers", "new_secret_headers", "new_proxy")
         if obj is None:
-            return ("account", "url", "new_key", *limits)
-        new_key = ("new_key",) if self.has_change_permission(request, obj) else ()
-        return ("account", "base_url", *new_key, *limits, "has_key", "disabled_at", "created_at")
+            return ("account", "url", "new_key", *limits, *shown, *written)
+        if not self.has_change_permission(request, obj):
+            return (*FIXED[:2], *limits, *shown, *FIXED[2:])
+        return (*FIXED[:2], "new_key", *limits, *shown, *written, *FIXED[2:])
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        fixed = ("account", "base_url", "has_key", "disabled_at", "created_at")
-        return fixed if obj else ()
+        return FIXED if obj else ()
 
     def has_edit_permission(self, request: HttpRequest) -> bool:
         return may(request, self.change_action)
@@ -153,6 +204,14 @@ class ModelEndpointAdmin(OwnedAdmin):
     def has_key(self, endpoint: Any) -> bool:
         return endpoint.has_key
 
+    @admin.display(description="secret headers", boolean=True)
+    def has_secret_headers(self, endpoint: Any) -> bool:
+        return endpoint.has_secret_headers
+
+    @admin.display(description="proxy", boolean=True)
+    def has_proxy(self, endpoint: Any) -> bool:
+        return endpoint.has_proxy
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing yet: a server and its models are one call of the service, made below."""
 
@@ -174,6 +233,7 @@ class ModelEndpointAdmin(OwnedAdmin):
             requests_per_minute=form.cleaned_data["requests_per_minute"] or 0,
             tokens_per_minute=form.cleaned_data["tokens_per_minute"] or 0,
             allow_private=form.cleaned_data["allow_private"],
+            settings=form.settings(),
             enables=False,
             **_models_in(rows),
         )

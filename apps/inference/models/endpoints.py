@@ -7,7 +7,10 @@ from apps.secrets import EncryptedTextField
 
 
 class ModelEndpoint(OwnedModel):
-    """An OpenAI-compatible base URL of an account, with its key and its limits."""
+    """An OpenAI-compatible base URL of an account, with its key, its settings and its limits.
+
+    headers, secret_headers: JSON objects, "" for none.
+    """
 
     base_url = models.URLField(max_length=2000, help_text="Up to and including /v1.")
     api_key = EncryptedTextField(blank=True, default="", help_text="Kept encrypted, never shown.")
@@ -26,7 +29,36 @@ class ModelEndpoint(OwnedModel):
         "takes. Empty: as many as the server gives.",
     )
     allow_private = models.BooleanField(
-        default=False, help_text="May this URL lead to a private or loopback address?"
+        default=False,
+        help_text="May this URL, or its proxy's, lead to a private or loopback address?",
+    )
+    key_header = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="The header that holds the bare key, api-key for one. Empty: Authorization, "
+        "as a bearer's.",
+    )
+    headers = models.TextField(blank=True, default="")
+    secret_headers = EncryptedTextField(blank=True, default="")
+    query = models.CharField(
+        max_length=1000,
+        blank=True,
+        default="",
+        help_text="Added to every URL, as api-version=2024-10-21. It is shown, so no secrets.",
+    )
+    proxy = EncryptedTextField(blank=True, default="")
+    call_seconds = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="A call that takes longer is cut. Empty: ENGINE_CALL_SECONDS in runs, ten "
+        "minutes where somebody waits for the answer.",
+    )
+    strips_think = models.BooleanField(
+        "strip think blocks",
+        default=False,
+        help_text="Take <think>…</think> at the beginning of answers out of their text, and keep "
+        "it as reasoning_content.",
     )
     disabled_at = models.DateTimeField(null=True, blank=True)
 

@@ -1,13 +1,14 @@
 """Register a model server for an account, or change what is given of one."""
 
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from apps.accounts.services.actors import actor_of
 from apps.inference.endpoints import add_endpoint
+from apps.inference.server_settings import ServerSettings, read_header_lines
 from evalplatform.dialects.kit.commands import CoreCommand
 
 
@@ -63,6 +64,54 @@ class Command(CoreCommand):
             metavar="NAME=MODEL",
             help="a name that callers use for a model of this server; repeatable",
         )
+        self.add_settings(parser)
+
+    def add_settings(self, parser: ArgumentParser) -> None:
+        """Add what some servers want beyond URL and key; docs/model-servers.md names them."""
+        parser.add_argument(
+            "--key-header",
+            metavar="NAME",
+            help="send the bare key in this header, api-key for Azure (default: Authorization, "
+            "as a bearer's)",
+        )
+        parser.add_argument(
+            "--header",
+            action="append",
+            metavar="NAME:VALUE",
+            dest="headers",
+            help="a header of every request; repeatable, and in place of those there were",
+        )
+        parser.add_argument(
+            "--secret-header-env",
+            action="append",
+            metavar="NAME=VAR",
+            dest="secret_headers",
+            help="a header whose value the environment variable VAR holds, kept encrypted; NAME= "
+            "takes it away; repeatable",
+        )
+        parser.add_argument(
+            "--query",
+            metavar="NAME=VALUE&…",
+            help="added to the URL of every request, as api-version=2024-10-21",
+        )
+        parser.add_argument(
+            "--proxy-env",
+            metavar="VAR",
+            help="the environment variable that holds the proxy's URL, http://[user:password@]"
+            "host:port; kept encrypted; --proxy-env= takes it away",
+        )
+        parser.add_argument(
+            "--call-seconds",
+            type=float,
+            metavar="S",
+            help="cut calls that take longer; 0 for as long as usual (120 s in runs, or what "
+            "ENGINE_CALL_SECONDS says)",
+        )
+        parser.add_argument(
+            "--strip-think",
+            action=BooleanOptionalAction,
+            help="take think blocks out of answers' texts, or leave them in",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         aliases = dict(self._alias(text) for text in options["alias"])
@@ -77,12 +126,35 @@ class Command(CoreCommand):
             allow_private=options["allow_private"],
             embedding_models=options["embedding_models"],
             aliases=aliases,
+            settings=self._settings(options),
         )
         names = ", ".join(endpoint.models.order_by("name").values_list("name", flat=True))
         self.stdout.write(
             f"Registered {endpoint.base_url} serving {names or 'no model yet'} "
             f"({endpoint.concurrency} calls at once)."
         )
+
+    def _settings(self, options: dict[str, Any]) -> ServerSettings:
+        headers, secrets, proxy = (
+            options["headers"],
+            options["secret_headers"],
+            options["proxy_env"],
+        )
+        return ServerSettings(
+            key_header=options["key_header"],
+            headers=None if headers is None else read_header_lines("\n".join(headers), "--header"),
+            secret_headers=None if secrets is None else dict(map(self._secret, secrets)),
+            query=options["query"],
+            proxy=self._key(proxy) if proxy else proxy,
+            call_seconds=options["call_seconds"],
+            strips_think=options["strip_think"],
+        )
+
+    def _secret(self, text: str) -> tuple[str, str]:
+        name, equals, variable = text.partition("=")
+        if not (name and equals):
+            raise CommandError(f"--secret-header-env takes NAME=VARIABLE, not {text!r}.")
+        return name, (self._key(variable) or "") if variable else ""
 
     def _alias(self, text: str) -> tuple[str, str]:
         name, equals, model = text.partition("=")

@@ -248,7 +248,14 @@ def _output(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
         if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
     ]
     if messages:
-        return messages
+        # The client's type of a content is a text. What a model sent in parts is joined already; a
+        # row's own answer, or an imported one, stands as it was given.
+        return [
+            {**message, "content": as_text(message["content"])}
+            if isinstance(message.get("content"), list)
+            else message
+            for message in messages
+        ]
     text = sample.get("output_text")
     return [{"role": "assistant", "content": text}] if isinstance(text, str) else []
 
