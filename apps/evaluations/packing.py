@@ -92,6 +92,16 @@ def pack(verdicts: Sequence[Verdict | None], own_fault: tuple[str, str] | None =
     )
 
 
+def pack_plain(marks: Sequence[tuple[float | None, bool | None]]) -> Packed:
+    """Pack what `pack` would of verdicts that are a value and passed, and nothing else."""
+    word, is_plain = "", True
+    for value, passed in marks:
+        letter = LETTERS[value is not None, passed]
+        word += letter
+        is_plain = is_plain and value == PLAIN_VALUES.get(letter)
+    return Packed(word, "" if is_plain else dump_json([value for value, _ in marks]))
+
+
 def unpack(packed: Packed, own_fault: tuple[str, str] | None = None) -> list[Verdict | None]:
     """Read the verdicts that `pack` has packed, in the same order."""
     if packed.scores:

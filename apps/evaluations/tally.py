@@ -27,7 +27,9 @@ class Tally:
     def judge(
         self, criterion: str, value: float | None, passed: bool | None, errored: bool
     ) -> None:
-        sums = self.criteria.setdefault(criterion, [0, 0, 0, 0, 0.0, 0.0])
+        sums = self.criteria.get(criterion)
+        if sums is None:
+            sums = self.criteria[criterion] = [0, 0, 0, 0, 0.0, 0.0]
         if errored:
             sums[ERRORED] += 1
         elif passed is not None:

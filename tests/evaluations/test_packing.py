@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.evaluations.models import Result
-from apps.evaluations.packing import ERRORED, FAILED, NOTHING, PASSED, Packed, Verdict, pack, unpack
+from apps.evaluations.packing import (
+    ERRORED,
+    FAILED,
+    NOTHING,
+    PASSED,
+    Packed,
+    Verdict,
+    pack,
+    pack_plain,
+    unpack,
+)
 from apps.evaluations.reports import VERDICTS, Wanted, read_items
 from apps.evaluations.reports.items import evidence_of
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
@@ -47,6 +57,17 @@ def test_what_is_packed_comes_out_again(verdicts: list[Verdict | None], own: Any
         for one in verdicts
     ]
     assert unpack(pack(verdicts, own), own) == told
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, 0.0, 1.0, 0.25]), st.sampled_from([True, False, None]))
+    )
+)
+def test_plain_verdicts_are_packed_as_all_are(
+    marks: list[tuple[float | None, bool | None]],
+) -> None:
+    assert pack_plain(marks) == pack([Verdict(value, passed) for value, passed in marks])
 
 
 @given(st.lists(st.one_of(st.none(), SAID), max_size=12))

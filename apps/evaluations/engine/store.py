@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -14,7 +15,7 @@ from django.utils import timezone
 from apps.evaluations.costs import MICRO, NO_PRICES, PriceList
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.models import Result, Run, Shard, key_of
-from apps.evaluations.packing import Packed, Verdict, pack
+from apps.evaluations.packing import Packed, Verdict, pack, pack_plain
 from apps.evaluations.tally import Tally
 from apps.evaluations.targets import Spent
 from apps.grading.graders.base import Fault, Mark
@@ -24,8 +25,12 @@ ROWS_AT_ONCE = 5_000  # of a transaction: a longer one would keep other writers 
 SPENT_MAX = 10**12  # micros of one shard: sums of more would leave a 64-bit column
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+# Plain texts: a driver looks twice at members of an enumeration.
+PASSED, FAILED = Result.State.PASSED.value, Result.State.FAILED.value
+ERRORED, UNJUDGED = Result.State.ERRORED.value, Result.State.UNJUDGED.value
+
+
+class Judged(NamedTuple):
     """A criterion's mark, and what a judge was asked for it, as JSON.
 
     keeps_evidence: False where the grader makes the same evidence again from item and answer.
@@ -36,10 +41,20 @@ class Judged:
     exchange: str | None = None
     keeps_evidence: bool = True
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether its mark's value and verdict are all there is to keep."""
+        if self.mark.error is not None or self.exchange is not None:
+            return False
+        return not (self.keeps_evidence and self.mark.evidence)
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of one item: its answer's traces and a mark per criterion."""
+
+class Outcome(NamedTuple):
+    """The result of one item: its answer's traces and a mark per criterion, in their order.
+
+    A named tuple, as are the others of which there is one for each item: a frozen dataclass takes
+    three times as long to make.
+    """
 
     row_index: int
     repeat: int
@@ -52,18 +67,23 @@ class Outcome:
     @property
     def state(self) -> str:
         """errored beats failed beats passed; without any verdict the item is not judged."""
-        if self.fault is not None or any(one.mark.value is None for one in self.judged):
-            return Result.State.ERRORED
-        verdicts = [one.mark.passed for one in self.judged if one.mark.passed is not None]
-        if not verdicts:
-            return Result.State.UNJUDGED
-        return Result.State.PASSED if all(verdicts) else Result.State.FAILED
+        if self.fault is not None:
+            return ERRORED
+        state = UNJUDGED
+        for _, mark, _, _ in self.judged:
+            if mark.value is None:
+                return ERRORED
+            if mark.passed is False:
+                state = FAILED
+            elif mark.passed and state is UNJUDGED:
+                state = PASSED
+        return state
 
     def errored_by(self, fault: Fault) -> "Outcome":
         """The same item with nothing to show but a fault; what was spent stays spent."""
         lost = Mark(None, None, error=fault)
         judged = [Judged(one.criterion, lost) for one in self.judged]
-        return replace(self, sample=None, exchange=None, fault=fault, judged=judged)
+        return self._replace(sample=None, exchange=None, fault=fault, judged=judged)
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,11 @@ class Batch:
     @property
     def rows(self) -> int:
         return len(self.outcomes)
+
+    @cached_property
+    def states(self) -> list[str]:
+        """The state of each outcome."""
+        return [outcome.state for outcome in self.outcomes]
 
 
 def transactions(pairs: Iterable[tuple[HeldShard, Outcome]]) -> Iterator[list[Batch]]:
@@ -204,20 +229,23 @@ def _insert(batches: list[Batch]) -> None:
     now = int(timezone.now().timestamp())
     results: list[tuple[Any, ...]] = []
     for batch in batches:
-        number = batch.held.run.number
-        for outcome in batch.outcomes:
-            code, message = "", ""
-            if fault := outcome.fault:
-                code, message = fault.code, _text(fault.message)
-            own = (code, message) if fault else None
+        base = key_of(batch.held.run.number, 0)
+        for outcome, state in zip(batch.outcomes, batch.states, strict=True):
+            row_index, repeat, sample, exchange, fault, judged, _ = outcome
+            code, message = (fault.code, _text(fault.message)) if fault else ("", "")
             results.append(
                 (
-                    key_of(number, outcome.row_index, outcome.repeat), now, outcome.state,
-                    outcome.sample, outcome.exchange, code, message,
-                    *pack([_verdict(one) for one in outcome.judged], own),
+                    base + key_of(0, row_index, repeat), now, state, sample, exchange,
+                    code, message, *_pack(judged, (code, message) if fault else None),
                 )
             )  # fmt: skip
     _insert_rows(Result, RESULT_COLUMNS, results)
+
+
+def _pack(judged: Sequence[Judged], own_fault: tuple[str, str] | None) -> Packed:
+    if all(one.is_plain for one in judged):
+        return pack_plain([(one.mark.value, one.mark.passed) for one in judged])
+    return pack([_verdict(one) for one in judged], own_fault)
 
 
 def _verdict(judged: Judged) -> Verdict:
@@ -258,11 +286,13 @@ def _advance(batch: Batch) -> Progress:
     """Compute where the shard's counters stand once this batch is stored."""
     before = batch.held.progress
     states, tally = Counter(before.states), deepcopy(before.tally)
+    states.update(batch.states)
+    # Every outcome of a run is judged by the same criteria in the same order.
+    keys = [one.criterion.hex for one in batch.outcomes[0].judged]
     for outcome in batch.outcomes:
-        states[outcome.state] += 1
-        for one in outcome.judged:
-            mark = one.mark
-            tally.judge(one.criterion.hex, mark.value, mark.passed, mark.value is None)
+        for key, one in zip(keys, outcome.judged, strict=True):
+            value = one.mark.value
+            tally.judge(key, value, one.mark.passed, value is None)
         for spent in outcome.spent:
             tally.use(spent.model, spent.counts, judging=spent.judging)
     prices = batch.held.prices

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from apps.clients import Stopped, Usage, is_built_in
 from apps.evaluations.models import Evaluation
@@ -25,8 +25,7 @@ class Row:
     sample: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """The calls and tokens that asking a model took."""
 
     model: str
@@ -40,8 +39,7 @@ class Spent:
         return (self.calls, *self.usage.counts)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An item's answer as graders see it, and what it took to get it.
 
     sample: None where the row brings no answer. exchange: JSON for the result's row, None for a

@@ -1,7 +1,7 @@
 """Targets that ask nobody: the row brings its answer, or another run has got it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
@@ -77,5 +77,5 @@ class KeptAnswers(Instant):
         fault = Fault(kept.error_code, kept.error_message) if kept.error_code else None
         if kept.sample is None:
             answer = Recorded().at_once(row, repeat)
-            return replace(answer, exchange=kept.exchange, fault=fault)
+            return answer._replace(exchange=kept.exchange, fault=fault)
         return Answer(parse_json(kept.sample), kept.exchange, fault, kept=kept.sample)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
-from typing import Any, ClassVar, Literal, Protocol, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, get_args
 
 from apps.grading.samples import Sample
 from apps.grading.templating import MissingVariable, RenderedTooLong
@@ -31,8 +31,7 @@ class Fault:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A grader's judgement of one sample.
 
     value: None when the sample could not be judged; `error` then says why. passed: None when the
