@@ -167,7 +167,7 @@ Q_CLUSTER = {
     "retry": 1800,  # >= timeout * (1 + ceil((queue_limit + 1) / workers)), with room
     "queue_limit": 1,  # take no more than can be started at once
     "bulk": 1,
-    "poll": 0.1,  # of the queue in the database: the time a bell takes, for 10 small queries
+    "poll": 0,  # of the queue in the database, whose broker waits for a bell instead
     "ack_failures": True,  # the engine does the retrying
     "max_attempts": 1,
     "save_limit": -1,  # keeping successes locks and reads the whole table after every task
@@ -180,7 +180,7 @@ Q_CLUSTER = {
 if REDIS_URL:
     Q_CLUSTER["redis"] = f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{REDIS_PATIENCE}"
 else:
-    Q_CLUSTER["orm"] = "default"
+    Q_CLUSTER |= {"orm": "default", "broker_class": "apps.bell_broker.BellBroker"}
 
 # Graders written in Python.
 # auto takes bubblewrap where it works, else wasm (`make sandbox`), else refuses them; none refuses.

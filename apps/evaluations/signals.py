@@ -1,7 +1,9 @@
-"""Signals by which evaluations tell the apps above that a run has ended."""
+"""Signals by which evaluations tell who stands above them what has become of a run."""
 
 from django.dispatch import Signal
 
+# Sent after a run's plan is shown to workers, with shard_count: so many of them can work on it.
+run_planned = Signal()
 # Sent once, in the transaction that ends a run, with run_id, state and now.
 run_ending = Signal()
 # Sent once, after commit, with run_id: the run has reached a final state.

@@ -16,15 +16,16 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
+from apps import bells
 from apps.datasets.bulk_insert import purge_datasets
 from apps.datasets.stored_files import purge_files
-from apps.evaluations.engine.heartbeats import busy_workers, renew_machine
+from apps.evaluations.engine.heartbeats import busy_workers, ready_workers, renew_machine
 from apps.evaluations.engine.process import settle_garbage_collector
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
 from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.engine.worker import Worker
 from apps.evaluations.models import Result, Run, Shard
-from apps.evaluations.signals import history_purge, run_finished, swept
+from apps.evaluations.signals import history_purge, run_finished, run_planned, swept
 from apps.inference.stored_completions import purge_completions
 
 LARGE_RUN = 10_000  # results
@@ -36,21 +37,39 @@ HISTORY_SECONDS = 3600
 _history = {"due_at": 0.0}
 
 
-def ring() -> None:
-    """Call one worker, unless as many calls as there are workers wait already.
+def ring(wanted: int = 1) -> None:
+    """Wake the workers that wait, and call those that idle: as many as there is work for.
 
     A bell that cannot be rung is logged and no more: the sweep rings again.
     """
-    call_worker("apps.evaluations.tasks.work")
+    call_worker("apps.evaluations.tasks.work", wanted)
+    bells.ring()
 
 
-def call_worker(task: str) -> None:
-    """Let a worker run a task, given by its dotted path, unless enough messages wait already."""
+def call_worker(task: str, wanted: int = 1) -> None:
+    """Let idle workers run a task, given by its dotted path, unless enough messages wait already.
+
+    One is called whether any idles or not, for one that seems busy may be about to end.
+    """
     try:
-        if get_broker().queue_size() < settings.WORKERS:
-            async_task(task, task_name=task.rpartition(".")[2])
+        broker = get_broker()
+        idle = _idle_workers() if wanted > 1 else 1
+        places = max(idle, settings.WORKERS) - broker.queue_size()
+        for _ in range(min(max(1, min(wanted, idle)), places)):
+            async_task(task, task_name=task.rpartition(".")[2], broker=broker)
     except (RedisError, DatabaseError):
         log.exception("The queue cannot be reached; it waits for the sweep")
+
+
+def _idle_workers() -> int:
+    return ready_workers() - busy_workers()
+
+
+@receiver(run_planned)
+def call_for_shards(shard_count: int, **_: object) -> None:
+    """Call a worker for each shard of a run but one, which falls to the worker that planned it."""
+    if shard_count > 1:
+        ring(shard_count - 1)
 
 
 def ring_on_commit() -> None:

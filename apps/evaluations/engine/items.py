@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +47,7 @@ class ItemWork:
 
     buffer: takes the outcomes. is_cut_off: the leases may be lost. is_called_off: the process is
     to stop. suspect: notes in the tables which item is alone in work. wake: called when the
-    coordinator should be polled.
+    coordinator should be polled. all_done: called when nothing is left at work.
     """
 
     def __init__(
@@ -59,15 +58,15 @@ class ItemWork:
         is_called_off: Callable[[], bool],
         suspect: Callable[[Shard, int], Awaitable[None]],
         wake: Callable[[], None],
+        all_done: Callable[[], None],
     ) -> None:
         self._buffer = buffer
         self._is_cut_off = is_cut_off
         self._is_called_off = is_called_off
         self._suspect = suspect
         self._wake = wake
+        self._all_done = all_done
         self.active: dict[UUID, Active] = {}
-        self._is_done = asyncio.Event()  # nothing is at work
-        self._is_done.set()
         self._held: dict[UUID, HeldShard] = {}  # the active ones, and those not stored to the end
         self.is_draining = False
 
@@ -101,7 +100,6 @@ class ItemWork:
         held = HeldShard(claim.shard, context.run, claim.tally, context.prices)
         active = Active(claim, held, left=len(claim.todo))
         self.active[claim.shard.pk] = active
-        self._is_done.clear()
         self._held[claim.shard.pk] = held
         if claim.isolated:
             self._spawn(active, self._work_one_by_one(active))
@@ -129,12 +127,7 @@ class ItemWork:
     def _remove(self, active: Active) -> None:
         del self.active[active.claim.shard.pk]
         if not self.active:
-            self._is_done.set()
-
-    async def wait_until_done(self, seconds: float) -> None:
-        """Wait until nothing is at work, so many seconds at most."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_done.wait(), seconds)
+            self._all_done()
 
     def _spawn(self, active: Active, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -15,6 +15,7 @@ from apps.evaluations.engine.source import row_spans
 from apps.evaluations.engine.stopping import is_called_off
 from apps.evaluations.models import MOST_ROWS, Run, Shard
 from apps.evaluations.models.runs import RunQuerySet
+from apps.evaluations.signals import run_planned
 from apps.evaluations.targets import target_of_run
 from apps.grading.item_schemas import compile_schema
 from apps.leases import database_now, lease_end
@@ -213,3 +214,5 @@ def _show(run: Run, row_count: int) -> None:
     )
     if not shown:
         raise PlanLost
+    # Outside of any transaction: who hears of it looks at the tables.
+    run_planned.send(sender=Run, shard_count=Shard.objects.unfinished().filter(run=run).count())

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from apps.bells import Listener
 from apps.evaluations.engine.assignments import Assignments, WorkerState
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.coordinator import Coordinator
@@ -36,7 +37,7 @@ T = TypeVar("T")
 GRADING_CAPACITY = 4_000  # rows of a run that may wait when no endpoint is asked,
 GRADING_CAPACITY_OF_ALL = 8_000  # and of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
-POLL_SECONDS = 0.05  # the coordinator is polled no more often than this while there is work
+POLL_SECONDS = 0.05  # the coordinator is polled no more often than this, unless there is a hurry
 DRAIN_LOOK_SECONDS = 0.25  # while draining it is polled this often: a run may end meanwhile
 
 
@@ -55,12 +56,15 @@ class Worker:
         self._buffer = OutcomeBuffer()
         self._limiters: dict[UUID, EndpointLimiter] = {}
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._listener: Listener | None = None
         self._items = ItemWork(
             self._buffer,
             is_cut_off=self._is_cut_off,
             is_called_off=self._is_called_off,
             suspect=self._suspect,
             wake=self._wake.set,
+            all_done=self._poll_at_once,
         )
         self._keeper = Keeper(self.id, self._items.known, lambda: list(self._limiters.copy()))
         self._writer = Writer(self._is_cut_off)
@@ -88,6 +92,7 @@ class Worker:
         return self.has_more
 
     async def _work(self) -> None:
+        await self._listen()
         flusher = asyncio.create_task(self._flush_for_ever())
         watcher = asyncio.create_task(self._watch_leases())
         idle_since = time.monotonic()
@@ -108,12 +113,12 @@ class Worker:
                     break
                 if time.monotonic() - idle_since > settings.ENGINE_LINGER_SECONDS:
                     break
-                await self._items.wait_until_done(POLL_SECONDS)
-                await self._sleep_until_woken()
+                await self._pause()
             await self._drain()
         finally:
             flusher.cancel()
             watcher.cancel()
+            self._stop_listening()
             await self._in("writer", self._writer.store, self._buffer.take())
             await self._leave()
 
@@ -136,11 +141,44 @@ class Worker:
         for active in list(self._items.active.values()):
             self._items.drop(active)
 
-    async def _sleep_until_woken(self) -> None:
-        """Wait for something to do, ENGINE_LOOK_SECONDS at most: others end runs without a word."""
+    async def _pause(self) -> None:
+        """Wait until the coordinator is worth a poll.
+
+        At once for a bell, for a plan, and when nothing is left at work; for all else POLL_SECONDS
+        after the last one, when there is something to do, and after ENGINE_LOOK_SECONDS at the
+        latest: others end runs without a word, and a bell may be lost.
+        """
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), settings.ENGINE_LOOK_SECONDS)
+            await asyncio.wait_for(self._hurry.wait(), POLL_SECONDS)
+        if not self._hurry.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), settings.ENGINE_LOOK_SECONDS)
         self._wake.clear()
+        self._hurry.clear()
+
+    def _poll_at_once(self) -> None:
+        self._hurry.set()
+        self._wake.set()
+
+    async def _listen(self) -> None:
+        self._listener = await self._in("coordinator", Listener)
+        descriptor = self._listener.fileno()
+        if descriptor is not None:
+            asyncio.get_running_loop().add_reader(descriptor, self._hear, descriptor)
+
+    def _hear(self, descriptor: int) -> None:
+        """Take a bell in; an ear that broke stays deaf for the rest of this slice."""
+        assert self._listener is not None
+        self._listener.drain()
+        if self._listener.fileno() != descriptor:
+            asyncio.get_running_loop().remove_reader(descriptor)
+        self._poll_at_once()
+
+    def _stop_listening(self) -> None:
+        assert self._listener is not None
+        if (descriptor := self._listener.fileno()) is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+        self._listener.close()
 
     async def _in(self, thread: str, call: Callable[..., T], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -252,7 +290,7 @@ class Worker:
         self._planning = None
         if not planning.cancelled() and planning.exception() is not None:
             log.error("Planning failed", exc_info=planning.exception())
-        self._wake.set()
+        self._poll_at_once()
 
     async def _close_unused(self) -> None:
         """Close the clients of runs that no shard is held of; claimed again they open anew."""

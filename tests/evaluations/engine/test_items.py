@@ -23,6 +23,7 @@ class Scene:
             is_cut_off=lambda: self.is_cut_off,
             is_called_off=lambda: False,
             suspect=self._suspect,
+            all_done=lambda: None,
             wake=lambda: None,
         )
         claim: Any = SimpleNamespace(

@@ -8,6 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from apps import bells
 from apps.datasets.stored_files import delete_file, purge_files, store_file
 from apps.evaluations import reports
 from apps.evaluations.engine import close as close_module
@@ -75,6 +76,17 @@ def finished(run):
 def counts(run):
     run.refresh_from_db()
     return (run.state, run.passed_count, run.failed_count, run.errored_count)
+
+
+def test_a_worker_that_waits_hears_of_a_run_at_once(actor, settings):
+    settings.ENGINE_LOOK_SECONDS = settings.ENGINE_LINGER_SECONDS = patience(20)
+    with InBackground():
+        wait_until(WorkerHeartbeat.objects.exists)
+        time.sleep(0.3)  # it has looked by now, and waits
+        run = make_run(actor)
+        wait_until(lambda: finished(run), 5)
+        settings.ENGINE_LINGER_SECONDS = 0
+        bells.ring()
 
 
 def test_recorded_answers_are_judged(actor, small_shards):
