@@ -6,7 +6,9 @@ from typing import Any, Protocol, Self
 
 # Beyond this a count is nonsense, and sums of such counts would leave a 64-bit column.
 TOKENS_MAX = 2**40
-BUDGET = "budget"  # the code of a call that was not made, for a limit is reached
+# Codes of failures: a call that was not made, for a limit is reached; and answers without a word.
+BUDGET, CONTENT_FILTER, LENGTH = "budget", "content_filter", "length"
+WORDLESS = (CONTENT_FILTER, LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Usage:
             self.cached_tokens,
         )
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(one + two for one, two in zip(self.counts, other.counts, strict=True)))
+
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """Read `body["usage"]`; what is missing or no count is 0, the total then the sum."""
@@ -62,13 +67,33 @@ def _count(counts: Mapping[str, Any], name: str) -> int:
     return 0
 
 
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class ToldFailure:
+    """A failure that a completion tells of itself, though its status says that all went well.
+
+    code: content_filter and length, where not a word was said; else as in CallFailed. status: that
+    of the model server behind a gateway, where the gateway tells it.
+    """
+
+    code: str
+    message: str
+    status: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer: `body` is a chat.completion object with at least one choice."""
+    """A model's answer: `body` is a chat.completion object with at least one choice.
+
+    usage: of all calls that it took. failure: why the answer has no word, where it tells that.
+    """
 
     body: dict[str, Any]
     usage: Usage
     calls: int  # how often the model was asked, retries included
+    failure: ToldFailure | None = None
 
 
 class CallFailed(Exception):
@@ -76,17 +101,27 @@ class CallFailed(Exception):
 
     code: model_unreachable, model_timeout, model_rate_limited, model_server_error,
     model_rejected, model_reply_invalid, model_reply_too_large, model_address_refused or budget.
-    status: the HTTP status of the last answer, if there was one.
+    status: the HTTP status of the last answer, if there was one. usage: of completions that told
+    a failure. body: the last of them.
     """
 
     def __init__(
-        self, code: str, message: str, *, status: int | None = None, calls: int = 0
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        calls: int = 0,
+        usage: Usage = NO_USAGE,
+        body: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.status = status
         self.calls = calls
+        self.usage = usage
+        self.body = body
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

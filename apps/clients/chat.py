@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Never
 
 import aiohttp
@@ -10,8 +11,17 @@ import orjson
 from yarl import URL
 
 from apps.clients.addresses import AddressRefused, check_url
-from apps.clients.base import CallFailed, Limiter, Reply, Stopped, Usage
-from apps.clients.exchanges import Bounds
+from apps.clients.base import (
+    NO_USAGE,
+    WORDLESS,
+    CallFailed,
+    Limiter,
+    Reply,
+    Stopped,
+    ToldFailure,
+    Usage,
+)
+from apps.clients.exchanges import Answer, Bounds
 from apps.clients.extras import NO_EXTRAS, Extras
 from apps.clients.faults import (
     AddressUnusual,
@@ -21,7 +31,17 @@ from apps.clients.faults import (
     NotHttp,
 )
 from apps.clients.http_pool import HttpPool
-from apps.clients.replies import CHAT, EMBEDDINGS, Service, error_text, upstream_message
+from apps.clients.replies import (
+    CHAT,
+    EMBEDDINGS,
+    REJECTED,
+    Service,
+    error_text,
+    refusal_code,
+    status_in,
+    told_failure,
+    upstream_message,
+)
 from apps.clients.retries import (
     DEFAULT_POLICY,
     Kind,
@@ -29,6 +49,7 @@ from apps.clients.retries import (
     RetryPolicy,
     RetryState,
     asked_pause,
+    says_retry,
 )
 from apps.clients.streamed_calls import fault_of, open_session, post, read_some
 from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
@@ -39,7 +60,6 @@ MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
 STOP_CHECK_SECONDS = 0.25
 EVENT_STREAM = "text/event-stream"
-REPEATABLE_STATUSES = {408: "model_timeout", 429: "model_rate_limited"}  # and 5xx
 
 
 def _never() -> bool:
@@ -125,15 +145,18 @@ class ChatClient:
         # A slot before a call of the budget: what is taken of the budget is then made at once.
         await self._limiter.acquire()
         has_slot = True
+        state = RetryState(self._policy, time.monotonic())
         try:
-            state = RetryState(self._policy, time.monotonic())
             while True:
                 self._go_on()
                 await self._before_call(state.calls)
                 self._go_on()  # again, for it may have waited
                 state.calls += 1
                 try:
-                    return await self._ask(service, body, state.calls)
+                    reply = await self._ask(service, body, state.calls)
+                    if state.usage is NO_USAGE:
+                        return reply
+                    return replace(reply, usage=state.usage + reply.usage)
                 except RetryableError as failure:
                     pause = state.pause(failure, time.monotonic())
                     if pause is None:
@@ -142,6 +165,7 @@ class ChatClient:
                             failure.message,
                             status=failure.status,
                             calls=state.calls,
+                            body=failure.body,
                         ) from None
                 if pause <= self._policy.slot_seconds:
                     await self._wait(pause)
@@ -152,6 +176,9 @@ class ChatClient:
                 await self._wait(pause)
                 await self._limiter.acquire()
                 has_slot = True
+        except CallFailed as failure:
+            failure.usage += state.usage
+            raise
         finally:
             if has_slot:
                 self._limiter.release()
@@ -182,7 +209,8 @@ class ChatClient:
                     self._refused(response.status, response.headers, content, 1)
                 if response.content_type != EVENT_STREAM:
                     content = await read_some(response, self._policy.reply_bytes)
-                    for chunk in chunks_of(self._reply(CHAT, response.status, content, 1).body):
+                    whole = Answer(response.status, response.raw_headers, content)
+                    for chunk in chunks_of(self._reply(CHAT, whole, 1).body):
                         yield chunk
                     return
                 pieces = response.content.iter_any()
@@ -215,6 +243,10 @@ class ChatClient:
             self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
         if not is_chunk(chunk):
             self._fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
+        told = told_failure(chunk)
+        # A chunk without a word says nothing of the words before it.
+        if told is not None and told.code not in WORDLESS:
+            self._fail(told.code, told.message, status=told.status, calls=1)
         return chunk
 
     def _broken(self, fault: HttpFault | AddressRefused) -> Never:
@@ -254,36 +286,52 @@ class ChatClient:
                 status=status,
                 calls=calls,
             )
-        return self._reply(service, status, answer.body, calls)
+        return self._reply(service, answer, calls)
 
-    def _reply(self, service: Service, status: int, content: bytes, calls: int) -> Reply:
+    def _reply(self, service: Service, answer: Answer, calls: int) -> Reply:
         try:
-            body = parse_json(content)
+            body = parse_json(answer.body)
         except BadJSON as error:
             fault = f"The reply is not JSON: {error}"
         else:
             if service.fits(body):
                 if service is CHAT:
                     tidy(body, strips_think=self._extras.strips_think)
-                return Reply(body=body, usage=Usage.of(body), calls=calls)
+                    if told := told_failure(body):
+                        return self._told(told, answer, body, calls)
+                return Reply(body, Usage.of(body), calls)
+            if status := status_in(body):
+                self._refused(status, answer.headers, answer.body, calls)
             fault = error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
-        raise self._retryable(Kind.INVALID, "model_reply_invalid", fault, status=status)
+        raise self._retryable(Kind.INVALID, "model_reply_invalid", fault, status=answer.status)
+
+    def _told(self, told: ToldFailure, answer: Answer, body: dict[str, Any], calls: int) -> Reply:
+        """Return a reply without a word; raises where another try may help, or nobody answered."""
+        if told.code == REJECTED:
+            self._fail(told.code, told.message, status=answer.status, calls=calls, body=body)
+        if told.code in WORDLESS and not says_retry(answer.headers):
+            return Reply(body, Usage.of(body), calls, told)
+        raise self._retryable(
+            Kind.REFUSED,
+            told.code,
+            told.message,
+            status=told.status,
+            asked_seconds=asked_pause(answer.headers),
+            body=body,
+        )
 
     def _refused(
         self, status: int, headers: Mapping[str, str], content: bytes, calls: int
     ) -> Never:
         message = upstream_message(content) or "no reason given"
         message = f"The model server answered {status}: {message}"
-        if status in REPEATABLE_STATUSES or status >= 500:
-            raise self._retryable(
-                Kind.REFUSED,
-                REPEATABLE_STATUSES.get(status, "model_server_error"),
-                message,
-                status=status,
-                asked_seconds=asked_pause(headers),
-            )
-        self._fail("model_rejected", message, status=status, calls=calls)
+        code = refusal_code(status)
+        if code == REJECTED:
+            self._fail(code, message, status=status, calls=calls)
+        raise self._retryable(
+            Kind.REFUSED, code, message, status=status, asked_seconds=asked_pause(headers)
+        )
 
     def _unanswered(self, fault: HttpFault | AddressRefused, calls: int) -> Never:
         if isinstance(fault, CallTimedOut):
@@ -319,13 +367,31 @@ class ChatClient:
         *,
         status: int | None = None,
         asked_seconds: float | None = None,
+        body: dict[str, Any] | None = None,
     ) -> RetryableError:
         return RetryableError(
-            kind, code, self._presentable(message), status=status, asked_seconds=asked_seconds
+            kind,
+            code,
+            self._presentable(message),
+            status=status,
+            asked_seconds=asked_seconds,
+            body=body,
         )
 
-    def _fail(self, code: str, message: str, *, status: int | None = None, calls: int = 0) -> Never:
-        raise CallFailed(code, self._presentable(message), status=status, calls=calls) from None
+    def _fail(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        calls: int = 0,
+        body: dict[str, Any] | None = None,
+    ) -> Never:
+        message = self._presentable(message)
+        usage = Usage.of(body or {})
+        raise CallFailed(
+            code, message, status=status, calls=calls, usage=usage, body=body
+        ) from None
 
     def _presentable(self, message: str) -> str:
         """Make a message one line of bounded length, storable anywhere and without a secret."""

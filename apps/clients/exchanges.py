@@ -3,7 +3,7 @@
 import asyncio
 import select
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -40,7 +40,7 @@ class Answer:
     """
 
     status: int
-    fields: list[tuple[bytes, bytes]]
+    fields: Sequence[tuple[bytes, bytes]]
     body: bytes
     is_too_large: bool = False
 

@@ -1,9 +1,11 @@
 """Tell good replies of model servers from bad ones, and find what an error says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from apps.clients.base import CONTENT_FILTER, LENGTH, ToldFailure
+from apps.clients.tidying import text_of
 from apps.strict_json import BadJSON, parse_json
 
 
@@ -30,6 +32,71 @@ def _is_embedding(body: Any) -> bool:
 
 def _is_vector(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(x) in {int, float} for x in value)
+
+
+# The words of chat servers for how a choice ended, in small letters and with underscores. The
+# vendor has only `length` and `content_filter`; the others are those of gateways and of servers
+# that speak like it.
+BROKEN = {"error", "network_error", "server_error", "insufficient_system_resource"}
+FILTERED = {"content_filter", "sensitive", "safety", "recitation", "prohibited_content"}
+CUT = {"length", "max_tokens", "model_context_window_exceeded"}
+REFUSALS = {408: "model_timeout", 429: "model_rate_limited"}
+REJECTED = "model_rejected"
+ANSWERS = ("tool_calls", "function_call", "refusal", "audio", "images")  # that are no text
+
+
+def told_failure(completion: Mapping[str, Any]) -> ToldFailure | None:
+    """Find the failure that a chat completion, or a chunk of one, tells; None of an answer.
+
+    An answer that was cut or filtered after it had begun is an answer.
+    Source: docs/contracts/openai.md, section 10; OpenRouter's reference of errors.
+    """
+    choices = completion.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return None
+    message = choice.get("message") or choice.get("delta")
+    is_empty = not (isinstance(message, dict) and _says_something(message))
+    ends = {_word(choice.get(name)) for name in ("finish_reason", "native_finish_reason")}
+    fault = choice.get("error") or completion.get("error")
+    if ends & BROKEN or (fault and is_empty):
+        reason = error_text(fault) or f"it ended with {' and '.join(sorted(filter(None, ends)))}"
+        status = _status_of(fault)
+        code = refusal_code(status) if status else "model_server_error"
+        return ToldFailure(code, f"The model gave up: {reason}", status)
+    if is_empty and any(end.partition(":")[0] in FILTERED for end in ends):
+        return ToldFailure(CONTENT_FILTER, "A content filter kept the whole answer back.")
+    if is_empty and ends & CUT:
+        return ToldFailure(LENGTH, "The answer reached its limit of tokens before its first word.")
+    return None
+
+
+def refusal_code(status: int) -> str:
+    """Return the code of a refusal with this status; of model_rejected alone none tries again."""
+    return REFUSALS.get(status) or ("model_server_error" if status >= 500 else REJECTED)
+
+
+def status_in(body: Any) -> int | None:
+    """Return the status of a refusal that a gateway tells in a body with another status."""
+    return _status_of(body.get("error")) if isinstance(body, dict) else None
+
+
+def _status_of(fault: Any) -> int | None:
+    code = fault.get("code") if isinstance(fault, dict) else None
+    return code if type(code) is int and 400 <= code < 600 else None
+
+
+def was_cut(completion: Mapping[str, Any]) -> bool:
+    """Tell whether the first choice reached its limit of tokens."""
+    return _word(completion["choices"][0].get("finish_reason")) in CUT
+
+
+def _word(reason: Any) -> str:
+    return reason.lower().replace("-", "_") if isinstance(reason, str) else ""
+
+
+def _says_something(message: Mapping[str, Any]) -> bool:
+    return bool(text_of(message.get("content")).strip()) or any(map(message.get, ANSWERS))
 
 
 @dataclass(frozen=True)

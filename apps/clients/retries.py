@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
+
+from apps.clients.base import NO_USAGE, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class Kind(Enum):
 
 
 class RetryableError(Exception):
-    """A try that came to nothing and may be repeated; `code` and the rest if it may not."""
+    """A try that came to nothing and may be repeated; `code` and the rest if it may not.
+
+    body: the completion that told a failure.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class RetryableError(Exception):
         *,
         status: int | None = None,
         asked_seconds: float | None = None,
+        body: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(code, message)
         self.kind = kind
@@ -52,13 +59,18 @@ class RetryableError(Exception):
         self.message = message
         self.status = status
         self.asked_seconds = asked_seconds
+        self.body = body
 
 
 class RetryState:
-    """Counts the tries of one reply so far, and decides on the next by a RetryPolicy."""
+    """Counts the tries of one reply so far, and decides on the next by a RetryPolicy.
+
+    usage: of the tries whose completion told a failure.
+    """
 
     def __init__(self, policy: RetryPolicy, now: float) -> None:
         self.calls = 0
+        self.usage = NO_USAGE
         self._policy = policy
         self._last_start = now + policy.connecting_seconds
         self._failures: dict[Kind, int] = {}
@@ -71,6 +83,8 @@ class RetryState:
         than it asked would be refused again.
         """
         kind, policy = failure.kind, self._policy
+        if failure.body is not None:
+            self.usage += Usage.of(failure.body)
         self._failures[kind] = self._failures.get(kind, 0) + 1
         until = self._last_start
         if kind is not Kind.LOST:
@@ -95,6 +109,11 @@ class RetryState:
 def _backoff(kind: Kind, failures: int) -> float:
     first, longest = kind.value
     return min(longest, first * 2.0 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def says_retry(headers: Mapping[str, str]) -> bool:
+    """Tell whether the server says that the same request may go well if it is sent again."""
+    return headers.get("X-Should-Retry") == "true" or asked_pause(headers) is not None
 
 
 def asked_pause(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 # A template may have put the opening tag into the prompt already: then only the end is in the
-# answer.
+# answer. JSON that quotes a block has none itself.
 _THINK = re.compile(
-    r"\s*(?:<(?P<tag>think|thinking)>)?(?P<thought>.*?)</(?:think|thinking)>\s*", re.DOTALL
+    r'\s*(?:<think(?:ing)?>|(?![\s{["`]))(?P<thought>.*?)</think(?:ing)?>\s*', re.DOTALL
 )
 _OPEN = re.compile(r"\s*<think(?:ing)?>(?P<thought>.*)\Z", re.DOTALL)
 REASONING = "reasoning_content"
+THOUGHTS = ("thinking", "reasoning")  # the types of parts that tell what a model thought
 
 
 def split_think(text: str) -> tuple[str, str]:
@@ -43,20 +44,31 @@ def tidy(completion: Mapping[str, Any], *, strips_think: bool) -> None:
             _note_thought(message, thought)
 
 
+def text_of(content: Any) -> str:
+    """Return a message's content as one text: parts joined, "" where there is none."""
+    if isinstance(content, list):
+        return joined_text(content)
+    return content if isinstance(content, str) else ""
+
+
 def joined_text(parts: Iterable[Any]) -> str:
-    """Join the texts of a message's parts; what is no text is left out."""
+    """Join the texts of a message's parts; what is no text is left out, and what is a thought."""
     return "".join(
         part if isinstance(part, str) else part["text"]
         for part in parts
-        if isinstance(part, str) or (isinstance(part, dict) and isinstance(part.get("text"), str))
+        if isinstance(part, str) or (isinstance(part, dict) and _is_text(part))
     )
+
+
+def _is_text(part: Mapping[str, Any]) -> bool:
+    return isinstance(part.get("text"), str) and part.get("type") not in THOUGHTS
 
 
 def _thoughts(parts: Iterable[Any]) -> Iterable[str]:
     for part in parts:
-        if isinstance(part, dict) and part.get("type") == "thinking":
-            thinking = part.get("thinking")
-            yield thinking if isinstance(thinking, str) else joined_text(thinking or ())
+        if isinstance(part, dict) and part.get("type") in THOUGHTS:
+            thinking = part.get("thinking") or part.get("text")
+            yield text_of(thinking)
 
 
 def _note_thought(message: dict[str, Any], thought: str) -> None:

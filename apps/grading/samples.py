@@ -3,9 +3,8 @@
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
-from apps.grading.templating import (
-    compile_template,
-)
+from apps.clients.tidying import text_of
+from apps.grading.templating import compile_template
 from apps.strict_json import BadJSON, parse_json
 
 T = TypeVar("T")
@@ -64,10 +63,8 @@ def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict
     message = _first_message(sample)
     if message is None:
         return sample
-    content = message.get("content")
-    text = content if isinstance(content, str) else _text_of_parts(content)
     done = {**sample}
-    done.setdefault("output_text", text)
+    done.setdefault("output_text", text_of(message.get("content")))
     if tools := message.get("tool_calls"):
         done.setdefault("output_tools", tools)
     if wants_json and "output_json" not in done:
@@ -86,10 +83,3 @@ def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     message = choices[0].get("message")
     return message if isinstance(message, dict) else None
-
-
-def _text_of_parts(content: Any) -> str:
-    if not isinstance(content, list):
-        return ""
-    texts = (part.get("text") for part in content if isinstance(part, dict))
-    return "".join(text for text in texts if isinstance(text, str))

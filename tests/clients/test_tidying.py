@@ -17,6 +17,8 @@ from apps.clients.tidying import split_think, tidy
         ("", "", ""),
         ("I <think> so", "", "I <think> so"),
         ("<think>a</think>b</think>c", "a", "b</think>c"),
+        ('{"quotes": "</think>"}', "", '{"quotes": "</think>"}'),
+        (' ["</think>"]', "", ' ["</think>"]'),
     ],
 )
 def test_a_think_block_is_parted_from_what_follows(text, thought, rest):
@@ -37,6 +39,7 @@ def test_a_think_block_is_parted_from_what_follows(text, thought, rest):
             "hm",
         ),
         ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}], "4", "hm"),
+        ([{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "4"}], "4", "hm"),
         ([{"type": "image_url", "image_url": {"url": "x"}}, None, 3], "", None),
         ([], "", None),
     ],

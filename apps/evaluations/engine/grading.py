@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -51,13 +51,11 @@ class Asker:
         except CallFailed as failure:
             self.failed(model, failure)
             self.exchange["error"] = {"code": failure.code, "message": failure.message}
+            if failure.body is not None:
+                self.exchange |= _said(failure.body, failure.usage, model)
             raise
         self.spent.append(Spent(model, reply.calls, reply.usage, judging=True))
-        self.exchange |= {
-            "model": reply.body.get("model") or model,
-            "choices": reply.body["choices"],
-            "usage": reply.usage.as_dict(),
-        }
+        self.exchange |= _said(reply.body, reply.usage, model)
         return reply.body
 
     async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
@@ -79,10 +77,19 @@ class Asker:
         return [one["embedding"] for one in vectors]
 
     def failed(self, model: str, failure: CallFailed) -> None:
-        self.spent.append(Spent(model, failure.calls, Usage(), judging=True))
+        self.spent.append(Spent(model, failure.calls, failure.usage, judging=True))
         # Kept apart, since a grader may make another error of it, and why matters to a user.
         if failure.code == BUDGET:
             self.refused = Fault(failure.code, failure.message)
+
+
+def _said(body: Mapping[str, Any], usage: Usage, model: str) -> dict[str, Any]:
+    """Return what an exchange keeps of a completion. model: where the completion names none."""
+    return {
+        "model": body.get("model") or model,
+        "choices": body["choices"],
+        "usage": usage.as_dict(),
+    }
 
 
 def _params(request: dict[str, Any]) -> dict[str, Any]:

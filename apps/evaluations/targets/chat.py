@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from apps.clients import CallFailed, Client, Preset, Usage
+from apps.clients import CallFailed, Client, Preset
 from apps.clients.messages import messages_of
 from apps.errors import Unfit
 from apps.evaluations.models import Evaluation
@@ -132,30 +132,29 @@ class ChatAnswerer:
         try:
             reply = await self._client.complete(request)
         except CallFailed as failure:
-            return Answer(
-                None,
-                exchange_of(
-                    messages,
-                    {"calls": failure.calls, "seconds": round(time.monotonic() - began, 3)},
-                ),
-                Fault(failure.code, failure.message),
-                Spent(model, failure.calls, Usage()),
-            )
-        took: dict[str, Any] = {
-            "usage": reply.usage.as_dict(),
-            "calls": reply.calls,
-            "seconds": round(time.monotonic() - began, 3),
-        }
-        body = reply.body
-        sample = {"model": body.get("model") or model, "choices": body["choices"]}
+            body, usage, calls = failure.body, failure.usage, failure.calls
+            fault: Fault | None = Fault(failure.code, failure.message)
+        else:
+            body, usage, calls = reply.body, reply.usage, reply.calls
+            told = reply.failure
+            fault = Fault(told.code, told.message) if told else None
+        took: dict[str, Any] = {"usage": usage.as_dict()} if body else {}
+        took |= {"calls": calls, "seconds": round(time.monotonic() - began, 3)}
+        return Answer(
+            self._sample(body) if body else None,
+            exchange_of(messages, took),
+            fault,
+            Spent(model, calls, usage),
+        )
+
+    def _sample(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a completion as graders see it; one that tells a failure is shown all the same."""
+        params = self._target.params
+        sample = {"model": body.get("model") or self._target.model, "choices": body["choices"]}
         if tools := params.get("tools"):
             sample["input_tools"] = tools
         wants_json = (params.get("response_format") or {}).get("type", "text") != "text"
-        return Answer(
-            complete_sample(sample, wants_json=wants_json),
-            exchange_of(messages, took),
-            spent=Spent(model, reply.calls, reply.usage),
-        )
+        return complete_sample(sample, wants_json=wants_json)
 
     def _messages(self, row: Row) -> list[dict[str, Any]]:
         target, scope = self._target, {"item": row.item}

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from apps.clients.replies import told_failure
+from apps.clients.tidying import text_of
 from apps.evaluations.models import Evaluation, Result, Run, Shard
 from apps.evaluations.targets.base import Answer, Instant, Prepared, Row, Target
 from apps.grading.graders.base import Fault
@@ -38,7 +40,15 @@ class Recorded(Target, Instant):
         return self
 
     def at_once(self, row: Row, repeat: int) -> Answer:
-        return Answer(None if row.sample is None else complete_sample(row.sample))
+        if row.sample is None:
+            return Answer(None)
+        return Answer(complete_sample(row.sample), fault=recorded_fault(row.sample))
+
+
+def recorded_fault(sample: Mapping[str, Any]) -> Fault | None:
+    """Return the failure that a recorded completion tells, unless a text stands beside it."""
+    told = None if text_of(sample.get("output_text")).strip() else told_failure(sample)
+    return Fault(told.code, told.message) if told else None
 
 
 class Kept(NamedTuple):
@@ -77,5 +87,7 @@ class KeptAnswers(Instant):
         fault = Fault(kept.error_code, kept.error_message) if kept.error_code else None
         if kept.sample is None:
             answer = Recorded().at_once(row, repeat)
-            return answer._replace(exchange=kept.exchange, fault=fault)
-        return Answer(parse_json(kept.sample), kept.exchange, fault, kept=kept.sample)
+            return answer._replace(exchange=kept.exchange, fault=fault or answer.fault)
+        sample = parse_json(kept.sample)
+        fault = fault or recorded_fault(sample)
+        return Answer(sample, kept.exchange, fault, kept=kept.sample)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.clients.messages import array_in, is_message
+from apps.clients.tidying import text_of
 from apps.grading.graders.base import Grader
 from apps.grading.samples import Sample
 from apps.strict_json import dump_json
@@ -133,7 +134,4 @@ def _content(choice: Any) -> str:
     """Return a choice's text; null is the empty text, and parts are joined."""
     message = choice.get("message") if isinstance(choice, dict) else None
     content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, list):
-        texts = (part.get("text") for part in content if isinstance(part, dict))
-        return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
+    return text_of(content)
