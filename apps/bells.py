@@ -16,11 +16,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import psycopg
-import redis
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
+
+# What a database or a queue that is away raises. Clients are slow to load, so only those of the
+# services that there are do.
+SERVICE_ERRORS: tuple[type[Exception], ...] = (OSError, DatabaseError)
+if settings.REDIS_URL:
+    import redis
+
+    SERVICE_ERRORS += (redis.RedisError,)
+if connection.vendor == "postgresql":
+    import psycopg
+
+    SERVICE_ERRORS += (psycopg.Error,)
 
 NAME = "evalplatform_bell"
 PATH_BYTES = 80  # of a folder of sockets: a socket's whole path may have 104 on macOS
@@ -59,7 +69,7 @@ class Listener:
         if self._ear is not None:
             try:
                 self._ear.drain()
-            except _ERRORS:
+            except SERVICE_ERRORS:
                 self._lose()
 
     def wait(self, seconds: float) -> bool:
@@ -75,7 +85,7 @@ class Listener:
 
     def close(self) -> None:
         if self._ear is not None:
-            with suppress(*_ERRORS):
+            with suppress(*SERVICE_ERRORS):
                 self._ear.close()
         self._ear = None
 
@@ -85,7 +95,7 @@ class Listener:
             self._opens_at = now + self.RETRY_SECONDS
             try:
                 self._ear = _way().listen()
-            except _ERRORS:
+            except SERVICE_ERRORS:
                 log.exception("Bells cannot be heard; work is found by looking for it")
 
     def _lose(self) -> None:
@@ -97,7 +107,7 @@ def ring() -> None:
     """Wake all who listen. A bell that cannot be rung is logged and no more."""
     try:
         _way().ring()
-    except _ERRORS:
+    except SERVICE_ERRORS:
         log.exception("The bell cannot be rung; who waits finds out by looking")
 
 
@@ -151,7 +161,7 @@ class _OverPostgreSQL:
 
 
 class _PostgreSQLEar:
-    def __init__(self, connected: psycopg.Connection) -> None:
+    def __init__(self, connected: "psycopg.Connection") -> None:
         self._connection = connected
         connected.execute(f"LISTEN {NAME}")
 
@@ -230,9 +240,6 @@ def socket_folder() -> Path:
     # A folder of another user there is refused by its mode, and nothing is heard.
     digest = hashlib.sha256(os.fsencode(own)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"evalplatform-{os.getuid()}-{digest}"
-
-
-_ERRORS = (OSError, redis.RedisError, psycopg.Error, DatabaseError)
 
 
 @cache

@@ -1,15 +1,9 @@
 """Keeps outgoing calls away from private networks, checked on the address being connected to."""
 
 import errno
-import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
-
-if TYPE_CHECKING:
-    from aiohappyeyeballs import AddrInfoType
 
 SCHEMES = ("http", "https")
 
@@ -74,24 +68,3 @@ def _embedded(ip: IPv6Address) -> IPv4Address | None:
     if ip in NAT64:
         return IPv4Address(ip.packed[-4:])
     return ip.ipv4_mapped or ip.sixtofour
-
-
-def _public_socket(addr_info: "AddrInfoType") -> socket.socket:
-    family, kind, protocol, _, peer = addr_info
-    if not is_public(peer[0]):
-        raise AddressRefused
-    return socket.socket(family, kind, protocol)
-
-
-def open_connector(*, allow_private: bool) -> aiohttp.TCPConnector:
-    """A connection pool that connects to public addresses only, or to any if allowed.
-
-    A socket is made for one address after names were resolved, so this sees what will really be
-    connected to: a name that changes its mind, a literal and an odd spelling alike.
-    Must be called inside a running loop.
-    """
-    return aiohttp.TCPConnector(
-        limit=0,  # the limiter bounds the calls; a second bound here would only hide it
-        ttl_dns_cache=30,
-        socket_factory=None if allow_private else _public_socket,
-    )

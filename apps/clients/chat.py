@@ -4,9 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
-import aiohttp
 import orjson
 from yarl import URL
 
@@ -51,10 +50,12 @@ from apps.clients.retries import (
     asked_pause,
     says_retry,
 )
-from apps.clients.streamed_calls import fault_of, open_session, post, read_some
 from apps.clients.streams import END, EventTooLong, chunks_of, is_chunk, read_events
 from apps.clients.tidying import tidy
 from apps.strict_json import BadJSON, parse_json
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
@@ -126,7 +127,7 @@ class ChatClient:
         bounds = Bounds(policy.reply_bytes, ERROR_BYTES)
         self._pool = HttpPool(base, self._headers, bounds, **self._reach)
         self._openings = {service: self._pool.opening(url) for service, url in self._urls.items()}
-        self._session: aiohttp.ClientSession | None = None  # for what is streamed
+        self._session: ClientSession | None = None  # for what is streamed
 
     def _url(self, *path: str) -> URL:
         return self._base.joinpath(*path).with_query(self._base.query)
@@ -198,17 +199,19 @@ class ChatClient:
 
     async def _stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Send `request` once; an answer in one piece after all is taken to be its chunks."""
+        from apps.clients import streamed_calls  # noqa: PLC0415  aiohttp is slow to load, and rare
+
         body = self._written({**request, "stream": True})
         await self._limiter.acquire()
         try:
             if self._session is None:
-                self._session = open_session(self._headers, **self._reach)
-            async with post(self._session, self._urls[CHAT], body) as response:
+                self._session = streamed_calls.open_session(self._headers, **self._reach)
+            async with streamed_calls.post(self._session, self._urls[CHAT], body) as response:
                 if not 200 <= response.status < 300:
-                    content = await read_some(response, ERROR_BYTES)
+                    content = await streamed_calls.read_some(response, ERROR_BYTES)
                     self._refused(response.status, response.headers, content, 1)
                 if response.content_type != EVENT_STREAM:
-                    content = await read_some(response, self._policy.reply_bytes)
+                    content = await streamed_calls.read_some(response, self._policy.reply_bytes)
                     whole = Answer(response.status, response.raw_headers, content)
                     for chunk in chunks_of(self._reply(CHAT, whole, 1).body):
                         yield chunk
@@ -222,8 +225,8 @@ class ChatClient:
             self._fail(failure.code, failure.message, status=failure.status, calls=1)
         except EventTooLong:
             self._fail("model_reply_too_large", "The reply is one event without end.", calls=1)
-        except (aiohttp.ClientError, OSError) as error:
-            self._broken(fault_of(error))
+        except streamed_calls.FAULTS as error:
+            self._broken(streamed_calls.fault_of(error))
         finally:
             self._limiter.release()
 

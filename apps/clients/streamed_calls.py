@@ -1,14 +1,19 @@
-"""Post with aiohttp where an answer comes in pieces, and tell what its errors mean."""
+"""Post with aiohttp where an answer comes in pieces, and tell what its errors mean.
+
+Whoever calls this imports it then: aiohttp takes a tenth of a second to load, and most processes
+never stream.
+"""
 
 import io
 import os
+import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
-from apps.clients.addresses import AddressRefused, open_connector
+from apps.clients.addresses import AddressRefused, is_public
 from apps.clients.faults import (
     AddressUnusual,
     CallTimedOut,
@@ -18,7 +23,32 @@ from apps.clients.faults import (
     NotReached,
 )
 
+if TYPE_CHECKING:
+    from aiohappyeyeballs import AddrInfoType
+
 LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
+FAULTS = (aiohttp.ClientError, OSError)  # what a call raises that fails
+
+
+def _public_socket(addr_info: "AddrInfoType") -> socket.socket:
+    family, kind, protocol, _, peer = addr_info
+    if not is_public(peer[0]):
+        raise AddressRefused
+    return socket.socket(family, kind, protocol)
+
+
+def open_connector(*, allow_private: bool) -> aiohttp.TCPConnector:
+    """A connection pool that connects to public addresses only, or to any if allowed.
+
+    A socket is made for one address after names were resolved, so this sees what will really be
+    connected to: a name that changes its mind, a literal and an odd spelling alike.
+    Must be called inside a running loop.
+    """
+    return aiohttp.TCPConnector(
+        limit=0,  # the limiter bounds the calls; a second bound here would only hide it
+        ttl_dns_cache=30,
+        socket_factory=None if allow_private else _public_socket,
+    )
 
 
 def open_session(

@@ -14,7 +14,6 @@ from django.dispatch import receiver
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
-from redis.exceptions import RedisError
 
 from apps import bells
 from apps.datasets.bulk_insert import purge_datasets
@@ -57,7 +56,7 @@ def call_worker(task: str, wanted: int = 1) -> None:
         places = max(idle, settings.WORKERS) - broker.queue_size()
         for _ in range(min(max(1, min(wanted, idle)), places)):
             async_task(task, task_name=task.rpartition(".")[2], broker=broker)
-    except (RedisError, DatabaseError):
+    except bells.SERVICE_ERRORS:
         log.exception("The queue cannot be reached; it waits for the sweep")
 
 

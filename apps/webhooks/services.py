@@ -15,8 +15,8 @@ from apps.accounts.services.audit import record
 from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, StateError, Unfit
 from apps.leases import database_now
-from apps.webhooks.delivery import PREFIX
 from apps.webhooks.models import EVENTS, WebhookDelivery, WebhookEndpoint
+from apps.webhooks.signatures import PREFIX
 from apps.webhooks.tasks import ring_for_delivery
 
 SECRET_BYTES = 32

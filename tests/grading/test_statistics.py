@@ -2,9 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
-from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 
 import pytest
@@ -462,12 +459,3 @@ def test_what_was_not_tested_does_not_make_the_others_pay():
     first, second = findings([tiny, borderline])
     assert (first.adjusted_p, first.conclusion) == (None, Conclusion.TOO_FEW_SAMPLES)
     assert (second.adjusted_p, second.conclusion) == (borderline.p_value, Conclusion.IMPROVED)
-
-
-def test_neither_the_import_nor_a_rate_loads_scipy():
-    code = (
-        "import sys, apps.grading.statistics as s; s.rate(1, 2); "
-        "sys.exit('scipy' in sys.modules or 'numpy' in sys.modules)"
-    )
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
