@@ -33,6 +33,9 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]  # django-q2 has no type
 
 
 class Command(qcluster.Command):  # type: ignore[misc]  # as above
+    # They look at the code, which `make lint` has them do, and would load every face.
+    requires_system_checks = ()
+
     def handle(self, *arguments: Any, **options: Any) -> None:
         cluster.Sentinel = Sentinel
         super().handle(*arguments, **options)

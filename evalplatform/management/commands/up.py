@@ -13,6 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connection
 
 from evalplatform import environment as env
+from evalplatform.health import is_migrated
 from evalplatform.management.commands import worker
 from evalplatform.supervisor import ROOT, Service
 
@@ -76,7 +77,7 @@ class Command(worker.Command):
     def prepare_database(self) -> None:
         with alone():
             # To run through what is done already takes half a second of every start.
-            if self.migrations_missing():
+            if not is_migrated():
                 call_command("migrate", verbosity=0, interactive=False)
 
     def ready(self, **options: Any) -> bool:
