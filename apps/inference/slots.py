@@ -38,7 +38,7 @@ class _Holdings:
 
 @dataclass(frozen=True)
 class _Split:
-    """What a worker is told to keep to, what stands on its row, and whether others wait."""
+    """The slots that a worker is told to keep to, those on its row, and whether others wait."""
 
     share: int
     granted: int
