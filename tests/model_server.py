@@ -30,6 +30,7 @@ or use `running()`. The name of the model says how a request is answered:
     body:JSON              200 and this
     told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
     system-first:HOW       400 where a system message comes after another, else as HOW
+    packed:HOW             the usual answer, packed as packed_answers.py says
     breaks-off             the usual answer; of one that is streamed, half
     whole                  the usual answer in one piece, although it was to be streamed
 
@@ -67,6 +68,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.packed_answers import packed
 
 HEAD_MAX = 64 * 1024
 FLOOD_BYTES = 200_000_000
@@ -358,7 +364,7 @@ class Conversation(asyncio.Protocol):
             if how == "refusal":
                 message["refusal"] = "I cannot help with that."
             message |= choice.pop("message", {})
-            self.send(how, self.completion(model, messages, message, choice))
+            self.send(model, self.completion(model, messages, message, choice))
 
     def said(self, how: str, detail: str, prompt: str) -> str | None:
         if how == "answer":
@@ -372,7 +378,11 @@ class Conversation(asyncio.Protocol):
         return prompt if self.behaviour.answer is None else self.behaviour.answer
 
     def send(self, how: str, completion: bytes) -> None:
-        if how == "whole" or not self.streams:
+        how, _, detail = how.partition(":")
+        if how == "packed":
+            body, headers = packed(detail, completion)
+            self.answer(response(200, body, *self.headers, *headers))
+        elif how == "whole" or not self.streams:
             self.answer(response(200, completion, *self.headers))
         else:
             self.stream(orjson.loads(completion), breaks_off=how == "breaks-off")

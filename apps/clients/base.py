@@ -87,13 +87,16 @@ class ToldFailure:
 class Reply:
     """A model's answer: `body` is a chat.completion object with at least one choice.
 
-    usage: of all calls that it took. failure: why the answer has no word, where it tells that.
+    usage: of all calls that it took. calls: how often the model was asked, retries included.
+    failure: why the answer has no word, where it tells that. notes: sentences that say where the
+    request or the answer is not as it was meant.
     """
 
     body: dict[str, Any]
     usage: Usage
-    calls: int  # how often the model was asked, retries included
+    calls: int
     failure: ToldFailure | None = None
+    notes: tuple[str, ...] = ()
 
 
 class CallFailed(Exception):

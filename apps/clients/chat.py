@@ -30,12 +30,15 @@ from apps.clients.faults import (
     NotHttp,
 )
 from apps.clients.http_pool import HttpPool
+from apps.clients.lenient_json import read_leniently
 from apps.clients.replies import (
     CHAT,
     EMBEDDINGS,
     REJECTED,
+    BadReply,
     Service,
     error_text,
+    read_body,
     refusal_code,
     status_in,
     told_failure,
@@ -216,7 +219,7 @@ class ChatClient:
                     for chunk in chunks_of(self._reply(CHAT, whole, 1).body):
                         yield chunk
                     return
-                pieces = response.content.iter_any()
+                pieces = streamed_calls.unpacked(response)
                 async for data in read_events(pieces, self._policy.reply_bytes):
                     if data == END:
                         return
@@ -240,7 +243,11 @@ class ChatClient:
         try:
             chunk = parse_json(data)
         except BadJSON as error:
-            self._fail("model_reply_invalid", f"A piece of the reply is not JSON: {error}", calls=1)
+            try:
+                chunk, _ = read_leniently(data, len(data))
+            except BadJSON:
+                message = f"A piece of the reply is not JSON: {error}"
+                self._fail("model_reply_invalid", message, calls=1)
         if isinstance(chunk, dict) and chunk.get("error"):
             message = error_text(chunk) or "no reason given"
             self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
@@ -292,29 +299,39 @@ class ChatClient:
         return self._reply(service, answer, calls)
 
     def _reply(self, service: Service, answer: Answer, calls: int) -> Reply:
+        code = "model_reply_invalid"
         try:
-            body = parse_json(answer.body)
-        except BadJSON as error:
-            fault = f"The reply is not JSON: {error}"
+            body, notes = read_body(answer.body, self._policy.reply_bytes, answer.unread_coding)
+        except BadReply as error:
+            if error.is_final:
+                self._fail(code, str(error), status=answer.status, calls=calls)
+            fault = str(error)
         else:
             if service.fits(body):
                 if service is CHAT:
                     tidy(body, strips_think=self._extras.strips_think)
                     if told := told_failure(body):
-                        return self._told(told, answer, body, calls)
-                return Reply(body, Usage.of(body), calls)
+                        return self._told(told, answer, body, calls, notes)
+                return Reply(body, Usage.of(body), calls, None, notes)
             if status := status_in(body):
                 self._refused(status, answer.headers, answer.body, calls)
             fault = error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
-        raise self._retryable(Kind.INVALID, "model_reply_invalid", fault, status=answer.status)
+        raise self._retryable(Kind.INVALID, code, fault, status=answer.status)
 
-    def _told(self, told: ToldFailure, answer: Answer, body: dict[str, Any], calls: int) -> Reply:
+    def _told(
+        self,
+        told: ToldFailure,
+        answer: Answer,
+        body: dict[str, Any],
+        calls: int,
+        notes: tuple[str, ...],
+    ) -> Reply:
         """Return a reply without a word; raises where another try may help, or nobody answered."""
         if told.code == REJECTED:
             self._fail(told.code, told.message, status=answer.status, calls=calls, body=body)
         if told.code in WORDLESS and not says_retry(answer.headers):
-            return Reply(body, Usage.of(body), calls, told)
+            return Reply(body, Usage.of(body), calls, told, notes)
         raise self._retryable(
             Kind.REFUSED,
             told.code,

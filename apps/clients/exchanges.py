@@ -19,6 +19,8 @@ WIRE_BYTES_A_BYTE = 8
 SWITCHING_PROTOCOLS = 101
 BODILESS = (204, 304)
 UNPACKED_BY = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # by zlib, with these window bits
+JSON_BEGINS = (b"{", b"[")
+PLAIN_CODINGS = frozenset({b"identity", *UNPACKED_BY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,14 @@ class Bounds:
 class Answer:
     """A whole answer, or of one that is too large its first part.
 
-    body: unpacked where it came compressed.
+    body: unpacked where it came compressed. unread_coding: what it is packed in still.
     """
 
     status: int
     fields: Sequence[tuple[bytes, bytes]]
     body: bytes
     is_too_large: bool = False
+    unread_coding: str = ""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -233,13 +236,17 @@ class Exchange(asyncio.Protocol):
             try:
                 body, whole = unpack(body, UNPACKED_BY[self._coding], self._limit)
             except zlib.error:
-                if self._limit == self._bounds.reply_bytes:
+                if body.lstrip()[:1] in JSON_BEGINS:
+                    pass  # it only says that it is compressed
+                elif self._limit == self._bounds.reply_bytes:
                     self._fail(NotHttp("It is compressed, but cannot be unpacked."))
                     return
-                body = b""  # of an error, whose status says the most
+                else:
+                    body = b""  # of an error, whose status says the most
             else:
                 is_too_large = is_too_large or not whole
-        answer = Answer(self._status, self._fields, body, is_too_large)
+        unread = self._coding if self._coding and self._coding not in PLAIN_CODINGS else b""
+        answer = Answer(self._status, self._fields, body, is_too_large, unread.decode("latin-1"))
         # A connection that is kept must not keep megabytes.
         self._begin_message()
         if (waiter := self._let_go()) is not None:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.clients.base import CONTENT_FILTER, LENGTH, ToldFailure
+from apps.clients.lenient_json import read_leniently
 from apps.clients.tidying import text_of
 from apps.strict_json import BadJSON, parse_json
+
+UNPACKED_BYTES = 1024 * 1024  # of an error's body
 
 
 def _is_completion(body: Any) -> bool:
@@ -118,13 +121,48 @@ CHAT = Service(
 EMBEDDINGS = Service(("embeddings",), _is_embedding, "a list of embeddings", "it has no vectors")
 
 
+class BadReply(Exception):
+    """A reply that is not one; its text says why. is_final: asking again would not help."""
+
+    def __init__(self, message: str, *, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.is_final = is_final
+
+
+def read_body(content: bytes, limit: int, coding: str = "") -> tuple[Any, tuple[str, ...]]:
+    """Read a reply, leniently where it must be; return it, and a sentence on what was cleaned.
+
+    limit: the most bytes that it may have. coding: what it is packed in, where we cannot unpack
+    that. Raises BadReply.
+    """
+    try:
+        return parse_json(content), ()
+    except BadJSON as error:
+        # It is paid for: only what says nothing is thrown away.
+        if coding:
+            raise BadReply(
+                f"The reply is packed in {coding}, although none was asked for.", is_final=True
+            ) from None
+        try:
+            body, cleaned = read_leniently(content, limit)
+        except BadJSON:
+            raise BadReply(f"The reply is not JSON: {error}") from None
+    return body, (f"The reply was cleaned of {cleaned}.",) if cleaned else ()
+
+
 def upstream_message(content: bytes) -> str:
     """Return the message of an error's body, in whichever shape it has, else its text."""
     try:
-        message = error_text(parse_json(content))
+        message = error_text(read_error(content))
     except BadJSON:
         message = ""
     return message or content.decode("utf-8", "replace")
+
+
+def read_error(content: bytes) -> Any:
+    """Read an error's body, of a list of them the first. Raises BadJSON."""
+    body = read_leniently(content, UNPACKED_BYTES)[0]
+    return body[0] if isinstance(body, list) and body else body
 
 
 def error_text(body: Any) -> str:

@@ -7,13 +7,15 @@ never stream.
 import io
 import os
 import socket
-from collections.abc import Mapping
+import zlib
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
 from apps.clients.addresses import AddressRefused, is_public
+from apps.clients.exchanges import UNPACKED_BY
 from apps.clients.faults import (
     AddressUnusual,
     CallTimedOut,
@@ -26,6 +28,7 @@ from apps.clients.faults import (
 if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
+PIECE_BYTES = 64 * 1024
 LARGE_REQUEST_BYTES = 1024 * 1024  # aiohttp wants larger ones as a file, to send them in pieces
 FAULTS = (aiohttp.ClientError, OSError)  # what a call raises that fails
 
@@ -77,11 +80,37 @@ def post(session: aiohttp.ClientSession, url: URL, body: bytes) -> Any:
     return session.post(url, data=data, allow_redirects=False)
 
 
+async def unpacked(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the body in pieces, unpacked where it came compressed though nobody asked for that."""
+    bits = UNPACKED_BY.get(response.headers.get("Content-Encoding", "").strip().lower().encode())
+    pieces = response.content.iter_any()
+    if bits is None:
+        async for piece in pieces:
+            yield piece
+        return
+    unpacker = zlib.decompressobj(bits)
+    is_plain = False
+    async for packed in pieces:
+        piece = packed
+        while piece and not is_plain:
+            try:
+                # By pieces, since a few bytes may hold gigabytes.
+                yield unpacker.decompress(piece, PIECE_BYTES)
+            except zlib.error:
+                is_plain = True  # it only says that it is compressed, or nothing can read it
+            else:
+                piece = unpacker.unconsumed_tail
+        if is_plain:
+            yield piece
+    if not is_plain:
+        yield unpacker.flush()
+
+
 async def read_some(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """Read the body, or of a longer one a little more than `limit` bytes."""
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.content.iter_any():
+    async for piece in unpacked(response):
         pieces.append(piece)
         size += len(piece)
         if size > limit:

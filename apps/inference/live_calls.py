@@ -62,7 +62,10 @@ class LiveCall:
     def answer(self) -> dict[str, Any]:
         """Return the chat completion, once it is stored where it is to be kept."""
         with self._open():
-            completion = self._wait(self._client.complete(self._request)).body
+            reply = self._wait(self._client.complete(self._request))
+        completion = reply.body
+        if reply.notes:
+            completion["warning"] = " ".join(reply.notes)
         self._store(completion)
         return completion
 

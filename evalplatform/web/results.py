@@ -49,6 +49,7 @@ class Explained:
     asked: Sequence[items.Message]
     replied: Sequence[items.Part]
     usage: dict[str, Any]
+    notes: Sequence[str]
 
     @property
     def has_filled(self) -> bool:
@@ -161,6 +162,7 @@ def _explained(verdict: VerdictView, item: Item) -> Explained:
         asked=items.messages_of(exchange.get("input")),
         replied=[part for message in replied for part in message.parts],
         usage=exchange.get("usage") or {},
+        notes=exchange.get("notes") or [],
     )
 
 

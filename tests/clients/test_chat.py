@@ -413,10 +413,6 @@ def test_an_answer_that_is_no_completion_is_asked_for_once_more(server, model):
         b'{"choices": [{}]}',
         b'{"choices": [{"message": null}]}',
         b'{"choices": [{"message": "hello"}]}',
-        b'{"choices": [{"message": {"content": NaN}}]}',
-        b'{"choices": [{"message": {"content": "\\u0000"}}]}',
-        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
-        b'{"choices": [{"message": {"content": "\xff"}}]}',
         b'{"choices": [{"message": {"content": ' + b"[" * 5000 + b"]" * 5000 + b"}}]}",
     ],
 )

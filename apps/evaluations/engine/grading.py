@@ -56,6 +56,8 @@ class Asker:
             raise
         self.spent.append(Spent(model, reply.calls, reply.usage, judging=True))
         self.exchange |= _said(reply.body, reply.usage, model)
+        if reply.notes:
+            self.exchange["notes"] = reply.notes
         return reply.body
 
     async def embed(self, model: str, texts: list[str]) -> list[list[float]]:

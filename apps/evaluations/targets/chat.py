@@ -134,12 +134,15 @@ class ChatAnswerer:
         except CallFailed as failure:
             body, usage, calls = failure.body, failure.usage, failure.calls
             fault: Fault | None = Fault(failure.code, failure.message)
+            notes: tuple[str, ...] = ()
         else:
             body, usage, calls = reply.body, reply.usage, reply.calls
-            told = reply.failure
+            told, notes = reply.failure, reply.notes
             fault = Fault(told.code, told.message) if told else None
         took: dict[str, Any] = {"usage": usage.as_dict()} if body else {}
         took |= {"calls": calls, "seconds": round(time.monotonic() - began, 3)}
+        if notes:
+            took["notes"] = notes
         return Answer(
             self._sample(body) if body else None,
             exchange_of(messages, took),

@@ -55,6 +55,9 @@ class Sample(serializers.Serializer):
     top_p = serializers.FloatField()
     seed = serializers.IntegerField(allow_null=True)
     max_completion_tokens = serializers.IntegerField(allow_null=True)
+    warning = serializers.CharField(
+        required=False, help_text="Where the request or the answer is not as it was meant."
+    )
 
 
 class CriterionResult(serializers.Serializer):
@@ -223,7 +226,9 @@ def sample_shown(
     choice = choices[0] if isinstance(choices, list) and choices else {}
     reason = choice.get("finish_reason") if isinstance(choice, dict) else None
     answered_by = sample.get("model")
+    notes = exchange.get("notes")
     return {
+        **({"warning": " ".join(notes)} if notes else {}),
         "input": [
             {"role": message.get("role"), "content": as_text(message.get("content"))}
             for message in exchange.get("input") or ()
