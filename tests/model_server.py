@@ -31,6 +31,8 @@ or use `running()`. The name of the model says how a request is answered:
     told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
     system-first:HOW       400 where a system message comes after another, else as HOW
     packed:HOW             the usual answer, packed as packed_answers.py says
+    tool:NAME:HOW          a call of that tool, whose arguments the last user message is; once it
+                           is followed by the tool's result, as HOW
     breaks-off             the usual answer; of one that is streamed, half
     whole                  the usual answer in one piece, although it was to be streamed
 
@@ -308,6 +310,10 @@ class Conversation(asyncio.Protocol):
         elif how == "told":
             word, _, rest = rest.partition(":")
             then = rest if any(word in text_of(one) for one in messages) else "answer:Gladly!"
+        elif how == "tool":
+            name, _, rest = rest.partition(":")
+            is_done = messages[-1].get("role") == "tool"
+            then = rest if is_done else "choice:" + tool_call(name, prompt)
         elif how == "retry-helps":
             self.headers, then = ("X-Should-Retry: true",), rest
         else:
@@ -490,6 +496,16 @@ MISCHIEF: dict[str, Callable[[Conversation], None]] = {
         response(307, b"", "Location: http://localhost:9/v1/chat/completions")
     ),
 }
+
+
+def tool_call(name: str, arguments: str) -> str:
+    """The choice of a model that calls a tool."""
+    call = {"name": name, "arguments": arguments}
+    message = {
+        "content": None,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+    }
+    return json.dumps({"message": message, "finish_reason": "tool_calls"})
 
 
 def refusal_of_service(status: int, header: str | None, value: str | None) -> bytes:

@@ -18,9 +18,16 @@ OLD_PYTHON = ROOT / ".venv" / "clients" / "openai-1x" / "bin" / "python"
 NODE_MODULES = ROOT / ".venv" / "clients" / "node" / "node_modules"
 
 
-def go(command: list[str], platform: Platform, *, key: str = "", **environment: str) -> str:
+def go(
+    command: list[str],
+    platform: Platform,
+    *,
+    key: str = "",
+    words: tuple[str, ...] = (),
+    **environment: str,
+) -> str:
     done = subprocess.run(
-        [*command, platform.openai_url, key or platform.key, "echo-model"],
+        [*command, platform.openai_url, key or platform.key, "echo-model", *words],
         env={**os.environ, "WAIT_SECONDS": str(patience(60)), **environment},
         capture_output=True,
         text=True,
