@@ -331,7 +331,9 @@ class Conversation(asyncio.Protocol):
     def embed(self, body: bytes) -> None:
         try:
             request = orjson.loads(body)
-            model, texts = str(request["model"]), [str(text) for text in request["input"]]
+            given = request["input"]
+            texts = [str(text) for text in (given if isinstance(given, list) else [given])]
+            model = str(request["model"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             self.transport.write(error(400, "a JSON object with model and input is required"))
             return

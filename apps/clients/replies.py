@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.clients.base import CONTENT_FILTER, LENGTH, ToldFailure
+from apps.clients.base import CONTENT_FILTER, LENGTH, CallFailed, ToldFailure
 from apps.clients.lenient_json import read_leniently
 from apps.clients.tidying import text_of
 from apps.strict_json import BadJSON, parse_json
@@ -148,6 +148,20 @@ def read_body(content: bytes, limit: int, coding: str = "") -> tuple[Any, tuple[
         except BadJSON:
             raise BadReply(f"The reply is not JSON: {error}") from None
     return body, (f"The reply was cleaned of {cleaned}.",) if cleaned else ()
+
+
+def vectors_of(body: dict[str, Any], texts: int) -> list[list[float]]:
+    """Return the vectors of a reply in the order of the texts; raises CallFailed if some lack.
+
+    texts: how many were sent. A server may answer in any order.
+    """
+    vectors = sorted(body["data"], key=lambda one: one.get("index", 0))
+    if len(vectors) != texts:
+        raise CallFailed(
+            "model_reply_invalid",
+            f"{texts} texts were sent, and {len(vectors)} vectors came back.",
+        )
+    return [one["embedding"] for one in vectors]
 
 
 def upstream_message(content: bytes) -> str:

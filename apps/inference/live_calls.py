@@ -16,11 +16,13 @@ from apps.clients import (
     Preset,
     RetryPolicy,
     Unlimited,
+    Usage,
 )
+from apps.clients.replies import vectors_of
 from apps.clients.streams import Assembly
 from apps.ids import new_id
 from apps.inference.attached_models import Models
-from apps.inference.served_models import FoundModel, find_model
+from apps.inference.served_models import FoundModel, find_embedder, find_model
 from apps.inference.server_settings import connect
 from apps.inference.stored_completions import Keep, store_completion
 
@@ -36,7 +38,48 @@ CALLS_AT_ONCE = 32
 _calls_at_once = BoundedSemaphore(CALLS_AT_ONCE)
 
 
-class LiveCall:
+class _OpenCall:
+    """The client of a model, and an event loop for it while it is open."""
+
+    def __init__(self, found: FoundModel) -> None:
+        self._client = _connect(found)
+        self._runner: asyncio.Runner | None = None
+
+    def _open(self) -> Self:
+        if not _calls_at_once.acquire(blocking=False):
+            raise CallFailed(
+                "model_rate_limited",
+                f"{CALLS_AT_ONCE} requests wait for models already.",
+                status=429,
+            )
+        self._runner = asyncio.Runner()
+        # A connection of the pool is not held while somebody waits for a model.
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+        return self
+
+    def _wait(self, answer: Coroutine[Any, Any, T]) -> T:
+        assert self._runner is not None
+        return self._runner.run(answer)
+
+    def close(self) -> None:
+        """Hang up, whatever has come so far."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            try:
+                runner.run(self._client.close())
+                runner.close()
+            finally:
+                _calls_at_once.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class LiveCall(_OpenCall):
     """A chat request on its way: `answer()` waits for it all, iterating gives it in chunks.
 
     model: as callers name it. request: the messages and parameters, sent on as they are. keep:
@@ -55,8 +98,7 @@ class LiveCall:
         self._actor, self._keep = actor, keep
         asked = {**request, "model": found.address.get("upstream", model)}
         self._request = Preset.of(found.address).apply(asked)
-        self._client = _connect(found)
-        self._runner: asyncio.Runner | None = None
+        super().__init__(found)
         self._assembly = Assembly()
 
     def answer(self) -> dict[str, Any]:
@@ -103,38 +145,25 @@ class LiveCall:
                 created_at=self.created_at,
             )
 
-    def _open(self) -> Self:
-        if not _calls_at_once.acquire(blocking=False):
-            raise CallFailed(
-                "model_rate_limited",
-                f"{CALLS_AT_ONCE} requests wait for models already.",
-                status=429,
-            )
-        self._runner = asyncio.Runner()
-        # A connection of the pool is not held while somebody waits for a model.
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
-        return self
 
-    def _wait(self, answer: Coroutine[Any, Any, T]) -> T:
-        assert self._runner is not None
-        return self._runner.run(answer)
+class EmbeddingCall(_OpenCall):
+    """An embeddings request on its way.
 
-    def close(self) -> None:
-        """Hang up, whatever has come so far."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            try:
-                runner.run(self._client.close())
-                runner.close()
-            finally:
-                _calls_at_once.release()
+    model: as callers name it. request: `input`, a list of texts or of lists of token numbers, and
+    parameters, sent on as they are. Raises UnknownModel; the answer raises CallFailed.
+    """
 
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, actor: Actor, *, model: str, request: Mapping[str, Any]) -> None:
+        account = actor.require(Action.EDIT)
+        found = find_embedder(account.pk, model)
+        super().__init__(found)
+        self._request = {**request, "model": found.address["upstream"]}
 
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+    def answer(self) -> tuple[list[list[float]], Usage]:
+        """Return a vector for each text, in their order, and what the server counted."""
+        with self._open():
+            reply = self._wait(self._client.embed(self._request))
+        return vectors_of(reply.body, len(self._request["input"])), reply.usage
 
 
 async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:

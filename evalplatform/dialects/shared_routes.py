@@ -67,6 +67,7 @@ def own_routes(dialect: Dialect) -> list[URLPattern]:
 urlpatterns = [
     *(pattern for route in shared_routes() for pattern in route.patterns()),
     *(path(dialect.prefix, include(own_routes(dialect))) for dialect in dialects()),
+    *(path(door, include(urls)) for one in dialects() for door, urls in one.doors.items()),
 ]
 
 
@@ -91,5 +92,5 @@ def _dialect_of(request: HttpRequest) -> Dialect | None:
         for pattern in route.patterns():
             if (match := pattern.resolve(asked)) is not None:
                 return route.owner_of(request, *match.kwargs.values())[0]
-    below: Any = [one for one in dialects() if f"{asked}/".startswith(one.prefix)]
+    below: Any = [one for one in dialects() if one.is_below(asked)]
     return next((one for one in below if one.claims is None), next(iter(below), None))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.clients import BUDGET, CallFailed, Stopped, Usage
+from apps.clients.replies import vectors_of
 from apps.evaluations.engine.store import Judged, Outcome
 from apps.evaluations.targets import Answer, Row, Spent
 from apps.grading.graders.base import BatchGrader, Fault, Grader, JudgeGrader, Mark, PlainGrader
@@ -69,14 +70,7 @@ class Asker:
             raise
         # Before the reply is looked at: what cannot be used was paid for all the same.
         self.spent.append(Spent(judge.name, reply.calls, reply.usage, judging=True))
-        # A server may answer in any order.
-        vectors = sorted(reply.body["data"], key=lambda one: one.get("index", 0))
-        if len(vectors) != len(texts):
-            raise CallFailed(
-                "model_reply_invalid",
-                f"{len(texts)} texts were sent, and {len(vectors)} vectors came back.",
-            )
-        return [one["embedding"] for one in vectors]
+        return vectors_of(reply.body, len(texts))
 
     def failed(self, model: str, failure: CallFailed) -> None:
         self.spent.append(Spent(model, failure.calls, failure.usage, judging=True))

@@ -44,7 +44,8 @@ class Dialect:
     object that a delivery sends. run_conditions: makes the conditions, for a query, under which a
     run has this id in the API; none for a text that is no such id. run_id: the id of a run in the
     API. run_exports: the name of a format -> the format. admin_urls: the dotted name of a module of
-    routes below /admin/.
+    routes below /admin/. doors: further paths, "v2/", that lead to the same objects -> the dotted
+    name of a module of their routes, of which the schema does not tell.
     """
 
     name: str
@@ -59,6 +60,11 @@ class Dialect:
     run_id: Callable[[Run], str] | None = None
     run_exports: Mapping[str, RunExport] = field(default_factory=dict)
     admin_urls: str = ""
+    doors: Mapping[str, str] = field(default_factory=dict)
+
+    def is_below(self, path: str) -> bool:
+        """Tell whether a path, without the slash before it, is below one of the dialect's own."""
+        return f"{path}/".startswith((self.prefix, *self.doors))
 
 
 @cache

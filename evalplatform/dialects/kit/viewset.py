@@ -37,11 +37,15 @@ class DialectViewSet(GenericViewSet):
 
     def body(self, shape: type[Any]) -> dict[str, Any]:
         """Return the body as it was sent. Raises DRF's ValidationError if the shape refuses it."""
-        sent = self.request.data
-        # DRF's form of an empty body, where its type says that it is a form.
-        checked = shape(data={} if isinstance(sent, QueryDict) else sent)
+        checked = shape(data=self.sent())
         checked.is_valid(raise_exception=True)
         return checked.validated_data
+
+    def sent(self) -> Any:
+        """Return the JSON of the body."""
+        sent = self.request.data
+        # DRF's form of an empty body, where its type says that it is a form.
+        return {} if isinstance(sent, QueryDict) else sent
 
     def refusal(self, problem: Problem) -> Response:
         """Make the answer to one problem in the vendor's envelope."""

@@ -23,6 +23,8 @@ DIALECT = Dialect(
     title="OpenAI Evals API",
     prefix="v1/",
     urls="evalplatform.dialects.openai.urls",
+    # contract: openai, additions, doors
+    doors={"openai/": "evalplatform.dialects.openai.azure_urls"},
     bare_answer=bare_answer,
     webhook_events=RUN_EVENT,
     webhook_body=event_shown,

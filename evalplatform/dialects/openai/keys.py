@@ -1,4 +1,4 @@
-"""Authenticate by the header in which the vendor's clients send a key."""
+"""Authenticate by the headers in which the vendor's clients send a key."""
 
 from typing import Any
 
@@ -14,22 +14,33 @@ from evalplatform.sessions import request_id_of
 
 
 class BearerKey(BaseAuthentication):
-    """Authenticate by `Authorization: Bearer <key>`."""
+    """Authenticate by `Authorization: Bearer <key>`, or by `api-key: <key>` as Azure's clients do.
+
+    Where both are sent, the first counts.
+    """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        header = request.META.get("HTTP_AUTHORIZATION")
-        if header is None:
+        secret = _key_of(request)
+        if secret is None:
             return None
-        scheme, _, secret = header.partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise AuthenticationFailed("Send the key as Authorization: Bearer YOUR_KEY.")
-        actor = actor_for_key(secret.strip(), request_id_of(request))
+        actor = actor_for_key(secret, request_id_of(request))
         if actor is None:
             raise AuthenticationFailed("This API key does not exist, or no longer.")
         return (actor.user, actor)
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def _key_of(request: Request) -> str | None:
+    header = request.META.get("HTTP_AUTHORIZATION")
+    if header is None:
+        # contract: openai, additions, doors
+        return request.META.get("HTTP_API_KEY")
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise AuthenticationFailed("Send the key as Authorization: Bearer YOUR_KEY.")
+    return secret.strip()
 
 
 class BearerKeyScheme(OpenApiAuthenticationExtension):

@@ -89,6 +89,26 @@ class Pages(BasePagination):
         ]
 
 
+def listed(objects: Sequence[Mapping[str, Any]], query: Query, noun: str) -> Response:
+    """Answer with a page of a few objects that are all at hand, the oldest first.
+
+    Raises DRF's ValidationError for a query that is none, and Unfit where no object is the one that
+    `after` names.
+    """
+    query.is_valid(raise_exception=True)
+    asked, shown = query.validated_data, [*objects]
+    if asked["order"] == "desc":
+        shown.reverse()
+    if after := asked.get("after"):
+        places = [one["id"] for one in shown]
+        if after not in places:
+            raise Unfit(f"There is no {noun} {quoted(after)} in this list.", path="after")
+        shown = shown[places.index(after) + 1 :]
+    pages = Pages()
+    pages.has_more = len(shown) > asked["limit"]
+    return pages.get_paginated_response(shown[: asked["limit"]])
+
+
 def _query_schema(field: serializers.Field) -> dict[str, Any]:
     if isinstance(field, serializers.IntegerField):
         limits = {"minimum": field.min_value, "maximum": field.max_value}

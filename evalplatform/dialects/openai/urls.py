@@ -3,6 +3,7 @@
 from django.urls import path
 
 from evalplatform.dialects.openai.asking.completions import CompletionViewSet
+from evalplatform.dialects.openai.asking.embeddings import EmbeddingViewSet
 from evalplatform.dialects.openai.asking.models import ModelViewSet
 from evalplatform.dialects.openai.asking.responses import ResponseViewSet
 from evalplatform.dialects.openai.evals.evals import EvalViewSet
@@ -42,8 +43,11 @@ urlpatterns = [
         CompletionViewSet.as_view({"get": "retrieve", "post": "update", "delete": "destroy"}),
     ),
     path(f"{COMPLETION}/messages", CompletionViewSet.as_view({"get": "messages"})),
+    path("embeddings", EmbeddingViewSet.as_view({"post": "create"})),
     path("responses", ResponseViewSet.as_view({"post": "create"})),
+    path("responses/input_tokens", ResponseViewSet.as_view({"post": "count_tokens"})),
     path(RESPONSE, ResponseViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
+    path(f"{RESPONSE}/input_items", ResponseViewSet.as_view({"get": "input_items"})),
     path("models", ModelViewSet.as_view({"get": "index"})),
-    path("models/<path:model>", ModelViewSet.as_view({"get": "retrieve"})),
+    path("models/<path:model>", ModelViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
 ]

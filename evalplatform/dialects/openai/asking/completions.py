@@ -14,11 +14,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.clients import CallFailed
-from apps.errors import Invalid, Unfit
+from apps.errors import Invalid
 from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
 from apps.inference.stored_completions import Keep, delete_completion, update_completion
-from apps.text import quoted
 from evalplatform.dialects.kit.fields import AnyObject, Array, Const, Flag, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
 from evalplatform.dialects.openai.asking.viewset import (
@@ -29,7 +28,7 @@ from evalplatform.dialects.openai.asking.viewset import (
 )
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import COMPLETION_ID, Base62Id
-from evalplatform.dialects.openai.pages import Pages, Query
+from evalplatform.dialects.openai.pages import Query, listed
 
 # What is ours in a request, or not a parameter; all else goes on to the model server.
 OURS = ("store", "metadata")
@@ -141,7 +140,7 @@ class CompletionViewSet(AskingViewSet):
             **FAILURES,
         },
     )
-    def create(self, request: Request) -> Response | StreamingHttpResponse:
+    def create(self, request: Request, **_deployment: str) -> Response | StreamingHttpResponse:
         """Ask a model; with `store` the answer is kept, to be evaluated later."""
         body = self.body(CompletionCreate)
         call = LiveCall(
@@ -188,19 +187,8 @@ class CompletionViewSet(AskingViewSet):
     @extend_schema(parameters=[Query], responses={200: MessageList})
     def messages(self, request: Request, **ids: str) -> Response:
         """The messages that a completion answers."""
-        query = Query(data=request.query_params)
-        query.is_valid(raise_exception=True)
-        asked, shown = query.validated_data, messages_shown(self.get_object())
-        if asked["order"] == "desc":
-            shown.reverse()
-        if after := asked.get("after"):
-            places = [message["id"] for message in shown]
-            if after not in places:
-                raise Unfit(f"There is no message {quoted(after)} in this list.", path="after")
-            shown = shown[places.index(after) + 1 :]
-        pages = Pages()
-        pages.has_more = len(shown) > asked["limit"]
-        return pages.get_paginated_response(shown[: asked["limit"]])
+        messages = messages_shown(self.get_object())
+        return listed(messages, Query(data=request.query_params), "message")
 
 
 def metadata_asked(query: QueryDict) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,8 +16,10 @@ from apps.clients import BUILT_IN
 from apps.datasets.models import Dataset
 from apps.inference.models import ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX, UnknownModel, find_model
+from apps.text import quoted
 from evalplatform.dialects.kit.fields import Const
 from evalplatform.dialects.kit.problems import Kind, Problem
+from evalplatform.dialects.openai.envelope import Error
 from evalplatform.dialects.openai.fields import UnixTime
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
@@ -64,6 +67,15 @@ class ModelViewSet(OpenAIViewSet):
         except UnknownModel as error:
             return self.refusal(Problem(Kind.MISSING, str(error), ("model",), "model_not_found"))
         return Response(_shown(name, account.created_at))
+
+    @extend_schema(responses={405: Error})
+    def destroy(self, request: Request, model: str) -> Response:
+        """Always refused: an account's models are its endpoints', which the admin manages."""
+        self.actor.require(Action.READ)
+        raise MethodNotAllowed(
+            "DELETE",
+            f"The model {quoted(model)} is not deleted here: disable its endpoint in the admin.",
+        )
 
 
 def _built_in_names(account: Account) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The shapes of a response's input, tools and text format."""
 
+import re
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
@@ -42,7 +43,33 @@ class TextOptions(Shape):
     )
 
 
-FLAT_TOOLS: dict[str, type[Shape]] = {"function": FlatFunctionTool}
+# What the hosted service runs by itself; some have a date behind their name.
+HOSTED_TOOLS = re.compile(
+    r"(web_search|file_search|code_interpreter|mcp|computer|image_generation|local_shell|shell|"
+    r"apply_patch)\w*"
+)
+
+
+class Tool(OneOf):
+    """A tool that a model may call: a function of the caller's."""
+
+    default_error_messages = {
+        "invalid_value": "Hosted tools such as {given} are not run here: declare a function, run "
+        "it yourself when the model calls it, and send its output; or put what it would find "
+        "into the input."
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__({"function": FlatFunctionTool}, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        kind = data.get("type")
+        if isinstance(kind, str) and HOSTED_TOOLS.fullmatch(kind):
+            try:
+                self.fail("invalid_value", given=kind)
+            except serializers.ValidationError as error:
+                raise serializers.ValidationError({"type": error.detail}) from None
+        return super().to_internal_value(data)
 
 
 class FunctionCall(Shape):

@@ -10,10 +10,12 @@ from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import NotFound
 from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.roles import Action
 from apps.errors import Invalid, Unfit
 from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
@@ -27,7 +29,6 @@ from evalplatform.dialects.kit.fields import (
     Const,
     Flag,
     Number,
-    OneOf,
     Shape,
     Text,
     Whole,
@@ -40,11 +41,14 @@ from evalplatform.dialects.openai.asking.chat_form import (
     chat_tools,
 )
 from evalplatform.dialects.openai.asking.response_events import response_events
+from evalplatform.dialects.openai.asking.response_input import input_items
 from evalplatform.dialects.openai.asking.response_output import output_items, usage_shown
-from evalplatform.dialects.openai.asking.response_shapes import FLAT_TOOLS, Input, TextOptions
+from evalplatform.dialects.openai.asking.response_shapes import Input, TextOptions, Tool
 from evalplatform.dialects.openai.asking.viewset import FAILURES, AskingViewSet
+from evalplatform.dialects.openai.envelope import Error
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import RESPONSE_ID, PrefixedId
+from evalplatform.dialects.openai.pages import Query, listed
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
 # What a response says of how it was asked, and what it says where that was not said.
@@ -64,8 +68,14 @@ ECHOED: dict[str, Any] = {
 }
 # Sent on to the model server under their own names.
 SAME_PARAMS = ("temperature", "top_p", "parallel_tool_calls", "user")
-# These would change what is asked, and there is nobody here to do it.
-UNSUPPORTED = ("background", "conversation", "prompt")
+# These would change what is asked, and there is nobody here to do it: what to do instead.
+UNSUPPORTED = {
+    "background": "Responses are not made in the background here: leave it out and wait.",
+    "conversation": "Conversations are not kept here: send their messages as input, or name a "
+    "response in previous_response_id.",
+    "prompt": "Stored prompts are not kept here: put the text of the prompt into instructions or "
+    "input.",
+}
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -86,7 +96,7 @@ class ResponseCreate(Shape):
     max_output_tokens = Whole(min_value=1, required=False, allow_null=True)
     reasoning = ReasoningOptions(required=False, allow_null=True)
     text = TextOptions(required=False, allow_null=True)
-    tools = Array(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
+    tools = Array(child=Tool(), max_length=128, required=False, allow_null=True)
     parallel_tool_calls = Flag(required=False, allow_null=True)
     user = Text(required=False, allow_null=True)
 
@@ -118,6 +128,20 @@ class ResponseDeleted(serializers.Serializer):
     deleted = serializers.BooleanField()
 
 
+# contract: openai, additions: the newest item first, unless asked otherwise
+class InputQuery(Query):
+    order = serializers.ChoiceField(["asc", "desc"], default="desc")
+
+
+# For the schema alone.
+class InputList(serializers.Serializer):
+    object = Const("list")
+    data = Array(child=AnyObject())  # type: ignore[assignment]  # a field of ours
+    first_id = serializers.CharField(allow_null=True)
+    last_id = serializers.CharField(allow_null=True)
+    has_more = serializers.BooleanField()
+
+
 class ResponseViewSet(AskingViewSet):
     noun = "response"
     id_field = RESPONSE_ID
@@ -140,8 +164,9 @@ class ResponseViewSet(AskingViewSet):
     def create(self, request: Request) -> Response | StreamingHttpResponse:
         """Ask a model; the answer is kept, to be evaluated later, unless `store` is false."""
         body = self.body(ResponseCreate)
-        if name := next((name for name in UNSUPPORTED if body.get(name)), None):
-            raise Invalid(f"{name} is not supported here.", path=name, code="unsupported_parameter")
+        for name, instead in UNSUPPORTED.items():
+            if body.get(name):
+                raise Invalid(instead, path=name, code="unsupported_parameter")
         messages = [*self._said_before(body), *chat_messages(body["input"])]
         params, instructions = _params(body), body.get("instructions") or ""
         opening = [{"role": "system", "content": instructions}] if instructions else []
@@ -178,6 +203,22 @@ class ResponseViewSet(AskingViewSet):
         echo = {**parse_json(kept.spec), "metadata": RawJSON(kept.metadata), "store": True}
         completion = kept.read_completion()
         return Response(response_shown(kept.pk, kept.created_at, kept.model, echo, completion))
+
+    @extend_schema(parameters=[InputQuery], responses={200: InputList})
+    def input_items(self, request: Request, **ids: str) -> Response:
+        """The messages and calls that a response answers, those of earlier responses included."""
+        kept = self.get_object()
+        items = input_items(kept.read_messages(), kept.pk.hex)
+        return listed(items, InputQuery(data=request.query_params), "input item")
+
+    @extend_schema(request=None, responses={404: Error})
+    def count_tokens(self, request: Request) -> Response:
+        """Always refused: only a model's server can count its tokens."""
+        self.actor.require(Action.READ)
+        raise NotFound(
+            "Tokens are not counted before a request is made, for each model counts its own way: "
+            "`usage` in the answer has them."
+        )
 
     @extend_schema(responses={200: ResponseDeleted})
     def destroy(self, request: Request, **ids: str) -> Response:

@@ -17,7 +17,7 @@ from evalplatform.dialects.kit.fields import (
     Text,
     Whole,
 )
-from evalplatform.dialects.openai.asking.response_shapes import FLAT_TOOLS, TextOptions
+from evalplatform.dialects.openai.asking.response_shapes import TextOptions, Tool
 from evalplatform.dialects.openai.evals.stored_sources import (
     STORED_SOURCES,
     ResponsesSource,
@@ -116,7 +116,7 @@ class SamplingParams(CommonParams):
 
 class FlatSamplingParams(CommonParams):
     text = TextOptions(required=False, allow_null=True)
-    tools = Array(child=OneOf(FLAT_TOOLS), max_length=128, required=False, allow_null=True)
+    tools = Array(child=Tool(), max_length=128, required=False, allow_null=True)
 
 
 class TemplatePrompt(Shape):

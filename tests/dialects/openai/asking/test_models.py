@@ -59,3 +59,9 @@ def test_another_accounts_model_is_not_there():
     caller = Caller()
     assert caller.get("/models/theirs")[0] == 404
     assert [model["id"] for model in caller.get("/models")[1]["data"]] == ["builtin/echo"]
+
+
+def test_models_are_not_deleted_here():
+    status, answer = Caller().delete("/models/builtin/echo")
+    assert status == 405
+    assert "disable its endpoint" in answer["error"]["message"]

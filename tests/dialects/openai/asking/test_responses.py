@@ -210,3 +210,55 @@ def test_a_response_that_breaks_off_ends_in_an_error_and_is_not_kept(caller: Cal
     assert told[-1]["type"] == "error"
     assert told[-1]["message"]
     assert not StoredCompletion.objects.exists()
+
+
+def test_the_input_of_a_response_is_listed_newest_first(caller: Caller):
+    call = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
+    done = {"type": "function_call_output", "call_id": "c1", "output": "3"}
+    image = {"type": "input_image", "image_url": "https://example.com/a.png"}
+    look = {"role": "user", "content": [{"type": "input_text", "text": "Look"}, image]}
+    _, first = caller.post("/responses", {"model": "builtin/echo", "input": [look, call, done]})
+    where = f"/responses/{first['id']}/input_items"
+    status, page = caller.get(where)
+    assert status == 200, page
+    assert [item["type"] for item in page["data"]] == [
+        "function_call_output",
+        "function_call",
+        "message",
+    ]
+    shown = page["data"][2]
+    assert (shown["role"], shown["content"][0]["text"]) == ("user", "Look")
+    assert shown["content"][1]["image_url"] == image["image_url"]
+    oldest = caller.get(where, order="asc", limit=1)[1]
+    assert (oldest["data"], oldest["has_more"]) == ([shown], True)
+    rest = caller.get(where, order="asc", after=shown["id"])[1]
+    assert [item["call_id"] for item in rest["data"]] == ["c1", "c1"]
+    assert caller.get(where, after="msg_1")[1]["error"]["param"] == "after"
+    assert Caller().get(where)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"tools": [{"type": "web_search_preview"}]}, "tools[0].type", "declare a function"),
+        ({"tools": [{"type": "mcp", "server_url": "u"}]}, "tools[0].type", "declare a function"),
+        ({"tools": [{"type": "file_search"}]}, "tools[0].type", "file_search are not run here"),
+        ({"tools": [{"type": "code_interpreter"}]}, "tools[0].type", "declare a function"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt", "put the text of the prompt"),
+        ({"conversation": "conv_1"}, "conversation", "previous_response_id"),
+        ({"background": True}, "background", "leave it out"),
+    ],
+)
+def test_what_only_the_hosted_service_does_is_refused_with_what_to_do(
+    caller: Caller, fields: dict[str, Any], param: str, words: str
+):
+    body = {"model": "builtin/echo", "input": "Hello", **fields}
+    status, answer = caller.post("/responses", body)
+    assert (status, answer["error"]["param"]) == (400, param), answer
+    assert words in answer["error"]["message"]
+
+
+def test_tokens_are_not_counted_ahead(caller: Caller):
+    status, answer = caller.post("/responses/input_tokens", {"model": "m", "input": "Hello"})
+    assert status == 404
+    assert "`usage`" in answer["error"]["message"]

@@ -1,4 +1,4 @@
-"""Evaluates rows with azure-ai-evaluation's graders, unmodified: BASE_URL KEY MODEL, as a user would.
+"""Evaluates rows with azure-ai-evaluation's graders, unmodified: BASE_URL KEY MODEL.
 
 Each grader becomes an evaluation and a run of its own. With `azure` as a fourth word, it comes by
 Azure's doors.
@@ -48,11 +48,9 @@ GRADE = "def grade(sample, item):\n    return 1.0 if item['response'] == item['t
 LABELLED = [{"role": "user", "content": '{"steps": [], "result": "{{ item.response }}"}'}]
 SCORED = [{"role": "user", "content": '{"steps": [], "result": 0.75}'}]
 
-same = dict(input="{{ item.response }}", reference="{{ item.truth }}")
+same = {"input": "{{ item.response }}", "reference": "{{ item.truth }}"}
 graders = {
-    "same": AzureOpenAIStringCheckGrader(
-        model_config=server, name="same", operation="eq", **same
-    ),
+    "same": AzureOpenAIStringCheckGrader(model_config=server, name="same", operation="eq", **same),
     "near": AzureOpenAITextSimilarityGrader(
         model_config=server,
         name="near",

@@ -1,0 +1,72 @@
+"""Azure's paths and header lead to the same objects as the vendor's own."""
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.dialects.openai.caller import EVAL, Caller
+from tests.factories import make_endpoint
+from tests.model_server import ModelServer
+
+pytestmark = pytest.mark.django_db
+QUERY = "?api-version=2025-04-01-preview"
+
+
+@pytest.fixture
+def caller() -> Caller:
+    return Caller()
+
+
+@pytest.fixture
+def azure(caller: Caller) -> Client:
+    return Client(headers={"api-key": caller.secret})
+
+
+def post(client: Client, path: str, body: Any) -> Any:
+    return client.post(path, json.dumps(body), content_type="application/json")
+
+
+@pytest.mark.parametrize("door", ["/openai/v1", "/openai", "/v1"])
+def test_what_is_made_by_one_door_is_seen_by_all(azure: Client, caller: Caller, door: str):
+    made = post(azure, f"{door}/evals{QUERY}", EVAL)
+    assert made.status_code == 201, made.content
+    eval_id = made.json()["id"]
+    assert caller.get(f"/evals/{eval_id}")[1]["id"] == eval_id
+    assert azure.get(f"/openai/evals/{eval_id}/runs{QUERY}").json()["data"] == []
+    assert azure.get(f"/openai/v1/evals/{eval_id}").json()["name"] == EVAL["name"]
+
+
+@pytest.mark.parametrize("path", ["/openai/evals", "/openai/v1/models", "/v1/files"])
+def test_a_wrong_key_in_azures_header_is_refused(path: str):
+    for key in ("wrong", "", "Bearer wrong"):
+        answer = Client(headers={"api-key": key}).get(path)
+        assert answer.status_code == 401, key
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_another_accounts_objects_stay_hidden_behind_every_door(azure: Client):
+    eval_id = Caller().new_eval()["id"]
+    for path in (f"/openai/evals/{eval_id}", f"/openai/v1/evals/{eval_id}/runs"):
+        assert azure.get(path).status_code == 404
+
+
+def test_the_deployment_in_the_path_is_the_model(
+    azure: Client, caller: Caller, server: ModelServer
+):
+    make_endpoint(caller.actor, server.base_url, models=["echo"], embedding_models=["vectors"])
+    said = {"messages": [{"role": "user", "content": "one two"}], "model": "another"}
+    chat = post(azure, f"/openai/deployments/echo/chat/completions{QUERY}", said)
+    assert chat.json()["choices"][0]["message"]["content"] == "one two", chat.content
+    texts = {"input": ["[1, 2]"]}
+    vectors = post(azure, f"/openai/deployments/vectors/embeddings{QUERY}", texts)
+    assert vectors.json()["data"][0]["embedding"] == [1, 2], vectors.content
+    nobody = post(azure, f"/openai/deployments/nobody/chat/completions{QUERY}", said)
+    assert (nobody.status_code, nobody.json()["error"]["param"]) == (404, "model")
+
+
+@pytest.mark.parametrize("path", ["/openai/nothing", "/openai/deployments/m/nothing", "/openai"])
+def test_an_unknown_path_behind_a_door_is_refused_in_the_envelope(azure: Client, path: str):
+    answer = azure.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
