@@ -22,8 +22,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # Routes of one owner: their parameters name things, and the things here belong to somebody else.
 OPEN_PREFIXES = ("admin/", "static/")
 # Names that are not ids of owned rows.
-HARMLESS = {"model": "builtin/echo"}
-PREFIXES = tuple({dialect.prefix for dialect in dialects()})
+HARMLESS = {"model": "builtin/echo", "deployment": "builtin"}
+PREFIXES = tuple({path for dialect in dialects() for path in (dialect.prefix, *dialect.doors)})
 
 
 def patterns(
@@ -87,7 +87,7 @@ class Owner:
         """Give the route's parameters ids of this owner's rows, as the route spells them."""
         found = dict(HARMLESS)
         for dialect in dialects():
-            if route.startswith(dialect.prefix):
+            if dialect.is_below(route):
                 owned = import_module(f"tests.dialects.{dialect.name}.owned")
                 found |= owned.parameters(self.rows)
         if route.startswith("app/"):
