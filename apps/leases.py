@@ -35,6 +35,11 @@ def clock_value() -> Now | Value:
     return Value(datetime.now(UTC), output_field=DateTimeField())
 
 
+def lease_end_by_clock() -> Any:
+    """Return the end of a lease that begins with the statement this is a part of."""
+    return clock() + timedelta(seconds=settings.ENGINE_LEASE_SECONDS)
+
+
 def lease_end(now: datetime) -> datetime:
     return now + timedelta(seconds=settings.ENGINE_LEASE_SECONDS)
 

@@ -1,6 +1,7 @@
 """The one settings file: machines differ by environment variables only (README, "Settings")."""
 
 import secrets
+import socket
 import sys
 from pathlib import Path
 
@@ -160,6 +161,8 @@ REDIS_URL = env.text("REDIS_URL")
 REDIS_PATIENCE = "socket_timeout=10&socket_connect_timeout=5&socket_keepalive=true"
 
 WORKERS = env.integer("WORKERS", 2)
+# By it machines tell themselves from others, and one that is started again from its dead self.
+MACHINE_NAME = (env.text("MACHINE_NAME") or socket.gethostname())[:255]
 Q_CLUSTER = {
     "name": "evals",
     "ALT_CLUSTERS": {},  # the key must exist if Q_CLUSTER_NAME is ever used

@@ -8,7 +8,7 @@ run_planned = Signal()
 run_ending = Signal()
 # Sent once, after commit, with run_id: the run has reached a final state.
 run_finished = Signal()
-# Sent by every sweep, a few times a minute on every machine that works.
+# Sent by every sweep, a few times a minute on the machine that sweeps for all.
 swept = Signal()
 # Sent by a sweep about once an hour: remove some of what is told of long ago, and return True
 # where there may be more of it.

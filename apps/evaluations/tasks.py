@@ -1,14 +1,11 @@
 """The background tasks. A message says only that there is work; the worker finds which."""
 
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from uuid import UUID
 
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.dispatch import receiver
 from django.utils import timezone
@@ -21,17 +18,23 @@ from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.heartbeats import busy_workers, ready_workers, renew_machine
 from apps.evaluations.engine.process import settle_garbage_collector
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
-from apps.evaluations.engine.sweep import sweep_runs
+from apps.evaluations.engine.sweep import (
+    has_work,
+    is_elected,
+    refresh_statistics,
+    step_back,
+    sweep_runs,
+)
 from apps.evaluations.engine.worker import Worker
-from apps.evaluations.models import Result, Run, Shard
-from apps.evaluations.signals import history_purge, run_finished, run_planned, swept
+from apps.evaluations.signals import history_purge, run_planned, swept
 from apps.inference.stored_completions import purge_completions
 
-LARGE_RUN = 10_000  # results
 PURGE_SHARE = 0.25  # of one core, at most, while a sweep follows the other
 
 log = logging.getLogger(__name__)
 
+IDLE_SWEEPS = 6  # as long as nothing is deleted, only one of so many looks for it
+_purging = {"due_at": 0.0}
 HISTORY_SECONDS = 3600
 _history = {"due_at": 0.0}
 
@@ -83,40 +86,40 @@ def work() -> None:
         ring()
 
 
-@receiver(run_finished)
-def refresh_statistics(run_id: UUID, **_: object) -> None:
-    """Refresh PostgreSQL's statistics after a large run, before its pages are asked for.
-
-    By itself it does so a minute later; until then it plans for a run of a hundred results, and
-    reads whole tables for a page.
-    """
-    if connection.vendor != "postgresql":
-        return
-    try:
-        total = Run.objects.filter(pk=run_id).values_list("total_count", flat=True).first()
-        if total is not None and total >= LARGE_RUN:
-            tables = ", ".join(model._meta.db_table for model in (Result, Shard))
-            with connection.cursor() as cursor:
-                cursor.execute(f"ANALYZE (SKIP_LOCKED) {tables}")
-    except DatabaseError:
-        log.exception("The statistics of the results could not be refreshed")
-
-
 def sweep() -> None:
-    """Close what nobody closed, ring for what nobody works on, purge what is deleted.
+    """Show that this machine is there; on the one that is elected, sweep and purge for all.
 
-    The supervisor of every machine with workers calls this, which also shows that it is there.
+    To sweep is to close what nobody closed, ring for what nobody works on, and purge what is
+    deleted. The supervisor of every machine with workers calls this.
     """
     renew_machine(settings.WORKERS)
-    if sweep_runs():
-        ring()
-    purge_runs(seconds=PURGE_SHARE * settings.ENGINE_SWEEP_SECONDS)
-    purge_completions()
-    _purge_history_now_and_then()
-    purge_files()
-    purge_datasets()
-    swept.send(sender=None)
+    if is_elected():
+        try:
+            _sweep_for_all()
+        except BaseException:
+            # It may be this machine that cannot: another is to try.
+            step_back()
+            raise
     connection.close_if_unusable_or_obsolete()
+
+
+def _sweep_for_all() -> None:
+    if wanted := sweep_runs():
+        ring(wanted)
+    refresh_statistics()
+    _purge_where_due()
+    _purge_history_now_and_then()
+    swept.send(sender=None)
+
+
+def _purge_where_due() -> None:
+    """Purge in every sweep while there is something to, else in one of IDLE_SWEEPS."""
+    if time.monotonic() < _purging["due_at"]:
+        return
+    removed = purge_runs(seconds=PURGE_SHARE * settings.ENGINE_SWEEP_SECONDS)
+    removed += purge_completions() + purge_files() + purge_datasets()
+    pause = 0 if removed else (IDLE_SWEEPS - 0.5) * settings.ENGINE_SWEEP_SECONDS
+    _purging["due_at"] = time.monotonic() + pause
 
 
 def _purge_history_now_and_then() -> None:
@@ -152,4 +155,4 @@ def is_stuck() -> bool:
     A moment of it is the time a bell takes; `ENGINE_STUCK_SECONDS` of it mean that the queue
     no longer hands out bells.
     """
-    return sweep_runs() and busy_workers(socket.gethostname()) < settings.WORKERS
+    return has_work() and busy_workers(settings.MACHINE_NAME) < settings.WORKERS

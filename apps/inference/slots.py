@@ -168,9 +168,9 @@ def fair_share(total: int, wanted: dict[UUID, int]) -> dict[UUID, int]:
 
 def release_all(worker: UUID) -> None:
     """Give back all slots of a worker, at every endpoint."""
-    EndpointSlot.objects.filter(worker=worker).delete()
+    EndpointSlot.objects.filter(worker=worker)._raw_delete("default")
 
 
 def drop_expired(now: datetime) -> None:
     """Remove the expired slots of dead workers."""
-    EndpointSlot.objects.filter(lease_until__lt=now).delete()
+    EndpointSlot.objects.filter(lease_until__lt=now)._raw_delete("default")

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from apps.accounts.owned_admin import CappedPaginator
-from apps.evaluations.models import MachineHeartbeat, WorkerHeartbeat
+from apps.evaluations.models import MachineHeartbeat, UpkeepLease, WorkerHeartbeat
 
 
 class SeenAdmin(admin.ModelAdmin):
@@ -32,8 +32,9 @@ class SeenAdmin(admin.ModelAdmin):
         return super().changelist_view(request, {"title": self.title, **(extra_context or {})})
 
     @admin.display(description="alive", boolean=True)
-    def is_alive(self, heartbeat: Any) -> bool:
-        return heartbeat.seen_until > timezone.now()
+    def is_alive(self, row: Any) -> bool:
+        until = row.lease_until if isinstance(row, UpkeepLease) else row.seen_until
+        return until > timezone.now()
 
 
 @admin.register(WorkerHeartbeat)
@@ -46,3 +47,9 @@ class WorkerHeartbeatAdmin(SeenAdmin):
 class MachineHeartbeatAdmin(SeenAdmin):
     title = "Machines that keep workers ready"
     list_display = ("host", "workers", "is_alive", "seen_until")
+
+
+@admin.register(UpkeepLease)
+class UpkeepLeaseAdmin(SeenAdmin):
+    title = "The machine that sweeps and purges for all"
+    list_display = ("machine", "is_alive", "lease_until")

@@ -1,18 +1,17 @@
 """Show who is alive: prolong a worker's leases, and say which machines keep workers ready."""
 
 import os
-import socket
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
-from django.db.models.functions import Now
 
 from apps.evaluations.models import MachineHeartbeat, Shard, WorkerHeartbeat
 from apps.inference.models import EndpointSlot
-from apps.leases import database_now, lease_end
+from apps.leases import clock, database_now, lease_end, lease_end_by_clock
 
 
 def renew_leases(worker: UUID, held: Collection[UUID], endpoints: Collection[UUID]) -> None:
@@ -31,37 +30,37 @@ def renew_leases(worker: UUID, held: Collection[UUID], endpoints: Collection[UUI
     # Slots whose lease has run out may be granted to others by now, and stay lost. What the time
     # is, is asked by the very statement: this process may be frozen before it, for any while.
     slots = EndpointSlot.objects.filter(worker=worker, endpoint__in=endpoints)
-    slots.filter(lease_until__gte=Now()).update(lease_until=until)
+    slots.filter(lease_until__gte=clock()).update(lease_until=until)
     WorkerHeartbeat.objects.update_or_create(
         worker=worker,
-        defaults={"host": socket.gethostname(), "pid": os.getpid(), "seen_until": until},
+        defaults={"host": settings.MACHINE_NAME, "pid": os.getpid(), "seen_until": until},
     )
 
 
 def remove_heartbeat(worker: UUID) -> None:
-    WorkerHeartbeat.objects.filter(worker=worker).delete()
+    WorkerHeartbeat.objects.filter(worker=worker)._raw_delete("default")
 
 
 def drop_old_heartbeats(now: datetime) -> None:
     """Remove those that ended an hour ago; until then they tell which machine died."""
-    WorkerHeartbeat.objects.filter(seen_until__lt=now - timedelta(hours=1)).delete()
+    WorkerHeartbeat.objects.filter(seen_until__lt=now - timedelta(hours=1))._raw_delete("default")
 
 
 def renew_machine(workers: int) -> None:
     """Say that this machine keeps so many workers ready."""
-    MachineHeartbeat.objects.update_or_create(
-        host=socket.gethostname(),
-        defaults={"workers": workers, "seen_until": lease_end(database_now())},
-    )
+    seen = {"workers": workers, "seen_until": lease_end_by_clock()}
+    machine = MachineHeartbeat.objects.filter(host=settings.MACHINE_NAME)
+    if not machine.update(**seen):
+        MachineHeartbeat.objects.update_or_create(host=settings.MACHINE_NAME, defaults=seen)
 
 
 def ready_workers() -> int:
     """Count the workers that are kept ready, on all machines seen alive."""
-    seen = MachineHeartbeat.objects.filter(seen_until__gte=database_now())
+    seen = MachineHeartbeat.objects.filter(seen_until__gte=clock())
     return seen.aggregate(count=Sum("workers", default=0))["count"]
 
 
 def busy_workers(host: str = "") -> int:
     """Count the tasks at work, on one machine or on all."""
-    alive = WorkerHeartbeat.objects.filter(seen_until__gte=database_now())
+    alive = WorkerHeartbeat.objects.filter(seen_until__gte=clock())
     return (alive.filter(host=host) if host else alive).count()

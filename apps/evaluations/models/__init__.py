@@ -13,7 +13,7 @@ from apps.evaluations.models.results import (
 from apps.evaluations.models.runs import Run, RunNumber, new_number
 from apps.evaluations.models.shards import Shard
 from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingLimits
-from apps.evaluations.models.workers import MachineHeartbeat, WorkerHeartbeat
+from apps.evaluations.models.workers import MachineHeartbeat, UpkeepLease, WorkerHeartbeat
 
 __all__ = [
     "MOST_REPEATS",
@@ -28,6 +28,7 @@ __all__ = [
     "RunNumber",
     "Shard",
     "SpendingLimits",
+    "UpkeepLease",
     "WorkerHeartbeat",
     "key_in",
     "key_of",

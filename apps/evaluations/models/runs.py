@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.accounts.models import OwnedModel, OwnedQuerySet, User
@@ -21,7 +22,8 @@ class RunQuerySet(OwnedQuerySet):
     def unfinished(self) -> Self:
         return self.filter(state__in=(Run.State.QUEUED, Run.State.RUNNING))
 
-    def plannable(self, now: datetime) -> Self:
+    def plannable(self, now: datetime | Now) -> Self:
+        """Keep the queued ones that nobody plans now, a time or the database's clock."""
         return self.filter(
             Q(plan_until=None) | Q(plan_until__lt=now), state=Run.State.QUEUED
         ).order_by("created_at", "id")

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from apps.evaluations.models.runs import Run
 from apps.ids import new_id
@@ -16,8 +17,8 @@ class ShardQuerySet(models.QuerySet["Shard"]):
     def unfinished(self) -> Self:
         return self.filter(finished_at=None)
 
-    def free(self, now: datetime) -> Self:
-        """Keep those that no living worker holds."""
+    def free(self, now: datetime | Now) -> Self:
+        """Keep those that no living worker holds now, a time or the database's clock."""
         return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
 
     def held_by(self, worker: UUID) -> Self:

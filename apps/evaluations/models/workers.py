@@ -1,7 +1,10 @@
-"""The signs of life of tasks at work and of machines that keep workers."""
+"""The signs of life of tasks at work and of machines that keep workers; who sweeps for all."""
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
+
+from apps.leases import clock, lease_end_by_clock
 
 
 class WorkerHeartbeat(models.Model):
@@ -36,3 +39,46 @@ class MachineHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.host
+
+
+class UpkeepLeaseQuerySet(models.QuerySet["UpkeepLease"]):
+    def take(self, machine: str) -> bool:
+        """Take the lease or prolong it; False while another machine has it."""
+        ours_or_free = Q(machine=machine) | Q(lease_until__lt=clock())
+        until = lease_end_by_clock()
+        if self.filter(ours_or_free, pk=UpkeepLease.ONLY).update(
+            machine=machine, lease_until=until
+        ):
+            return True
+        if self.exists():
+            return False
+        # Before the first sweep of all. Of two that add it at once, one does.
+        first = self.model(pk=UpkeepLease.ONLY, machine=machine, lease_until=until)
+        self.bulk_create([first], ignore_conflicts=True)
+        return self.filter(machine=machine).exists()
+
+    def give_up(self, machine: str) -> None:
+        self.filter(machine=machine).update(lease_until=clock())
+
+
+class UpkeepLease(models.Model):
+    """The machine that sweeps and purges for all of them, while it lives; there is one row.
+
+    Two that believe to have it do no harm: all that they do may be done twice.
+    """
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    machine = models.CharField(max_length=255)
+    lease_until = models.DateTimeField()
+
+    objects = UpkeepLeaseQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "upkeep"
+        verbose_name_plural = "upkeep"
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.machine

@@ -14,7 +14,15 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.plan import claim_plan, plan_run
-from apps.evaluations.models import MachineHeartbeat, Result, Run, Shard, WorkerHeartbeat, key_of
+from apps.evaluations.models import (
+    MachineHeartbeat,
+    Result,
+    Run,
+    Shard,
+    UpkeepLease,
+    WorkerHeartbeat,
+    key_of,
+)
 from apps.evaluations.packing import Verdict
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import start_run
@@ -116,6 +124,7 @@ def test_every_list_and_detail_opens_for_a_superuser(client, root):
         "workerheartbeat": WorkerHeartbeat.objects.create(
             worker=new_id(), host="here", pid=1, seen_until=timezone.now()
         ),
+        "upkeeplease": UpkeepLease.objects.create(machine="here", lease_until=timezone.now()),
         "machineheartbeat": MachineHeartbeat.objects.create(
             host="here", workers=2, seen_until=timezone.now()
         ),
