@@ -144,8 +144,12 @@ class OwnedQuerySet(models.QuerySet):
     def visible_to(self, actor: Actor) -> Self:
         ids = actor.account_ids
         if len(ids) == 1:
-            return self.filter(account_id=ids[0])
+            return self.owned_by(ids[0])
         return self.filter(account_id__in=ids)
+
+    def owned_by(self, account_id: Any) -> Self:
+        """Keep the rows of one account; its id may be an expression."""
+        return self.filter(account_id=account_id)
 
 
 class OwnedModel(models.Model):
@@ -160,8 +164,9 @@ class OwnedModel(models.Model):
 
 
 class ApiKeyQuerySet(OwnedQuerySet):
-    def usable(self) -> Self:
-        now = timezone.now()
+    def usable(self, now: Any = None) -> Self:
+        """Keep the keys that open their account now; `now` may be an expression."""
+        now = now or timezone.now()
         return self.filter(
             models.Q(expires_at=None) | models.Q(expires_at__gt=now),
             revoked_at=None,

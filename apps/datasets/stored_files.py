@@ -17,6 +17,16 @@ from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.datasets.models import CHUNK_BYTES, File, FileChunk
 from apps.errors import Invalid, LimitError
+from apps.prepared import Prepared
+
+# The database cuts, and nothing is ordered: it would sort the bytes themselves.
+_PIECE = Prepared(
+    lambda file_id, number, place, size: (
+        FileChunk.objects.filter(file_id=file_id, number=number)
+        .order_by()
+        .values_list(Substr("data", place, size, output_field=BinaryField()))
+    )
+)
 
 
 def store_file(
@@ -79,13 +89,10 @@ def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterato
         base = number * CHUNK_BYTES
         low = max(start - base, 0)
         size = CHUNK_BYTES if stop is None else min(stop - base, CHUNK_BYTES) - low
-        # The database cuts, and nothing is ordered: it would sort the bytes themselves.
-        cut = Substr("data", low + 1, size, output_field=BinaryField())
-        chunk = FileChunk.objects.filter(file_id=file_id, number=number).order_by()
-        data = next(iter(chunk.values_list(cut, flat=True)), None)
-        if data is None:
+        chunk = _PIECE.first(file_id=file_id, number=number, place=low + 1, size=size)
+        if chunk is None:
             return
-        yield bytes(data)
+        yield bytes(chunk[0])
         number += 1
 
 

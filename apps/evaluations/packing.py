@@ -4,6 +4,7 @@ A row per verdict would take ten times the room: most of it would be keys.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from apps.strict_json import dump_json, parse_json
@@ -104,6 +105,8 @@ def pack_plain(marks: Sequence[tuple[float | None, bool | None]]) -> Packed:
 
 def unpack(packed: Packed, own_fault: tuple[str, str] | None = None) -> list[Verdict | None]:
     """Read the verdicts that `pack` has packed, in the same order."""
+    if own_fault is None and packed[1:] == NOTHING[1:]:
+        return [*_plain_verdicts(packed.verdicts)]
     if packed.scores:
         values = parse_json(packed.scores)
     else:
@@ -131,3 +134,12 @@ def unpack(packed: Packed, own_fault: tuple[str, str] | None = None) -> list[Ver
             )
         )
     return verdicts
+
+
+@lru_cache(maxsize=1_000)
+def _plain_verdicts(letters: str) -> Sequence[Verdict | None]:
+    """Read verdicts of which the letters say all, as those of most results do."""
+    return [
+        None if letter == MISSING else Verdict(PLAIN_VALUES.get(letter), MEANINGS[letter][1])
+        for letter in letters
+    ]

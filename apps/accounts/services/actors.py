@@ -12,10 +12,26 @@ from apps.accounts.roles import Role, weaker
 from apps.accounts.services.accounts import find_account, require_open
 from apps.accounts.services.keys import hash_of
 from apps.errors import StateError
+from apps.prepared import Prepared
 
 MANAGERS = (Role.OWNER, Role.ADMIN)
 # A key's last use is written at most this often: a poll must not become a write.
 LAST_USED_GRAIN = timedelta(minutes=1)
+USER = [field.attname for field in User._meta.concrete_fields]
+ACCOUNT = [field.attname for field in Account._meta.concrete_fields]
+# Every request with a key begins with it.
+_KEY = Prepared(
+    lambda secret_hash, now: (
+        ApiKey.objects.usable(now)
+        .filter(secret_hash=secret_hash, user__memberships__account=models.F("account"))
+        .values_list(
+            *("pk", "role", "user__memberships__role", "last_used_at"),
+            *(f"user__{name}" for name in USER),
+            *(f"account__{name}" for name in ACCOUNT),
+        )
+        .order_by()
+    )
+)
 
 
 def roles_of(user: User) -> dict[UUID, str]:
@@ -44,21 +60,16 @@ def actor_for_user(
 
 def actor_for_key(secret: str, request_id: str = "") -> Actor | None:
     """Return the actor behind a key, confined to the key's account; None for an unusable key."""
-    key = (
-        ApiKey.objects.usable()
-        .filter(secret_hash=hash_of(secret), user__memberships__account=models.F("account"))
-        .annotate(member_role=models.F("user__memberships__role"))
-        .select_related("user", "account")
-        .order_by()
-        .first()
-    )
-    if key is None:
-        return None
     now = timezone.now()
-    if key.last_used_at is None or key.last_used_at < now - LAST_USED_GRAIN:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
-    role = weaker(key.role, key.member_role)
-    return Actor(key.user, key.account, {key.account_id: role}, request_id)
+    row = _KEY.first(secret_hash=hash_of(secret), now=now)
+    if row is None:
+        return None
+    pk, key_role, member_role, last_used_at, *others = row
+    user = User.from_db(_KEY.alias, USER, others[: len(USER)])
+    account = Account.from_db(_KEY.alias, ACCOUNT, others[len(USER) :])
+    if last_used_at is None or last_used_at < now - LAST_USED_GRAIN:
+        ApiKey.objects.filter(pk=pk).update(last_used_at=now)
+    return Actor(user, account, {account.pk: weaker(key_role, member_role)}, request_id)
 
 
 def actor_of(account_name: str, email: str | None = None) -> Actor:

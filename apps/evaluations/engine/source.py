@@ -1,6 +1,6 @@
 """Read the rows of a run from where they lie: a file's lines or a frozen version's cases."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -94,19 +94,3 @@ def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> 
         if wanted is None or index in wanted:
             row = parse_json(line)
             yield Row(index, row["item"], row.get("sample"))
-
-
-def rows_at(run: Run, indexes: Iterable[int]) -> dict[int, Row]:
-    """The rows of these indexes. Reads each shard that holds one of them, once."""
-    wanted = set(indexes)
-    found: dict[int, Row] = {}
-    while wanted:
-        highest = max(wanted)
-        shards = run.shards.filter(first_row__lte=highest).order_by("-first_row")
-        shard = shards.only("run", "first_row", "start", "stop").first()
-        if shard is None:
-            break
-        inside = {index for index in wanted if index >= shard.first_row}
-        found.update({row.index: row for row in shard_rows(run, shard, inside)})
-        wanted -= inside
-    return found

@@ -41,12 +41,13 @@ def number_in(key: int) -> int:
 def key_in(result_id: UUID) -> int | None:
     """Return the key of the result that is shown by this id; None for an id of no result."""
     key = result_id.int & ((1 << 64) - 1)
-    return key if _shown(key) == result_id else None
+    return key if _shown(key) == result_id.hex else None
 
 
-def _shown(key: int) -> UUID:
-    told = blake2b(key.to_bytes(8, "big"), digest_size=8).digest()
-    return UUID(int=int.from_bytes(told, "big") << 64 | key)
+def _shown(key: int) -> str:
+    """Return the 32 hex digits of the id that shows the result of this key."""
+    bare = key.to_bytes(8, "big")
+    return blake2b(bare, digest_size=8).hexdigest() + bare.hex()
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,11 @@ class Result(models.Model):
     @property
     def shown_id(self) -> UUID:
         """The id by which faces show it; `key_in` reads it back."""
+        return UUID(hex=_shown(self.pk))
+
+    @property
+    def shown_hex(self) -> str:
+        """The digits of `shown_id`."""
         return _shown(self.pk)
 
     def reason(self) -> Reason | None:
@@ -178,7 +184,7 @@ class Result(models.Model):
 
     def read_verdicts(self) -> list[Verdict | None]:
         """Return the verdict of each criterion in their order, None where there is none."""
-        packed = Packed(*(getattr(self, column) for column in Packed._fields))
+        packed = Packed(self.verdicts, self.scores, self.verdict_faults, self.verdict_traces)
         own = (self.error_code, self.error_message) if self.error_code else None
         return unpack(packed, own)
 

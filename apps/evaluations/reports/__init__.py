@@ -1,7 +1,15 @@
 """The reading side of runs, which every face shares."""
 
 from apps.evaluations.costs import Cost, shown_money
-from apps.evaluations.reports.items import Item, Judgement, read_criteria, read_items, read_pages
+from apps.evaluations.reports.criteria import read_criteria
+from apps.evaluations.reports.items import (
+    Item,
+    Judgement,
+    read_items,
+    read_pages,
+    read_results,
+)
+from apps.evaluations.reports.lookup import find_run, read_target
 from apps.evaluations.reports.summaries import (
     Counts,
     CriterionSummary,
@@ -28,9 +36,12 @@ __all__ = [
     "Summary",
     "Wanted",
     "count_results",
+    "find_run",
     "read_criteria",
     "read_items",
     "read_pages",
+    "read_results",
+    "read_target",
     "shown_money",
     "summarize",
     "summary",

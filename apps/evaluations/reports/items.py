@@ -7,16 +7,35 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from apps.evaluations.engine.source import rows_at
-from apps.evaluations.models import Criterion, Result, Run
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models.base import ModelState
+
+from apps.evaluations.engine.row_places import rows_at
+from apps.evaluations.models import Criterion, Result, Run, key_of
+from apps.evaluations.reports.criteria import read_criteria
 from apps.evaluations.targets import Row
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import Grader, PlainGrader
 from apps.grading.samples import Sample, complete_sample
-from apps.keyset import pages_of
+from apps.prepared import Prepared
 from apps.strict_json import parse_json
 
 PAGE = 500
+RESULT = [field.attname for field in Result._meta.concrete_fields]
+
+_UPWARDS = Prepared(
+    lambda first, last: (
+        Result.objects.filter(pk__gte=first, pk__lte=last).order_by("pk").values_list(*RESULT)
+    )
+)
+_DOWNWARDS = Prepared(
+    lambda first, last: (
+        Result.objects.filter(pk__gte=first, pk__lte=last).order_by("-pk").values_list(*RESULT)
+    )
+)
+# The state of a model's object that was read; nobody writes through one of these.
+_STORED = ModelState()
+_STORED.adding, _STORED.db = False, DEFAULT_DB_ALIAS
 
 log = logging.getLogger(__name__)
 
@@ -84,19 +103,34 @@ class Item:
         return {score.criterion_id: score for score in self.scores}
 
 
-def read_criteria(run: Run) -> list[Criterion]:
-    """List the criteria that the run is judged by, in order."""
-    return [
-        *Criterion.objects.filter(
-            evaluation=run.evaluation_id, version=run.criteria_version
-        ).order_by("position")
-    ]
+def read_results(
+    run: Run, key: int | None, limit: int, *, descending: bool = False
+) -> list[Result]:
+    """Return the run's results from the one of this key on, or from the first or last, in order.
+
+    The one of the key is the first of them, where it is there.
+    """
+    first, last = key_of(run.number, 0), key_of(run.number + 1, 0) - 1
+    if descending:
+        last = last if key is None else min(key, last)
+    else:
+        first = first if key is None else max(key, first)
+    statement = _DOWNWARDS if descending else _UPWARDS
+    rows = statement.rows(first=first, last=last, limit=limit)
+    return [_result(row) for row in rows]
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    """Make a result of its columns without the model's constructor, which takes longer."""
+    result = Result.__new__(Result)
+    result.__dict__.update(zip(RESULT, row, strict=True), _state=_STORED)
+    return result
 
 
 def read_items(
     run: Run, results: Iterable[Result], criteria: Sequence[Criterion] | None = None
 ) -> list[Item]:
-    """Read results with their rows and verdicts: two queries for a page that lies in one shard.
+    """Read results with their rows and verdicts: one statement for a page that lies in one shard.
 
     criteria: what read_criteria gave, where somebody has it already.
     """
@@ -108,8 +142,10 @@ def read_items(
 
 def read_pages(run: Run) -> Iterator[list[Item]]:
     """Yield all results of a run in the order of the rows, a page in memory at a time."""
-    for page in pages_of(Result.objects.of_run(run), ("pk",), PAGE):
+    key: int | None = None
+    while page := read_results(run, key, PAGE):
         yield read_items(run, page)
+        key = page[-1].pk + 1
 
 
 def _item(result: Result, row: Row, criteria: Sequence[Criterion]) -> Item:

@@ -1,14 +1,16 @@
 """Sum up runs: results by state, sums by criterion, the use of models and its cost."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from uuid import UUID
 
 from django.db.models import Sum
 
 from apps.evaluations.costs import NOTHING, Cost, PriceList, money_of
 from apps.evaluations.models import Criterion, Run, Shard
+from apps.evaluations.reports.criteria import criteria_of_runs, key_of_criteria
 from apps.evaluations.tally import (
     ERRORED,
     FAILED,
@@ -89,14 +91,22 @@ class Spending:
 
 @dataclass(frozen=True)
 class Summary:
-    """The sums of a run so far. expected: results in the end, None before it is planned."""
+    """The sums of a run so far.
+
+    expected: results in the end, None before it is planned. tally: the sums that all else is of.
+    """
 
     run: Run
     counts: Counts
     expected: int | None
     criteria: Sequence[CriterionSummary]
     usage: Sequence[ModelUsage]
-    spending: Spending = Spending()
+    tally: Tally = field(default_factory=Tally, repr=False)
+
+    @cached_property
+    def spending(self) -> Spending:
+        # Not before it is asked for: a poll shows no prices, and does without the run's target.
+        return _spending(self.run, self.tally)
 
 
 def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
@@ -112,20 +122,13 @@ def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
         live = Shard.objects.filter(run__in=going, done_count__gt=0).order_by()
         for run_id, text in live.values_list("run", "tally").iterator():
             tallies.setdefault(run_id, Tally()).add(Tally.load(text))
-    criteria: dict[tuple[UUID, int], list[Criterion]] = {}
-    used = Criterion.objects.filter(
-        evaluation__in={run.evaluation_id for run in runs},
-        version__in={run.criteria_version for run in runs},
-    )
-    for criterion in used:
-        key = (criterion.evaluation_id, criterion.version)
-        criteria.setdefault(key, []).append(criterion)
+    criteria = criteria_of_runs(runs)
     return {
         run.pk: _summary(
             run,
             counts[run.pk],
             tallies.get(run.pk, Tally()),
-            criteria.get((run.evaluation_id, run.criteria_version), []),
+            criteria[key_of_criteria(run)],
         )
         for run in runs
     }
@@ -166,7 +169,7 @@ def _own_counts(run: Run) -> Counts:
     return Counts(run.passed_count, run.failed_count, run.errored_count, run.unjudged_count)
 
 
-def _summary(run: Run, counts: Counts, tally: Tally, criteria: list[Criterion]) -> Summary:
+def _summary(run: Run, counts: Counts, tally: Tally, criteria: Sequence[Criterion]) -> Summary:
     lines = []
     for criterion in criteria:
         sums = tally.criteria.get(criterion.pk.hex, [0, 0, 0, 0, 0.0, 0.0])
@@ -183,7 +186,7 @@ def _summary(run: Run, counts: Counts, tally: Tally, criteria: list[Criterion]) 
         )
     usage = [ModelUsage(model, *sums) for model, sums in sorted(tally.models.items())]
     expected = run.total_count if run.started_at or run.is_final else None
-    return Summary(run, counts, expected, lines, usage, _spending(run, tally))
+    return Summary(run, counts, expected, lines, usage, tally)
 
 
 def _spending(run: Run, tally: Tally) -> Spending:

@@ -9,7 +9,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.clients import is_built_in
 from apps.evaluations.costs import PriceList, money_of
-from apps.evaluations.engine.source import rows_at
+from apps.evaluations.engine.row_places import rows_at
 from apps.evaluations.models import Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.evaluations import NewCriterion

@@ -7,7 +7,8 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.datasets.models import DatasetVersion
 from apps.errors import Invalid, Unfit
-from apps.evaluations.engine.source import row_fault, rows_at
+from apps.evaluations.engine.row_places import rows_at
+from apps.evaluations.engine.source import row_fault
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services.criteria import check_criteria_of
 from apps.evaluations.services.evaluations import NewCriterion

@@ -59,21 +59,31 @@ class KeptId(PrefixedId):
     def of(self, row: Any) -> str:
         return row.imported_id or self.to_representation(row.pk)
 
-    def conditions(self, name: str, prefix: str = "") -> list[Q]:
+    def fields(self, name: str) -> dict[str, Any]:
+        """Return the fields that may hold this id, the likeliest first, with what they hold then.
+
+        Raises DRF's ValidationError for a text that is no such id.
+        """
         if self.KEPT.fullmatch(name) is None:
             self.fail("malformed")
-        kept = Q(**{f"{prefix}imported_id": name})
         try:
-            return [*super().conditions(name, prefix), kept]
+            return {"pk": self.to_internal_value(name), "imported_id": name}
         except FieldError:
-            return [kept]
+            return {"imported_id": name}
+
+    def conditions(self, name: str, prefix: str = "") -> list[Q]:
+        return [Q(**{f"{prefix}{field}": value}) for field, value in self.fields(name).items()]
+
+    def names(self, name: str, row: Any) -> bool:
+        """Tell whether this is the id of a row. Raises DRF's ValidationError as `fields` does."""
+        return any(getattr(row, field) == value for field, value in self.fields(name).items())
 
 
 class ResultId(KeptId):
     """The id of a result, whose key is a number; it is shown as a UUID made of that."""
 
     def of(self, row: Any) -> str:
-        return row.imported_id or self.to_representation(row.shown_id)
+        return row.imported_id or f"{self.prefix}_{row.shown_hex}"
 
     def to_internal_value(self, data: Any) -> Any:
         key = key_in(super().to_internal_value(data))

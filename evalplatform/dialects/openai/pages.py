@@ -1,6 +1,7 @@
 """The vendor's pages: by keyset after an object's id, with an exact has_more and no count."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from rest_framework import serializers
@@ -32,10 +33,12 @@ class Pages(BasePagination):
         """Return fields, unique together, by which rows are ordered."""
         return ("created_at", "id")
 
+    def asked(self, request: Request) -> dict[str, Any]:
+        """Return the checked query string. Raises DRF's ValidationError."""
+        return _shape(self.query).run_validation(request.query_params)
+
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        sent = self.query(data=request.query_params)
-        sent.is_valid(raise_exception=True)
-        query = sent.validated_data
+        query = self.asked(request)
         fields, descending = self.fields(query), query["order"] == "desc"
         if after := query.get("after"):
             place = self._place_of(after, fields, view)
@@ -45,8 +48,12 @@ class Pages(BasePagination):
         rows = list(
             queryset.order_by(*(f"{sign}{field}" for field in fields))[: query["limit"] + 1]
         )
-        self.has_more = len(rows) > query["limit"]
-        return rows[: query["limit"]]
+        return self.cut(rows, query["limit"])
+
+    def cut(self, rows: list[Any], limit: int) -> list[Any]:
+        """Return the page, and note whether there is more behind it."""
+        self.has_more = len(rows) > limit
+        return rows[:limit]
 
     def _place_of(self, after: str, fields: tuple[str, ...], view: Any) -> tuple[Any, ...]:
         try:
@@ -57,8 +64,12 @@ class Pages(BasePagination):
         except FieldError:
             place = None
         if place is None:
-            raise Unfit(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
+            raise self.unfit_place(after, view)
         return place
+
+    @staticmethod
+    def unfit_place(after: str, view: Any) -> Unfit:
+        return Unfit(f"There is no {view.noun} {quoted(after)} in this list.", path="after")
 
     def get_paginated_response(self, data: Sequence[Mapping[str, Any]]) -> Response:
         return Response(
@@ -107,6 +118,12 @@ def listed(objects: Sequence[Mapping[str, Any]], query: Query, noun: str) -> Res
     pages = Pages()
     pages.has_more = len(shown) > asked["limit"]
     return pages.get_paginated_response(shown[: asked["limit"]])
+
+
+@cache
+def _shape(query: type[Query]) -> Query:
+    """Return one shape for all requests: to make its fields anew takes longer than to use them."""
+    return query()
 
 
 def _query_schema(field: serializers.Field) -> dict[str, Any]:

@@ -3,22 +3,29 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.evaluations.models import Result, Run
-from apps.evaluations.reports import Item, Judgement, read_criteria, read_items
-from apps.evaluations.targets import target_of_run
+from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.reports import (
+    Item,
+    Judgement,
+    read_criteria,
+    read_items,
+    read_results,
+    read_target,
+)
 from apps.strict_json import parse_json
 from evalplatform.dialects.kit.fields import AnyObject, Const
 from evalplatform.dialects.openai.evals.criteria import type_shown
+from evalplatform.dialects.openai.evals.run_lookup import run_in_path
 from evalplatform.dialects.openai.fields import UnixTime
-from evalplatform.dialects.openai.ids import EVAL_ID, ITEM_ID, RUN_ID, PrefixedId, any_of, first_of
+from evalplatform.dialects.openai.ids import EVAL_ID, ITEM_ID, RUN_ID, PrefixedId
 from evalplatform.dialects.openai.messages import as_text
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
@@ -102,6 +109,22 @@ class OutputItemPages(Pages):
         # contract: openai section 3: in the order of the rows, not in that of completion
         return ("id",)
 
+    def page_of(self, run: Run, request: Request, view: Any) -> list[Result]:
+        """Return a page of all results of a run whose ids are made of their keys."""
+        query = self.asked(request)
+        after, limit, descending = query.get("after"), query["limit"], query["order"] == "desc"
+        if not after:
+            return self.cut(read_results(run, None, limit + 1, descending=descending), limit)
+        try:
+            key = ITEM_ID.to_internal_value(after)
+        except FieldError:
+            raise self.unfit_place(after, view) from None
+        # From the item that is named on, which tells as well whether it is in this list.
+        rows = read_results(run, key, limit + 2, descending=descending)
+        if not rows or rows[0].pk != key:
+            raise self.unfit_place(after, view)
+        return self.cut(rows[1:], limit)
+
 
 class OutputItemViewSet(OpenAIViewSet):
     noun = "output item"
@@ -115,13 +138,7 @@ class OutputItemViewSet(OpenAIViewSet):
 
     @cached_property
     def run(self) -> Run:
-        of_eval = any_of(self.conditions_in_path("eval_id", EVAL_ID, "eval", "evaluation__"))
-        conditions = self.conditions_in_path("run_id", RUN_ID, "run")
-        runs = Run.objects.visible_to(self.actor).present().select_related("evaluation")
-        found = first_of(runs.filter(of_eval), conditions)
-        if found is None:
-            raise self.missing("run", self.kwargs["run_id"])
-        return found
+        return run_in_path(self)
 
     def all_rows(self) -> QuerySet[Result]:
         return Result.objects.of_run(self.run)
@@ -137,7 +154,13 @@ class OutputItemViewSet(OpenAIViewSet):
 
     def list(self, request: Request, **ids: str) -> Response:
         """List the output items of a run in the order of its rows."""
-        return self.get_paginated_response(items_shown(self.run, self.page()))
+        paginator = self.paginator
+        assert isinstance(paginator, OutputItemPages)
+        if self.is_filtered or self.run.imported_id is not None:
+            results = self.page()
+        else:
+            results = paginator.page_of(self.run, request, self)
+        return paginator.get_paginated_response(items_shown(self.run, results))
 
     def retrieve(self, request: Request, **ids: str) -> Response:
         """Return the output item of one row."""
@@ -148,11 +171,11 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Show results. The objects are made by hand, since a page of 100 must be quick."""
     criteria = read_criteria(run)
     dialect = run.evaluation.dialect
-    heads = {
-        criterion.pk: {"name": criterion.key, "type": type_shown(criterion.kind, dialect)}
+    heads = [
+        (criterion, {"name": criterion.key, "type": type_shown(criterion.kind, dialect)})
         for criterion in criteria
-    }
-    prompt = target_of_run(run).prompt
+    ]
+    prompt = read_target(run).prompt
     run_params = prompt.params if prompt else {}
     run_id, eval_id = RUN_ID.of(run), EVAL_ID.of(run.evaluation)
     return [
@@ -161,7 +184,7 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
             "id": ITEM_ID.of(item.result),
             "run_id": run_id,
             "eval_id": eval_id,
-            "created_at": int(item.result.created_at.timestamp()),
+            "created_at": item.result.stored_at,
             "status": ITEM_STATUS[item.result.state],
             "datasource_item_id": item.result.row_index,
             "datasource_item": item.item,
@@ -179,13 +202,23 @@ def items_shown(run: Run, results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def _verdicts(item: Item, heads: Mapping[UUID, Mapping[str, str]]) -> list[dict[str, Any]]:
+def _verdicts(
+    item: Item, heads: Sequence[tuple[Criterion, Mapping[str, str]]]
+) -> list[dict[str, Any]]:
     """Show a result for each criterion, in order; all of them errored where no answer came.
 
     heads: what every result of a criterion begins with.
     """
-    verdicts = item.verdicts
-    return [_verdict(head, verdicts.get(pk), item.result) for pk, head in heads.items()]
+    scores = iter(item.scores)  # in the order of the criteria, those without a verdict left out
+    score = next(scores, None)
+    shown = []
+    for criterion, head in heads:
+        if score is not None and score.criterion is criterion:
+            shown.append(_verdict(head, score, item.result))
+            score = next(scores, None)
+        else:
+            shown.append(_verdict(head, None, item.result))
+    return shown
 
 
 def _verdict(head: Mapping[str, str], score: Judgement | None, result: Result) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Runs: an eval applied to the rows of a data source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
@@ -19,10 +20,9 @@ from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.openai.evals.run_lookup import run_in_path
 from evalplatform.dialects.openai.evals.source_echo import (
-    data_source_shown,
-    inline_bytes,
-    inline_rows,
+    data_sources_shown,
     kept_echo,
 )
 from evalplatform.dialects.openai.evals.source_shapes import DATA_SOURCES
@@ -31,10 +31,6 @@ from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import NAME, RUN_STATE, RUN_STATUS
-
-# A page of runs shows the rows that came along with them up to this many bytes in all; beyond,
-# `content` is empty there, and whole in the answer about one run.
-LISTED_INLINE_BYTES = 1024 * 1024
 
 
 class RunCreate(Shape):
@@ -140,9 +136,7 @@ class RunViewSet(OpenAIViewSet):
         """The runs of an eval."""
         # Its key, since an index leads from it to the runs in their order.
         self.of_eval = Q(evaluation=self.evaluation().pk)
-        runs = self.page()
-        with_rows = inline_bytes(runs) <= LISTED_INLINE_BYTES
-        return self.get_paginated_response(runs_shown(runs, request, with_rows=with_rows))
+        return self.get_paginated_response(runs_shown(self.page(), request))
 
     @extend_schema(request=RunCreate, responses={201: EvalRunSerializer})
     def create(self, request: Request, **ids: str) -> Response:
@@ -168,7 +162,7 @@ class RunViewSet(OpenAIViewSet):
 
     def retrieve(self, request: Request, **ids: str) -> Response:
         """A run, with its counts so far."""
-        return self.respond(self.get_object())
+        return self.respond(run_in_path(self))
 
     @extend_schema(request=None, responses={200: EvalRunSerializer})
     def cancel(self, request: Request, **ids: str) -> Response:
@@ -193,13 +187,15 @@ class RunViewSet(OpenAIViewSet):
 
 
 def runs_shown(
-    runs: Sequence[Run], request: Request, *, with_rows: bool = True
+    runs: Sequence[Run], request: Request, sources: Mapping[UUID, RawJSON] | None = None
 ) -> list[dict[str, Any]]:
     """Show runs, in as few queries for many as for one.
 
-    The objects are made by hand: clients poll this many times a second while a run is going.
+    sources: their data sources by their ids, where they are not to be shown as ever. The objects
+    are made by hand: clients poll this many times a second while a run is going.
     """
-    rows = inline_rows(runs) if with_rows else {}
+    if sources is None:
+        sources = data_sources_shown(runs)
     over = [run for run in runs if run.is_final]
     going = [run for run in runs if not run.is_final]
     summaries = summarize(over) if over else {}
@@ -215,7 +211,7 @@ def runs_shown(
             "created_at": int(run.created_at.timestamp()),
             "report_url": request.build_absolute_uri(f"/app/runs/{run.pk}/"),
             **_results_shown(summaries.get(run.pk), counts.get(run.pk)),
-            "data_source": data_source_shown(run, rows),
+            "data_source": sources[run.pk],
             "error": _error(run),
             "metadata": RawJSON(run.metadata),
             "shared_with_openai": False,

@@ -1,20 +1,28 @@
 """Keep a run's data source and show it again, with the rows that were sent inside it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from apps.datasets.models import File, FileChunk
+from apps.datasets.stored_files import read_file
 from apps.evaluations.models import Run
 from apps.evaluations.services.runs import INLINE_PURPOSE
 from apps.evaluations.targets import target_of_run
+from apps.kept import Kept
 from apps.strict_json import parse_json
-from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.ids import FILE_ID
 from evalplatform.dialects.openai.messages import as_text, echoed
 
 # contract: openai section 7: the hosted service adds these to what it gives back
 COMPLETIONS_EXTRAS = {"provider_credentials": None, "modalities": None, "sampling_params": None}
+
+# contract: openai, the additions to section 7: rows are echoed whole up to this, in lists too
+WHOLE_BYTES = 1024 * 1024
+FIRST_BYTES = 64 * 1024
+ECHOES_AT_ONCE = 20
+_ECHOES: Kept[RawJSON] = Kept(8 * 1024 * 1024)
 
 
 def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,41 +40,59 @@ def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
     return echo
 
 
-def inline_bytes(runs: Iterable[Run]) -> int:
-    """Return how many bytes of rows were sent inside the data sources of these runs."""
-    return sum(file.byte_count for file in _came_along(runs))
+def data_sources_shown(runs: Sequence[Run]) -> dict[UUID, RawJSON]:
+    """Show the data sources as they were sent, with the rows in them, by the runs' ids.
+
+    Rows above WHOLE_BYTES are shown by the first of them. None of it ever changes, so a poll finds
+    it kept; of the others each 20 are read by two statements.
+    """
+    shown = {run.pk: echo for run in runs if (echo := _ECHOES.get(run.pk)) is not None}
+    missing = [run for run in runs if run.pk not in shown]
+    for start in range(0, len(missing), ECHOES_AT_ONCE):
+        for run_id, text in _read_echoes(missing[start : start + ECHOES_AT_ONCE]):
+            shown[run_id] = RawJSON(text)
+            _ECHOES.put(run_id, shown[run_id], len(text))
+    return shown
 
 
-def _came_along(runs: Iterable[Run]) -> Iterator[File]:
-    """Yield the files of rows that were sent inside the data sources of these runs."""
-    for run in runs:
-        file = run.source_file
-        if file is not None and file.is_inline and file.purpose == INLINE_PURPOSE:
-            yield file
+def whole_data_source(run: Run) -> RawJSON:
+    """Show a data source with all rows that were sent in it."""
+    rows = b"".join(read_file(run.source_file_id)) if run.source_file_id else b""
+    return RawJSON(_written(run, rows))
 
 
-def inline_rows(runs: Sequence[Run]) -> dict[UUID, bytes]:
-    """Read the rows that were sent inside data sources, as JSON arrays by file id, in one query."""
-    chunks: dict[UUID, list[bytes]] = {file.pk: [] for file in _came_along(runs)}
-    if chunks:
-        found = FileChunk.objects.filter(file__in=chunks).order_by("file", "number")
-        for file_id, data in found.values_list("file_id", "data"):
-            chunks[file_id].append(bytes(data))
-    # Each line is one compact JSON object, in which a line end cannot stand.
-    return {
-        file_id: b"[%b]" % b"".join(pieces).rstrip(b"\n").replace(b"\n", b",")
-        for file_id, pieces in chunks.items()
-    }
+def _read_echoes(missing: Sequence[Run]) -> Iterator[tuple[UUID, bytes]]:
+    known = Run.objects.select_related("source_file").in_bulk([run.pk for run in missing])
+    files = [run.source_file_id for run in known.values() if _came_along(run.source_file)]
+    pieces = FileChunk.objects.filter(file__in=files, number=0).order_by()
+    first = {file_id: bytes(data) for file_id, data in pieces.values_list("file_id", "data")}
+    for run in known.values():
+        rows = first.get(run.source_file_id, b"") if run.source_file_id else b""
+        if run.source_file is not None and run.source_file.byte_count > WHOLE_BYTES:
+            rows = _first_rows(rows)
+        yield run.pk, _written(run, rows)
 
 
-def data_source_shown(run: Run, rows: Mapping[UUID, bytes]) -> dict[str, Any]:
-    """Show the data source as it was sent, with its rows where `rows` has them."""
+def _came_along(file: File | None) -> bool:
+    """Tell whether a file holds rows that were sent inside a data source."""
+    return file is not None and file.is_inline and file.purpose == INLINE_PURPOSE
+
+
+def _first_rows(rows: bytes) -> bytes:
+    """Return the lines that end within FIRST_BYTES, or else the first where it ends at all."""
+    end = rows.rfind(b"\n", 0, FIRST_BYTES)
+    return rows[: (end if end >= 0 else rows.find(b"\n")) + 1]
+
+
+def _written(run: Run, rows: bytes) -> bytes:
+    """Write a data source as JSON. rows: lines of JSON objects, used where they were in it."""
     echo = parse_json(run.spec).get("data_source") or _in_vendors_words(run)
     # The rows of an imported run lie in a file of ours, wherever they came from.
-    shows_rows = echo["source"]["type"] == "file_content"
-    if shows_rows and run.source_file_id is not None and run.source_file_id in rows:
-        echo["source"]["content"] = RawJSON(rows[run.source_file_id])
-    return echo
+    if echo["source"]["type"] == "file_content" and _came_along(run.source_file):
+        # Each line is one compact JSON object, in which a line end cannot stand.
+        content = b"[%b]" % rows.rstrip(b"\n").replace(b"\n", b",")
+        echo["source"]["content"] = RawJSON(content)
+    return write_json(echo)
 
 
 def _in_vendors_words(run: Run) -> dict[str, Any]:
