@@ -8,7 +8,10 @@ from django.core.exceptions import ValidationError
 
 from apps.accounts.models import Account
 from apps.datasets.models import NAME_LENGTH, Dataset, TestCase
-from apps.datasets.row_readers import STREAMED, stream_format_of
+from apps.datasets.row_readers import FORMATS, ReadingOptions
+from apps.datasets.sniffing import DELIMITERS
+from apps.datasets.text_encodings import named
+from apps.datasets.unpacking import BadFile
 from apps.strict_json import BadJSON, parse_json
 
 
@@ -17,9 +20,28 @@ class ImportForm(forms.Form):
     name = forms.CharField(
         max_length=NAME_LENGTH, help_text="A dataset of the account; a new one is made."
     )
-    file = forms.FileField(help_text="JSONL, a JSON array or CSV.")
+    file = forms.FileField(
+        help_text="JSONL, a JSON array or an object that holds one, CSV, Parquet or a workbook "
+        "(.xlsx), plain or packed with gzip."
+    )
     format = forms.ChoiceField(
-        choices=[("", "by the file's ending"), *((name, name) for name in STREAMED)], required=False
+        choices=[("", "found out"), *((name, name) for name in FORMATS)], required=False
+    )
+    encoding = forms.CharField(
+        required=False, max_length=60, help_text="Of a text: utf-8, cp1252, utf-16, … or found out."
+    )
+    delimiter = forms.ChoiceField(
+        choices=[("", "found out"), *DELIMITERS.items()],
+        required=False,
+        help_text="What parts the cells of a CSV file.",
+    )
+    on_error = forms.ChoiceField(
+        choices=[
+            ("stop", "import nothing when a row is bad"),
+            ("skip", "skip bad rows, and keep a file of them"),
+        ],
+        required=False,
+        label="Bad rows",
     )
     label_field = forms.CharField(
         required=False, help_text="The field with the right answer; every row needs it."
@@ -34,14 +56,19 @@ class ImportForm(forms.Form):
         "perhaps sample, both objects, is a test case with a recorded answer.",
     )
 
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if data.get("file") and not data.get("format"):
+    def clean_encoding(self) -> str:
+        given = str(self.cleaned_data["encoding"]).strip()
+        if given:
             try:
-                data["format"] = stream_format_of(data["file"].name)
-            except ValueError as error:
-                self.add_error("format", str(error))
-        return data
+                named(given)
+            except BadFile as error:
+                raise ValidationError(f"{error}.") from error
+        return given
+
+    def options(self) -> ReadingOptions:
+        """Return what a valid form says of the file."""
+        given = self.cleaned_data
+        return ReadingOptions(given["format"], given["encoding"], given["delimiter"])
 
 
 class DatasetForm(forms.ModelForm):

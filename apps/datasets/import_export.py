@@ -1,6 +1,6 @@
 """Import rows as a version of a dataset, all or none, and export a version as it came."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -13,9 +13,9 @@ from apps.datasets.bulk_insert import UNHELD, BeingFilled, Body, Fill
 from apps.datasets.drafts import begin_fill
 from apps.datasets.models import Dataset, DatasetVersion
 from apps.datasets.reading import read_cases
-from apps.datasets.row_readers import BadFile
 from apps.datasets.services import checked_name
 from apps.datasets.tabular import BadRow, Row
+from apps.datasets.unpacking import BadFile
 from apps.errors import Invalid, StateError, Unfit
 from apps.strict_json import dump_json
 
@@ -38,6 +38,7 @@ def import_cases(
     *,
     into: Dataset | str,
     rows: Iterable[Row | BadRow],
+    skip: Callable[[BadRow], None] | None = None,
     flat: bool = False,
     label_field: str = "",
     text_field: str = "",
@@ -48,6 +49,7 @@ def import_cases(
     rows: an object with no other keys than `item`, an object, and perhaps `sample`, an object or
     null, is a test case with a recorded answer; any other object is the item itself. With `flat`
     every object is the item itself.
+    skip: is handed each row that cannot be taken, and the others are imported without it.
     label_field, text_field: kept on the dataset when given; every row must then have them.
 
     Nothing is seen of it before its last statement. Raises BadRows with the place of each row that
@@ -58,11 +60,12 @@ def import_cases(
     fields = {name: value for name, value in wanted.items() if value}
     fill = begin_import(actor, into=into if isinstance(into, Dataset) else checked_name(into))
     try:
-        _fill_from_rows(fill, rows, flat, list(fields.values()))
+        _fill_from_rows(fill, rows, flat, list(fields.values()), skip)
         return show_version(actor, fill, **fields)
     except BadFile as error:
         fill.abandon()
-        raise Invalid(f"Nothing was imported. {error}.", path="file") from error
+        message = f"Nothing was imported. The file cannot be read: {error}."
+        raise Invalid(message, path=error.asks or "file") from error
     except BaseException:
         fill.abandon()
         raise
@@ -86,12 +89,20 @@ def begin_import(actor: Actor, *, into: Dataset | str) -> Fill:
 
 
 def _fill_from_rows(
-    fill: Fill, rows: Iterable[Row | BadRow], flat: bool, fields: Sequence[str]
+    fill: Fill,
+    rows: Iterable[Row | BadRow],
+    flat: bool,
+    fields: Sequence[str],
+    skip: Callable[[BadRow], None] | None,
 ) -> None:
     bad: list[BadRow] = []
+    first_skipped: BadRow | None = None
     for row in rows:
         body = row if isinstance(row, BadRow) else _body_of_row(row, flat, fields)
-        if isinstance(body, BadRow):
+        if isinstance(body, BadRow) and skip is not None:
+            skip(body)
+            first_skipped = first_skipped or body
+        elif isinstance(body, BadRow):
             bad.append(body)
             if len(bad) == BAD_ROWS_SHOWN:
                 break
@@ -100,6 +111,12 @@ def _fill_from_rows(
     if bad:
         raise BadRows(bad)
     fill.flush()
+    if not fill.count and first_skipped:
+        raise Invalid(
+            "Nothing was imported: no row can be taken. "
+            f"{first_skipped.place}: {first_skipped.message}.",
+            path="file",
+        )
     if not fill.count:
         raise Invalid("There are no rows to import.", path="file")
 

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple, Self
 
@@ -28,15 +29,18 @@ class Line(NamedTuple):
     raw: bytes
 
 
-class BadRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BadRow:
     """The reason why a row cannot be taken.
 
-    number: counts from 1, in `unit`: the line that the row begins on, or which row it is.
+    number: counts from 1, in `unit`: the line that the row begins on, or which row it is. raw: the
+    row as it stands in the file, empty where it was too long to be held.
     """
 
     number: int
     message: str
     unit: str = "line"
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def place(self) -> str:
@@ -51,7 +55,7 @@ class Row(NamedTuple):
     unit: str = "line"
 
     def refuse(self, message: str) -> BadRow:
-        return BadRow(self.number, message, self.unit)
+        return BadRow(self.number, message, self.unit, dump_json(self.value).encode())
 
 
 def iter_lines(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line | BadRow]:
@@ -79,24 +83,33 @@ def read_jsonl(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iter
         try:
             value = parse_json(line.raw)
         except BadJSON as error:
-            yield BadRow(line.number, str(error))
+            yield BadRow(line.number, str(error), raw=line.raw)
             continue
         if isinstance(value, dict):
             yield Row(line.number, value)
         else:
-            yield BadRow(line.number, "a row must be a JSON object")
+            yield BadRow(line.number, "a row must be a JSON object", raw=line.raw)
 
 
-def read_csv(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Row | BadRow]:
+def read_csv(
+    chunks: Iterable[bytes],
+    max_bytes: int = MAX_LINE_BYTES,
+    *,
+    delimiter: str = ",",
+    index: str | None = None,
+) -> Iterator[Row | BadRow]:
     """Read records of text cells under a header; each record that does not fit it is a BadRow.
 
     A header that is missing, or has an empty or repeated name, is a BadRow that ends the stream.
     Blank lines are skipped. A record, its header too, may hold up to `max_bytes`.
+    index: what to do with a first column that is an index of rows: "" leaves it out, a text names
+    it, None takes it like any other.
     Source: RFC 4180, in UTF-8; a bare line feed ends a line too.
     """
     lines = _Lines(chunks, max_bytes)
-    records = csv.reader(lines, strict=True)
+    records = csv.reader(lines, strict=True, delimiter=delimiter)
     header: list[str] = []
+    skipped = 1 if index == "" else 0
     while True:
         number = lines.begin_record()
         try:
@@ -104,22 +117,24 @@ def read_csv(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterat
         except StopIteration:
             break
         except csv.Error as error:
-            yield BadRow(number, _csv_fault(error))
+            yield BadRow(number, _csv_fault(error), raw=lines.record())
             if not header:
                 return
             continue
         if not cells:
             continue
         if not header:
-            fault = _header_fault(cells)
+            names = [index, *cells[1:]] if index else cells[skipped:]
+            fault = header_fault(names)
             if fault:
-                yield BadRow(number, fault)
+                yield BadRow(number, fault, raw=lines.record())
                 return
-            header = cells
-        elif len(cells) == len(header):
-            yield Row(number, dict(zip(header, cells, strict=True)))
+            header = names
+        elif len(cells) - skipped == len(header):
+            yield Row(number, dict(zip(header, cells[skipped:], strict=True)))
         else:
-            yield BadRow(number, f"{len(cells)} cells under a header of {len(header)}")
+            fault = f"{len(cells)} cells under a header of {len(header) + skipped}"
+            yield BadRow(number, fault, raw=lines.record())
     if not header:
         yield BadRow(1, "the header row is missing")
 
@@ -179,7 +194,7 @@ def _csv_fault(error: csv.Error) -> str:
     return str(error)
 
 
-def _header_fault(names: Sequence[str]) -> str:
+def header_fault(names: Sequence[str]) -> str:
     if not all(names):
         return f"the header's cell {names.index('') + 1} is empty"
     if len(set(names)) < len(names):
@@ -234,11 +249,17 @@ class _Lines:
         self._max_bytes = max_bytes
         self._room = max_bytes
         self._number = 0
+        self._record: list[bytes] = []
 
     def begin_record(self) -> int:
         """Return the number of the line that the next record begins on."""
         self._room = self._max_bytes
+        self._record = []
         return self._number + 1
+
+    def record(self) -> bytes:
+        """Return the lines of the record so far, as they stand in the file."""
+        return b"\n".join(self._record)
 
     def __iter__(self) -> Self:
         return self
@@ -252,6 +273,7 @@ class _Lines:
         self._room -= len(line.raw)
         if self._room < 0:
             raise csv.Error(_too_long(self._max_bytes))
+        self._record.append(line.raw)
         try:
             text = line.raw.decode()
         except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from apps.datasets.drafts import add_cases, edit_case
 from apps.datasets.models import Dataset, DatasetVersion, File, TestCase
 from apps.datasets.reading import read_cases
 from apps.datasets.services import archive_dataset
-from apps.datasets.stored_files import store_file
+from apps.datasets.stored_files import read_file, store_file
 from apps.strict_json import parse_json
 from tests.factories import make_account, make_actor, make_dataset, make_user, make_version
 
@@ -57,7 +57,9 @@ def test_a_file_is_imported_as_a_version(client, editor):
     assert editor.account.name in client.get(page_of("dataset_import")).content.decode()
     answer = import_file(client, editor, b'{"a":1}\n{"a":2}\n', label_field="a")
     assert answer.status_code == 302
-    assert "Imported 2 rows into tickets v1." in said(answer)
+    assert said(answer) == (
+        "Imported 2 rows into tickets version 1. The file was read as JSONL, in UTF-8."
+    )
     version = DatasetVersion.objects.get()
     assert version.created_by == editor.user
     assert version.dataset.label_field == "a"
@@ -76,8 +78,35 @@ def test_an_import_that_cannot_be_is_refused_on_its_form(client, editor):
     make_version(editor, name="tickets")
     make_version(editor, name="tickets")
     assert "Several datasets" in import_file(client, editor, b"{}").content.decode()
-    shown = import_file(client, editor, b"{}", "t.txt").content.decode()
-    assert "the name must end in" in shown
+    shown = import_file(client, editor, b"\x89PNG\r\n\x1a\n\0\0", "t.txt").content.decode()
+    assert "it is no text" in shown
+    shown = import_file(client, editor, b"a;b,c\n1;2,3\n", "t.txt").content.decode()
+    assert "its cells may be parted by commas or by semicolons" in shown
+    shown = import_file(client, editor, b"{}", encoding="klingon").content.decode()
+    assert "there is no encoding &#x27;klingon&#x27;" in shown
+
+
+def test_an_import_says_what_it_took_and_keeps_what_it_skipped(client, editor):
+    content = "Frage;Antwort\nGrößte Stadt?;München\nStraße\nHöhe?;8\n".encode("latin-1")
+    given = {"name": "fragen", "on_error": "skip"}
+    answer = import_file(client, editor, content, "fragen.csv", **given)
+    assert answer.status_code == 302
+    told = said(answer)
+    assert "Imported 2 rows into fragen version 1, skipped 1. The file was read as" in told
+    assert "CSV with semicolons, 2 columns, in Windows-1252 (Latin-1), guessed from" in told
+    version = DatasetVersion.objects.get()
+    assert [item["Antwort"] for item, _ in read_cases(version)] == ["München", "8"]
+    kept = File.objects.get(purpose="skipped rows")
+    assert f"?id={kept.pk}" in told
+    assert (
+        kept.filename in client.get(f"{page_of('file_changelist')}?id={kept.pk}").content.decode()
+    )
+    line = parse_json(b"".join(read_file(kept.pk)).decode())
+    assert line == {
+        "place": "line 3",
+        "reason": "1 cells under a header of 2",
+        "row": "Straße",
+    }
     foreign = make_actor()
     assert import_file(client, foreign, b"{}").status_code == 200
     assert not Dataset.objects.filter(account=foreign.account).exists()

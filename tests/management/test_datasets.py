@@ -1,6 +1,8 @@
 """import_dataset and export_dataset."""
 
+import gzip
 import io
+import json
 import os
 import pty
 import shutil
@@ -46,7 +48,9 @@ def file_with(folder: Path, text: str, name: str = "support-tickets.jsonl") -> s
 def test_a_file_becomes_the_first_version_of_a_dataset_of_its_name(owner, tmp_path):
     path = file_with(tmp_path, TICKETS)
     out, err = run("import_dataset", path, "--account", "Acme", "--label-field", "label")
-    assert out == "Imported 2 rows into support-tickets version 1.\n"
+    assert out == (
+        "Imported 2 rows into support-tickets version 1. The file was read as JSONL, in UTF-8.\n"
+    )
     assert err == ""
     version = find_version(owner.account.pk, "support-tickets")
     assert version.dataset.label_field == "label"
@@ -57,7 +61,9 @@ def test_a_csv_is_read_by_its_ending_and_the_next_version_takes_its_name(owner, 
     path = file_with(tmp_path, "text,n\nhello,1\n", "rows.csv")
     run("import_dataset", path, "--account", "Acme", "--name", "t")
     out, _ = run("import_dataset", path, "--account", "Acme", "--name", "t")
-    assert out == "Imported 1 rows into t version 2.\n"
+    assert out.startswith(
+        "Imported 1 row into t version 2. The file was read as CSV with commas, 2 "
+    )
     assert list(read_cases(find_version(owner.account.pk, "t"))) == [
         ({"text": "hello", "n": "1"}, None)
     ]
@@ -68,7 +74,7 @@ def test_rows_come_from_standard_input(owner, monkeypatch):
     with pytest.raises(CommandError, match="--name"):
         run("import_dataset", "-", "--account", "Acme")
     out, _ = run("import_dataset", "-", "--account", "Acme", "--name", "t")
-    assert out == "Imported 2 rows into t version 1.\n"
+    assert out.startswith("Imported 2 rows into t version 1. ")
 
 
 def test_recorded_answers_are_unwrapped_unless_told_otherwise(owner, tmp_path):
@@ -95,7 +101,7 @@ def test_each_bad_row_is_named_by_its_line_and_nothing_is_imported(owner, tmp_pa
     ("words", "reason"),
     [
         (["missing.jsonl", "--account", "Acme"], "No such file"),
-        (["missing.txt", "--account", "Acme"], "--format"),
+        (["missing.txt", "--account", "Acme"], "No such file"),
         (["missing.jsonl", "--account", "Nobody"], "no account named"),
         (["missing.jsonl", "--account", "Acme", "--email", "a@b.example"], "not a member"),
     ],
@@ -103,6 +109,78 @@ def test_each_bad_row_is_named_by_its_line_and_nothing_is_imported(owner, tmp_pa
 def test_what_cannot_be_found_is_said(owner, words, reason):
     with pytest.raises(CommandError, match=reason):
         run("import_dataset", *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "t.csv",
+            "q;a\nOù?;là\n".encode("latin-1"),
+            "CSV with semicolons, 2 columns, in Windows-1",
+        ),
+        ("t.tsv", "q\ta\nOù?\tlà\n".encode("utf-16"), "CSV with tabs, 2 columns, in UTF-16"),
+        ("t.json", '{"data": [{"q": "Où?", "a": "là"}]}'.encode(), "a JSON object whose 'data'"),
+        ("t.jsonl", '[{"q": "Où?", "a": "là"}]'.encode(), "a JSON array, in UTF-8"),
+        ("t.csv.gz", gzip.compress(",q,a\n0,Où?,là\n".encode()), "left out, in UTF-8, unpacked"),
+    ],
+)
+def test_how_a_file_is_written_is_found_out_and_said(owner, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    out, err = run("import_dataset", str(tmp_path / name), "--account", "Acme")
+    assert out.startswith("Imported 1 row into t version 1. The file was read as ")
+    assert words in out
+    assert err == ""
+    version = find_version(owner.account.pk, "t")
+    assert [item for item, _ in read_cases(version)] == [{"q": "Où?", "a": "là"}]
+
+
+def test_what_cannot_be_found_out_is_asked_for(owner, tmp_path):
+    path = file_with(tmp_path, "a;b,c\n1;2,3\n", "t.csv")
+    words = ["import_dataset", path, "--account", "Acme"]
+    with pytest.raises(
+        CommandError, match=r"by commas or by semicolons\. Name what .* --delimiter"
+    ):
+        run(*words)
+    with pytest.raises(CommandError, match=r"no encoding 'klingon'\. Name it: --encoding cp1252"):
+        run(*words, "--encoding", "klingon", "--delimiter", ",")
+    with pytest.raises(CommandError, match="one character"):
+        run(*words, "--delimiter", "ab")
+    run(*words, "--delimiter", ";", "--encoding", "ascii")
+    version = find_version(owner.account.pk, "t")
+    assert [item for item, _ in read_cases(version)] == [{"a": "1", "b,c": "2,3"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("t.csv", "a,b\n1,2\n3\n4,5\n", ("line 3", "1 cells under a header of 2", "3")),
+        ("t.jsonl", '{"a": 1}\n{oops\n{"a": 2}\n', ("line 2", "expected", "{oops")),
+        ("t.json", '[{"a": 1}, [7], {"a": 2}]', ("row 2", "a row must be a JSON object", "[7]")),
+    ],
+)
+def test_bad_rows_are_skipped_into_a_file_where_that_is_wanted(owner, tmp_path, name, text, line):
+    path = file_with(tmp_path, text, name)
+    words = ["import_dataset", path, "--account", "Acme", "--on-error", "skip"]
+    out, err = run(*words)
+    assert out.startswith("Imported 2 rows into t version 1, skipped 1. ")
+    skipped = Path(f"{path}.skipped.jsonl")
+    assert str(skipped) in err
+    [told] = map(json.loads, skipped.read_text().splitlines())
+    place, reason, row = line
+    assert (told["place"], told["row"]) == (place, row)
+    assert reason in told["reason"]
+    with pytest.raises(CommandError, match="exists: name another with --skipped"):
+        run(*words)
+    run(*words, "--skipped", str(tmp_path / "more.jsonl"))
+    assert (tmp_path / "more.jsonl").read_bytes() == skipped.read_bytes()
+
+
+def test_where_every_row_is_bad_nothing_is_imported(owner, tmp_path):
+    path = file_with(tmp_path, "a,b\n1\n2\n", "t.csv")
+    with pytest.raises(CommandError, match=r"no row can be taken\. line 2: 1 cells under"):
+        run("import_dataset", path, "--account", "Acme", "--on-error", "skip")
+    assert not Dataset.objects.exists()
 
 
 def test_a_viewer_imports_nothing(owner, tmp_path):
@@ -176,11 +254,10 @@ def installation(tmp_path_factory):
 def test_an_import_killed_half_way_leaves_nothing_that_is_seen_and_can_be_repeated(
     installation, tmp_path
 ):
-    words = ["import_dataset", "-", "--account", "Acme", "--name", "killed"]
-    with installation.start(*words, stdin=subprocess.PIPE, bufsize=0) as process:
-        # More than the command reads and stores at once, and never the end.
-        for _ in range(100):
-            process.stdin.write(b'{"text": "never to be seen"}\n' * 1_000)
+    # Far more than the command stores until it is killed.
+    path = file_with(tmp_path, '{"text": "never to be seen"}\n' * 1_000_000, "large.jsonl")
+    words = ["import_dataset", path, "--account", "Acme", "--name", "killed"]
+    with installation.start(*words) as process:
         wait_until(lambda: installation.value("SELECT count(*) FROM datasets_testcase") > 0, 20)
         process.kill()
     assert installation.value("SELECT count(*) FROM datasets_datasetversion") == 0
@@ -202,5 +279,5 @@ def test_a_terminal_is_shown_a_bar_of_the_bytes_read(installation, tmp_path):
     os.close(follower)
     shown = os.read(leader, 10_000).decode()
     os.close(leader)
-    assert out == b"Imported 2 rows into support-tickets version 1.\n"
+    assert out.startswith(b"Imported 2 rows into support-tickets version 1. ")
     assert "[##############################] 0.0 MB of 0.0 MB (100%)\r\n" in shown

@@ -11,7 +11,8 @@ from apps.accounts.roles import Action
 from apps.datasets.bulk_insert import Body, Fill
 from apps.datasets.import_export import begin_import, show_version
 from apps.datasets.models import Dataset
-from apps.datasets.row_readers import BadFile, RowFile
+from apps.datasets.row_readers import RowFile
+from apps.datasets.unpacking import BadFile
 from apps.errors import Invalid
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.named_runs import name_evaluation

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from apps.datasets.row_readers import NO_PYARROW
+from apps.datasets.parquet_rows import NO_PYARROW
 
 try:
     import pyarrow

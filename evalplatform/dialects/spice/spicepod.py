@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from apps.datasets.row_readers import FORMATS, RowFile, format_of
+from apps.datasets.row_readers import FORMATS, ReadingOptions, RowFile, format_of
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import (
     Declarations,
@@ -96,8 +96,8 @@ def _dataset(component: Component, find_file: FindFile) -> DeclaredDataset:
         if format_name not in FORMATS:
             component.refuse(f"file_format must be one of {', '.join(FORMATS)}", given)
     else:
-        format_name = format_of(path) or ""
-        if not format_name:
+        format_name = ""
+        if not format_of(path):
             component.refuse(
                 f"the ending of {path!r} tells no format: give params.file_format, one of "
                 f"{', '.join(FORMATS)}",
@@ -109,7 +109,9 @@ def _dataset(component: Component, find_file: FindFile) -> DeclaredDataset:
         component.refuse(f"{path}: {error.strerror or error}", origin)
     except Invalid as error:
         component.refuse(" ".join(error.messages), origin)
-    return DeclaredDataset(component.name, RowFile(path, format_name, opener), COLUMNS)
+    return DeclaredDataset(
+        component.name, RowFile(path, opener, ReadingOptions(format_name)), COLUMNS
+    )
 
 
 def _source(component: Component) -> str:

@@ -3,19 +3,26 @@
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.core.management.base import CommandError
 
 from apps.accounts.services.actors import actor_of
-from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, import_cases
-from apps.datasets.row_readers import STREAMED, stream_format_of
+from apps.datasets.file_imports import SkippedRows, import_file
+from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows
+from apps.datasets.row_readers import FORMATS, ReadingOptions, seekable, stem_of
+from apps.datasets.unpacking import BadFile
+from apps.errors import Invalid
 from evalplatform.dialects.kit.commands import CoreCommand
 
-READ_BYTES = 1024 * 1024
+HINTS = {
+    "encoding": "Name it: --encoding cp1252, for example.",
+    "delimiter": "Name what parts the cells: --delimiter ';', for example, or tab.",
+}
+TAB = "tab"
 BAR_WIDTH = 30
 BAR_SECONDS = 0.1
 LINE_SECONDS = 5.0
@@ -24,22 +31,42 @@ LINE_SECONDS = 5.0
 class Command(CoreCommand):
     help = (
         "Import rows as the next frozen version of a dataset, in place of its earlier cases; the "
-        "dataset is created when missing. Nothing is imported when a row is bad, and each bad row "
-        "is named by its line. A row with no other keys than item (an object) and perhaps sample "
+        "dataset is created when missing. How the file is written is found out, and said. Nothing "
+        "is imported when a row is bad, unless --on-error skip is given, and each bad row is named "
+        "by its line. A row with no other keys than item (an object) and perhaps sample "
         "(an object or null) is a test case with a recorded answer; any other object is the item "
         "itself."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "file", metavar="FILE", help="JSONL, a JSON array or CSV; - reads standard input"
+            "file",
+            metavar="FILE",
+            help="JSONL, a JSON array or an object that holds one, CSV, Parquet or a workbook "
+            "(.xlsx), plain or packed with gzip; - reads standard input",
         )
         parser.add_argument("--account", required=True, metavar="NAME")
         parser.add_argument("--name", help="of the dataset; without it the file's, less its ending")
+        parser.add_argument("--format", choices=list(FORMATS), default="", help="else found out")
         parser.add_argument(
-            "--format",
-            choices=list(STREAMED),
-            help="without it by the file's ending; jsonl for standard input",
+            "--encoding", default="", metavar="NAME", help="of a text; else found out"
+        )
+        parser.add_argument(
+            "--delimiter",
+            default="",
+            metavar="CHARACTER",
+            help="what parts the cells of CSV, or tab; else found out",
+        )
+        parser.add_argument(
+            "--on-error",
+            choices=["stop", "skip"],
+            default="stop",
+            help="skip: pass over bad rows, and write them to a file with the reasons",
+        )
+        parser.add_argument(
+            "--skipped",
+            metavar="FILE",
+            help="where to write them; without it FILE.skipped.jsonl, and no file is replaced",
         )
         parser.add_argument(
             "--label-field", default="", help="the field with the right answer; each row needs it"
@@ -57,35 +84,42 @@ class Command(CoreCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path = None if options["file"] == "-" else Path(options["file"])
-        name = options["name"] or (path.stem if path else "")
+        name = options["name"] or (stem_of(path.name) if path else "")
         if not name:
             raise CommandError("Name the dataset with --name.")
+        place = _place_for_skipped(path, options)
         actor = actor_of(options["account"], options["email"])
-        try:
-            format_name = options["format"] or (stream_format_of(path.name) if path else "jsonl")
-        except ValueError as error:
-            raise CommandError(f"{error}; or give --format") from error
+        delimiter = "\t" if options["delimiter"] == TAB else options["delimiter"]
         with ExitStack() as open_files:
             try:
                 source = open_files.enter_context(path.open("rb")) if path else sys.stdin.buffer
                 size = path.stat().st_size if path else 0
-            except OSError as error:
-                raise CommandError(str(error)) from error
-            try:
-                version = import_cases(
+                skipped = open_files.enter_context(SkippedRows()) if place else None
+                done = import_file(
                     actor,
                     into=name,
-                    rows=STREAMED[format_name].read(self._read(source, size)),
+                    file=open_files.enter_context(seekable(source)),
+                    filename=path.name if path else "",
+                    options=ReadingOptions(options["format"], options["encoding"], delimiter),
+                    skipped=skipped,
                     flat=options["flat"],
                     label_field=options["label_field"],
                     text_field=options["text_field"],
+                    watch=self._watch(size),
                 )
+                if place and skipped and skipped.count:
+                    with place.open("xb") as file:
+                        file.writelines(skipped.chunks())
+                    self.stderr.write(f"The skipped rows, with the reasons: {place}")
             except BadRows as error:
                 self._list_bad_rows(error)
                 raise CommandError("Nothing was imported.") from error
-        self.stdout.write(
-            f"Imported {version.case_count:,} rows into {name} version {version.num}."
-        )
+            except Invalid as error:
+                hint = HINTS.get(str(error.problems[0].path[0]), "")
+                raise CommandError(f"{error.messages[0]} {hint}".strip()) from error
+            except (OSError, BadFile) as error:
+                raise CommandError(str(error)) from error
+        self.stdout.write(done.summary())
 
     def _list_bad_rows(self, error: BadRows) -> None:
         for row in error.rows:
@@ -93,22 +127,34 @@ class Command(CoreCommand):
         if len(error.rows) == BAD_ROWS_SHOWN:
             self.stderr.write(f"The first {BAD_ROWS_SHOWN} bad rows are listed; there may be more.")
 
-    def _read(self, source: BinaryIO, size: int) -> Iterator[bytes]:
-        """Yield the file in pieces, and report on stderr how much was read."""
+    def _watch(self, size: int) -> Callable[[int], None]:
+        """Return a function that reports on stderr how much was read."""
         is_terminal = self.stderr.isatty()
-        done, shown_at = 0, time.monotonic()
-        while chunk := source.read(READ_BYTES):
-            yield chunk
-            done += len(chunk)
+        shown_at = time.monotonic()
+
+        def tell(done: int) -> None:
+            nonlocal shown_at
             now = time.monotonic()
             if is_terminal and (now - shown_at >= BAR_SECONDS or done == size):
-                self.stderr.write(f"\r{_bar(done, size)}", style_func=str, ending="")
+                ending = "\n" if done == size else ""
+                self.stderr.write(f"\r{_bar(done, size)}", style_func=str, ending=ending)
                 shown_at = now
             elif not is_terminal and now - shown_at >= LINE_SECONDS:
                 self.stderr.write(_share(done, size), style_func=str)
                 shown_at = now
-        if is_terminal:
-            self.stderr.write("")
+
+        return tell
+
+
+def _place_for_skipped(path: Path | None, options: dict[str, Any]) -> Path | None:
+    """Return where skipped rows go; None where none are skipped. Raises CommandError."""
+    if options["on_error"] != "skip":
+        return None
+    default = f"{path}.skipped.jsonl" if path else "stdin.skipped.jsonl"
+    place = Path(options["skipped"] or default)
+    if place.exists():
+        raise CommandError(f"{place} exists: name another with --skipped.")
+    return place
 
 
 def _share(done: int, size: int) -> str:

@@ -333,7 +333,8 @@ def test_a_prompt_that_is_no_template_is_warned_of_where_it_should_be_one(load, 
         ({"datasets": [dataset(path="bad.csv")]}, "bad.csv: line 3: 1 cells under a header of 2"),
         ({"datasets": [dataset(path="bad.json")]}, "bad.json: row 1: Expecting value"),
         ({"datasets": [dataset(path="bad.parquet")]}, "bad.parquet: not readable as Parquet"),
-        ({"datasets": [dataset(path="bad.xlsx")]}, "tells no format"),
+        ({"datasets": [dataset(path="bad.xlsx")]}, "bad.xlsx: not readable as a workbook"),
+        ({"datasets": [dataset(path="bad.dat")]}, "tells no format"),
     ],
 )
 def test_what_is_refused_leaves_nothing_behind(load, owner, endpoint, sections, reason):

@@ -90,7 +90,7 @@ def test_a_whole_spicepod_in_any_order_of_its_sections():
     assert pod.warnings == ()
     (dataset,) = pod.declarations.datasets
     assert (dataset.name, dataset.nullable) == ("trivia", ("input", "ideal"))
-    assert (dataset.file.label, dataset.file.format) == ("data/trivia.jsonl", "jsonl")
+    assert (dataset.file.label, dataset.file.options.format) == ("data/trivia.jsonl", "")
     assert list(dataset.file.rows()) == [{"input": "a", "ideal": "b"}]
     referee, embedding = pod.declarations.models
     assert (referee.name, referee.source, referee.kind) == ("referee", "some-chat-model", "chat")
@@ -234,18 +234,18 @@ def test_an_eval_may_have_any_name_that_an_address_can_hold(name):
 @pytest.mark.parametrize(
     ("origin", "params", "path", "format_name"),
     [
-        ("file:data/trivia.jsonl", "", "data/trivia.jsonl", "jsonl"),
-        ("file://data/trivia.jsonl", "", "data/trivia.jsonl", "jsonl"),
-        ("file:///srv/rows.csv", "", "/srv/rows.csv", "csv"),
-        ("file:/srv/rows.csv", "", "/srv/rows.csv", "csv"),
-        ("file:rows.json", "", "rows.json", "json"),
+        ("file:data/trivia.jsonl", "", "data/trivia.jsonl", ""),
+        ("file://data/trivia.jsonl", "", "data/trivia.jsonl", ""),
+        ("file:///srv/rows.csv", "", "/srv/rows.csv", ""),
+        ("file:/srv/rows.csv", "", "/srv/rows.csv", ""),
+        ("file:rows.json", "", "rows.json", ""),
         ("file:rows.dat", "{file_format: csv}", "rows.dat", "csv"),
         ("file:rows.json", "{file_format: JSONL}", "rows.json", "jsonl"),
     ],
 )
 def test_a_file_is_found_by_its_path_and_read_in_its_format(origin, params, path, format_name):
     (dataset,) = read(one_dataset(**{"from": origin, "params": params})).declarations.datasets
-    assert (dataset.file.label, dataset.file.format) == (path, format_name)
+    assert (dataset.file.label, dataset.file.options.format) == (path, format_name)
 
 
 def test_params_without_a_value_set_nothing():
