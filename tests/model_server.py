@@ -21,7 +21,8 @@ or use `running()`. The name of the model says how a request is answered:
       ...-retry-after-ms:N with Retry-After-Ms: N
     redirect               307 to another host
     echo-key               401 whose message repeats the Authorization header
-    flaky:N[:HOW]          as HOW (fail-500) for the first N requests of each prompt, then well
+    flaky:N[:HOW]          as HOW (fail-500) for the first N requests with the same first line of
+                           the prompt, then well
     uncertain:HOW          as HOW, but of 100 requests two are answered 500 and two 429, once with
                            Retry-After; a prompt that says `hopeless` always 500
     unstructured:HOW       400 where a response_format is asked for, else as HOW
@@ -296,8 +297,9 @@ class Conversation(asyncio.Protocol):
         how, _, rest = model.partition(":")
         if how == "flaky":
             times, _, rest = rest.partition(":")
-            self.counts.flaky[model, prompt] += 1
-            good = self.counts.flaky[model, prompt] > int(times)
+            asked = model, prompt.partition("\n")[0]
+            self.counts.flaky[asked] += 1
+            good = self.counts.flaky[asked] > int(times)
             then = "echo" if good else rest or "fail-500"
         elif how == "uncertain":
             asked = prompt or text_of(messages[0])

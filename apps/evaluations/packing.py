@@ -3,9 +3,9 @@
 A row per verdict would take ten times the room: most of it would be keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apps.strict_json import dump_json, parse_json
 
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     """The verdict of a criterion's grader on a result.
 
     evidence: "" where it is made again when it is read. exchange: JSON of what a judge was asked
-    and answered.
+    and answered. notes: what else is to be said of the value, see `Mark`.
     """
 
     value: float | None
@@ -38,6 +38,7 @@ class Verdict(NamedTuple):
     error_message: str = ""
     evidence: str = ""
     exchange: str | None = None
+    notes: Mapping[str, Any] | None = None
 
     @property
     def is_errored(self) -> bool:
@@ -49,7 +50,8 @@ class Packed(NamedTuple):
 
     verdicts: a letter for each criterion. scores: JSON array of their values, "" where no value
     says more than its letter (1 for p, 0 for f). verdict_faults: JSON object from the criterion's
-    index to [code, message], None without any. verdict_traces: likewise to [evidence, exchange].
+    index to [code, message], None without any. verdict_traces: likewise to [evidence, exchange]
+    or [evidence, exchange, notes].
     """
 
     verdicts: str = ""
@@ -81,8 +83,9 @@ def pack(verdicts: Sequence[Verdict | None], own_fault: tuple[str, str] | None =
         fault = (one.error_code, one.error_message)
         if one.error_code and not (one.value is None and fault == own_fault):
             faults[str(index)] = fault
-        if one.evidence or one.exchange is not None:
-            traces.append(f'"{index}":[{dump_json(one.evidence)},{one.exchange or "null"}]')
+        if one.evidence or one.exchange is not None or one.notes:
+            notes = f",{dump_json(one.notes)}" if one.notes else ""
+            traces.append(f'"{index}":[{dump_json(one.evidence)},{one.exchange or "null"}{notes}]')
     word = "".join(letters)
     plain = values == [PLAIN_VALUES.get(letter) for letter in word]
     return Packed(
@@ -122,7 +125,7 @@ def unpack(packed: Packed, own_fault: tuple[str, str] | None = None) -> list[Ver
         code, message = faults.get(str(index)) or ("", "")
         if value is None and not code and own_fault is not None:
             code, message = own_fault
-        evidence, exchange = traces.get(str(index)) or ("", None)
+        evidence, exchange, *notes = traces.get(str(index)) or ("", None)
         verdicts.append(
             Verdict(
                 None if value is None else float(value),
@@ -131,6 +134,7 @@ def unpack(packed: Packed, own_fault: tuple[str, str] | None = None) -> list[Ver
                 message,
                 evidence,
                 None if exchange is None else dump_json(exchange),
+                notes[0] if notes else None,
             )
         )
     return verdicts

@@ -44,6 +44,7 @@ SAID = st.builds(
     error_message=WORDS,
     evidence=WORDS,
     exchange=st.one_of(st.none(), EXCHANGES),
+    notes=st.one_of(st.none(), st.just({"clamped_from": 1.5})),
 ).filter(lambda one: bool(one.error_code) or not one.error_message)
 
 

@@ -257,6 +257,7 @@ def _verdict(judged: Judged) -> Verdict:
         _text(error.message) if error else "",
         _text(mark.evidence) if judged.keeps_evidence else "",
         judged.exchange,
+        mark.notes,
     )
 
 

@@ -1,7 +1,7 @@
 """Read results with their rows and verdicts, as plain values."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -45,7 +45,7 @@ class Judgement:
     """The verdict of a criterion's grader on a result, with what it takes to explain it.
 
     kept_evidence: what was stored of it; see `evidence`. exchange: JSON of what a judge was asked
-    and answered.
+    and answered. notes: what else is to be said of the value, by name.
     """
 
     criterion: Criterion
@@ -55,6 +55,7 @@ class Judgement:
     error_message: str
     kept_evidence: str
     exchange: str | None
+    notes: Mapping[str, Any] | None
     item: dict[str, Any] = field(repr=False)
     sample: dict[str, Any] | None = field(repr=False)
 

@@ -312,6 +312,7 @@ def _verdict(saved: SavedScore) -> Verdict:
         saved.error_message,
         saved.evidence,
         None if saved.exchange is None else dump_json(saved.exchange),
+        saved.notes,
     )
 
 

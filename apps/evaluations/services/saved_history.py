@@ -41,6 +41,7 @@ class SavedScore:
     error_code: str = ""
     error_message: str = ""
     exchange: Mapping[str, Any] | None = None
+    notes: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

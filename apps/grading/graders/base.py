@@ -37,13 +37,15 @@ class Mark(NamedTuple):
     value: None when the sample could not be judged; `error` then says why. passed: None when the
     grader has no threshold to pass, or no value. evidence: what explains the value to a reader.
     error: beside a value it says why that is 0, where what could not be judged counts as failed.
-    Source: docs/contracts/openai.md, section 13.3.
+    notes: JSON values that faces show beside the value under these names: `clamped_from`.
+    Source: docs/contracts/openai.md, sections 13.3 and 13.5.
     """
 
     value: float | None
     passed: bool | None
     evidence: str = ""
     error: Fault | None = None
+    notes: Mapping[str, Any] | None = None
 
     @property
     def errored(self) -> bool:
@@ -129,7 +131,7 @@ class BatchGrader(Grader):
 class ModelCaller(Protocol):
     """Access to the models of the run's account, as the engine provides it to judges.
 
-    reply_formats: by model, the strictest reply format that its server has not refused; see
+    reply_formats: by model, the first way of asking that its server has not refused; see
     `judging`.
     """
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
-from apps.grading.graders.judging import (
-    Question,
-    ask_judge,
+from apps.grading.graders.judge_settings import (
     read_messages,
     read_params,
     read_text,
     read_texts,
 )
+from apps.grading.graders.judging import Question, ask_judge, read_result, verdict_ways
+from apps.grading.graders.replies import Unreadable, read_label, unusable
 from apps.grading.samples import Sample
 from apps.grading.templating import message_templates, render_messages
 from apps.text import quoted
@@ -22,8 +22,9 @@ from apps.text import quoted
 class LabelModel(JudgeGrader):
     """Pass with 1.0 when the judge's label is among `passing_labels`, else fail with 0.0.
 
-    input: messages whose texts are templates. labels: all labels that the judge may choose. A
-    refusal, an unreadable reply and a label that is not among `labels` are errored, never a score.
+    input: messages whose texts are templates. labels: all labels that the judge may choose; case,
+    punctuation and emphasis do not count. A refusal, an unreadable reply and a label that is not
+    among `labels` are errored, never a score.
     Source: docs/contracts/openai.md, section 13.4.
     """
 
@@ -57,24 +58,33 @@ class LabelModel(JudgeGrader):
         return message_templates(self.input)
 
     async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
-        named = ", ".join(quoted(label) for label in self.labels)
-        question = Question(
-            model=self.model,
-            messages=render_messages(self.input, sample.scope),
-            result={"type": "string", "enum": list(self.labels)},
-            plain=f"Reply with exactly one of these labels and nothing else: {named}",
-            takes_text=True,
-            params=self.params,
+        ways = verdict_ways(
+            self.model,
+            render_messages(self.input, sample.scope),
+            self.params,
+            {"type": "string", "enum": list(self.labels)},
+            f"Reply with exactly one of these labels and nothing else: {self._named}",
         )
-        reply = await ask_judge(models, question)
-        if isinstance(reply, Fault):
-            return Mark(None, None, error=reply)
-        label = reply.result if isinstance(reply.result, str) else quoted(reply.result)
-        if label not in self.labels:
-            return Mark.errored_by(
-                "model_grader_parse_error",
-                f"The judge chose {quoted(label)}, which is not among the labels {named}.",
-            )
+        found = await ask_judge(models, Question(self.model, ways, self._read))
+        if isinstance(found, Fault):
+            return Mark(None, None, error=found)
+        label, reasons = found
         passed = label in self.passing_labels
-        evidence = f"{label}: {reply.reasons}" if reply.reasons else label
-        return Mark(float(passed), passed, evidence)
+        return Mark(float(passed), passed, f"{label}: {reasons}" if reasons else label)
+
+    @property
+    def _named(self) -> str:
+        return ", ".join(quoted(label) for label in self.labels)
+
+    def _read(self, text: str) -> tuple[str, str]:
+        """Return a label and the reasons for it, or a label that stands alone."""
+        try:
+            result, reasons = read_result(text)
+        except Unreadable:
+            if label := read_label(text, self.labels):
+                return label, ""
+            raise
+        label = read_label(result, self.labels)
+        if label is None:
+            raise unusable(result, f"among the labels {self._named}")
+        return label, reasons

@@ -1,23 +1,19 @@
 """The grader that has a model score by the author's own prompt."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from apps.clients.base import CallFailed
-from apps.grading.graders.base import InvalidSetting, JudgeGrader, Mark, ModelCaller
-from apps.grading.graders.judging import EVIDENCE_CHARS
-from apps.grading.graders.same_json import read_json
+from apps.clients.base import WORDLESS
+from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
+from apps.grading.graders.judging import EVIDENCE_CHARS, Question, ask_judge
+from apps.grading.graders.replies import PARSE, REFUSED, last_object, read_number, unusable
 from apps.grading.graders.sides import (
     Side,
-    first_content,
     read_ideal,
     read_prompt,
     read_reply,
 )
 from apps.grading.prompts import BadPrompt, PromptFailed, compile_prompt
 from apps.grading.samples import Sample
-from apps.strict_json import BadJSON
-from apps.text import shown
 
 READERS = {"input": read_prompt, "actual": read_reply, "ideal": read_ideal}
 OURS = ("model", "messages", "stream")  # of a request, which params cannot set
@@ -74,21 +70,21 @@ class PromptJudge(JudgeGrader):
         messages = [{"role": "system", "content": prompt}] if prompt else []
         messages.append({"role": "user", "content": ""})
         request = {"model": self.model, "messages": messages, **self.params}
-        reply = ""
-        for _ in range(2):
-            try:
-                body = await models.chat(request, prompted=bool(self.prompt))
-            except CallFailed as failure:
-                return Mark.errored_by("model_grader_server_error", str(failure))
-            reply = first_content(body["choices"])
-            score = read_score(reply)
-            if score is not None:
-                passed = None if self.pass_threshold is None else score >= self.pass_threshold
-                return Mark(score, passed, reply.strip()[:EVIDENCE_CHARS])
-        return Mark.errored_by(
-            "model_grader_parse_error",
-            f"The judge's reply is no JSON object with a number called score: {shown(reply)}",
+        found = await ask_judge(
+            models,
+            Question(
+                self.model,
+                [lambda: request],
+                _read,
+                is_prompted=bool(self.prompt),
+                asked_again=(PARSE, REFUSED, *WORDLESS),
+            ),
         )
+        if isinstance(found, Fault):
+            return Mark(None, None, error=found)
+        score, reply = found
+        passed = None if self.pass_threshold is None else score >= self.pass_threshold
+        return Mark(score, passed, reply[:EVIDENCE_CHARS])
 
     def _filled(self, sample: Sample) -> str:
         if not self.is_template:
@@ -108,13 +104,10 @@ class PromptJudge(JudgeGrader):
         return {name: template for name, template in templates.items() if name in read}
 
 
-def read_score(reply: str) -> float | None:
-    """Read the number `score` of the reply; None where the reply is no JSON object with one."""
-    try:
-        value: Any = read_json(reply)
-    except BadJSON:
-        return None
-    score = value.get("score") if isinstance(value, dict) else None
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        return None
-    return float(score)
+def _read(text: str) -> tuple[float, str]:
+    """Return the number `score` of the last JSON object that has one, and the text itself."""
+    score = last_object(text, "score")["score"]
+    number = read_number(score)
+    if number is None:
+        raise unusable(score, "a number")
+    return number, text

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from apps.grading.graders.base import Fault, InvalidSetting, JudgeGrader, Mark, ModelCaller
-from apps.grading.graders.judging import (
-    Question,
-    ask_judge,
-    read_messages,
-    read_params,
-    read_text,
-)
+from apps.grading.graders.judge_settings import read_messages, read_params, read_text
+from apps.grading.graders.judging import Question, ask_judge, read_result, verdict_ways
+from apps.grading.graders.replies import Unreadable, read_number, unusable
 from apps.grading.samples import Sample
 from apps.grading.templating import message_templates, render_messages
 from apps.text import quoted
@@ -25,8 +21,8 @@ class ScoreModel(JudgeGrader):
     """Score by the judge's number, clamped to `range`; pass at `pass_threshold` or above.
 
     low, high: the range, 0 to 1 by default. pass_threshold: in units of the range, by default its
-    middle. A reply whose result is not a number counts as 0, clamped too, and the evidence says
-    so; a refusal or an unreadable reply is errored.
+    middle. A number in quotes is that number. A refusal, an unreadable reply and a result that is
+    no number are errored, never a score.
     Source: docs/contracts/openai.md, section 13.5.
     """
 
@@ -62,27 +58,37 @@ class ScoreModel(JudgeGrader):
         return message_templates(self.input)
 
     async def mark(self, sample: Sample, models: ModelCaller) -> Mark:
-        question = Question(
-            model=self.model,
-            messages=render_messages(self.input, sample.scope),
-            result={"type": "number"},
-            plain=f"Reply with one number from {self.low:g} to {self.high:g} and nothing else.",
-            takes_text=False,
-            params=self.params,
+        ways = verdict_ways(
+            self.model,
+            render_messages(self.input, sample.scope),
+            self.params,
+            {"type": "number"},
+            f"Reply with one number from {self.low:g} to {self.high:g} and nothing else.",
         )
-        reply = await ask_judge(models, question)
-        if isinstance(reply, Fault):
-            return Mark(None, None, error=reply)
-        notes = [reply.reasons] if reply.reasons else []
-        given = 0.0
-        if _is_number(reply.result):
-            given = float(reply.result)
-        else:
-            notes.insert(0, f"the result {quoted(reply.result)} is no number and counts as 0;")
+        found = await ask_judge(models, Question(self.model, ways, _read))
+        if isinstance(found, Fault):
+            return Mark(None, None, error=found)
+        given, reasons = found
         value = min(max(given, self.low), self.high)
-        if value != given:
-            notes.insert(0, f"{given:g} was clamped to {value:g};")
-        return Mark(value, value >= self.pass_threshold, " ".join(notes))
+        passed = value >= self.pass_threshold
+        if value == given:
+            return Mark(value, passed, reasons)
+        told = f"{given:g} was clamped to {value:g}; {reasons}".rstrip("; ")
+        return Mark(value, passed, told, notes={"clamped_from": given})
+
+
+def _read(text: str) -> tuple[float, str]:
+    """Return a number and the reasons for it, or a number that stands alone."""
+    try:
+        result, reasons = read_result(text)
+    except Unreadable:
+        if (number := read_number(text)) is not None:
+            return number, ""
+        raise
+    number = read_number(result)
+    if number is None:
+        raise unusable(result, "a number")
+    return number, reasons
 
 
 def _read_range(value: Any) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from apps.clients.retries import RetryPolicy
 from apps.errors import dotted
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import InvalidSetting, Mark
+from apps.grading.graders.judging import instructed
 from apps.grading.samples import Sample
 from tests.model_server import ModelServer
 
@@ -29,7 +30,7 @@ class Asking:
             server.base_url, None, Unlimited(), allow_private=True, policy=HASTE
         )
 
-    async def chat(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
         self.requests.append(request)
         return (await self.client.complete(request)).body
 
@@ -139,6 +140,7 @@ def test_a_number_is_clamped_to_the_range_and_passes_from_the_threshold_on(
     high = score(server, '{"result": 12}', **settings)
     assert (high.value, high.passed) == (7.0, True)
     assert "clamped" in high.evidence
+    assert high.notes == {"clamped_from": 12}
 
 
 def test_without_a_threshold_the_middle_of_the_range_is_one(server: ModelServer) -> None:
@@ -146,12 +148,35 @@ def test_without_a_threshold_the_middle_of_the_range_is_one(server: ModelServer)
     assert score(server, '{"result": 0.49}').passed is False
 
 
-def test_a_result_that_is_no_number_counts_as_0_clamped_and_is_flagged(
-    server: ModelServer,
+@pytest.mark.parametrize(
+    "settings", [{"range": [-1, 1]}, {"range": [1, 7]}, {"range": [-5, 5]}, {}]
+)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"steps": [], "result": "N/A"}',
+        '{"steps": [], "result": null}',
+        '{"steps": []}',
+        '{"result": true}',
+        '{"result": [1]}',
+        "Score: 0.9",
+        "9/10",
+    ],
+)
+def test_a_result_that_is_no_number_is_errored_whatever_the_range(
+    server: ModelServer, reply: str, settings: Any
 ) -> None:
-    mark = score(server, '{"steps": [], "result": "high"}', range=[1, 5])
-    assert (mark.value, mark.passed, mark.error) == (1.0, False, None)
-    assert "no number" in mark.evidence
+    mark = score(server, reply, **settings)
+    assert (mark.value, mark.passed) == (None, None)
+    assert mark.error is not None
+    assert mark.error.code == "model_grader_parse_error"
+    assert reply in mark.error.message
+
+
+def test_a_number_in_quotes_is_that_number_and_one_alone_is_one(server: ModelServer) -> None:
+    for reply in ('{"steps": [], "result": "0.8"}', "0.8", "**0.8**", '"0.8"'):
+        mark = score(server, reply)
+        assert (mark.value, mark.passed, mark.error, mark.notes) == (0.8, True, None, None), reply
 
 
 def test_prose_from_a_judge_of_numbers_is_errored(server: ModelServer) -> None:
@@ -168,7 +193,62 @@ def test_a_server_without_structured_outputs_is_asked_in_ever_plainer_ways(
     formats = [request.get("response_format", {}).get("type") for request in asking.requests]
     assert formats == ["json_schema", "json_object", None]
     assert asking.reply_formats["status-400"] == 2
-    assert '"good", "bad"' in asking.requests[-1]["messages"][-1]["content"]
+    [message] = asking.requests[-1]["messages"]
+    assert message["content"].startswith("Is thank you polite?\n\n")
+    assert '"good", "bad"' in message["content"]
+
+
+def test_after_an_unreadable_reply_the_judge_is_asked_in_the_next_way(server: ModelServer) -> None:
+    replies = {
+        # It knows no structured output and answers in prose, unless it is told how to answer.
+        'told:JSON Schema:answer:{"result": "good"}': ["json_schema", "json_object"],
+        # Likewise, and the JSON mode is refused.
+        "flaky:1:answer:Gladly!": ["json_schema", "json_object"],
+    }
+    for model, formats in replies.items():
+        item = {"answer": '{"result": "good"}'}
+        settings = {**LABELS, "input": [{"role": "user", "content": "{{ item.answer }}"}]}
+        mark, asking = judged(server, "label_model", model, item, **settings)
+        assert mark.passed is True, model
+        asked = [request.get("response_format", {}).get("type") for request in asking.requests]
+        assert asked == formats, model
+        # What one row's reply was like says nothing of the next row's.
+        assert asking.reply_formats == {}
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ([{"role": "user", "content": "a"}], 0),
+        ([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}], 0),
+        ([{"role": "developer", "content": "a"}, {"role": "user", "content": "b"}], 0),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], 0),
+        ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], 0),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], 1),
+        ([{"role": "assistant", "content": "a"}], 1),
+    ],
+)
+def test_the_instruction_stands_in_the_first_system_message_or_the_last_users(
+    messages: Any, told: int
+) -> None:
+    made = instructed(messages, "Do so.")
+    assert len(made) == max(len(messages), told + 1)
+    assert made[told]["content"].endswith("Do so.")
+    assert [one for one in made if one not in messages] == [made[told]]
+
+
+def test_an_instruction_joins_the_parts_of_a_message() -> None:
+    parts = [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    [made] = instructed([{"role": "user", "content": parts}], "Do so.")
+    assert made["content"] == [*parts, {"type": "text", "text": "Do so."}]
+
+
+def test_a_server_that_wants_the_system_first_is_asked_in_any_way(server: ModelServer) -> None:
+    model = 'system-first:told:JSON Schema:answer:{"result": "good"}'
+    for first in ("system", "user"):
+        messages = [{"role": first, "content": "Be strict."}, *INPUT]
+        mark, _ = judged(server, "label_model", model, **{**LABELS, "input": messages})
+        assert mark.passed is True, first
 
 
 def test_a_json_reply_in_a_code_block_is_read(server: ModelServer) -> None:

@@ -45,6 +45,8 @@ FLAGS = {
     ),
     "model_grader_refusal_error": ("model_grader_refusal_error", ""),
     "model_grader_parse_error": ("model_grader_parse_error", ""),
+    "content_filter": ("model_grader_refusal_error", ""),
+    "length": ("model_grader_exceeded_max_tokens_error", ""),
 }
 BOOLEANS = (
     "formula_parse_error",

@@ -74,6 +74,9 @@ class CriterionResult(serializers.Serializer):
     passed = serializers.BooleanField()
     sample = Sample(allow_null=True, help_text="What a judge was asked and said.")
     error = Fault(required=False, help_text="Why there is no verdict, or no score of its own.")
+    clamped_from = serializers.FloatField(
+        required=False, help_text="What the judge said, where that is out of range."
+    )
 
 
 # For the schema alone: items_shown makes the object.
@@ -229,7 +232,7 @@ def _verdict(head: Mapping[str, str], score: Judgement | None, result: Result) -
         return {**judged, "score": 0.0, "passed": False, "error": error}
     # A criterion without a threshold has no verdict of its own; the vendor's every result has one.
     passed = score.value > 0 if score.passed is None else score.passed
-    shown = {**judged, "score": score.value, "passed": passed}
+    shown = {**judged, "score": score.value, "passed": passed, **(score.notes or {})}
     # contract: openai section 13.3: a program that gave no score fails with 0, and with the reason
     return {**shown, "error": _fault(score)} if score.error_code else shown
 

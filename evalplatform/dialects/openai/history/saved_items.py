@@ -26,6 +26,7 @@ SHOWN_PARAMS = {
     "max_completions_tokens": None,
     "reasoning_effort": None,
 }
+NOTES = ("clamped_from",)  # what is said of a score beside it
 ITEM_STATES = {status: state for state, status in reversed(ITEM_STATUS.items())}
 
 
@@ -95,6 +96,7 @@ def _score(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> SavedScore |
         error_code=code[:CODE_LENGTH],
         error_message=message,
         exchange=judgement,
+        notes={name: sent[name] for name in NOTES if name in sent} or None,
     )
 
 

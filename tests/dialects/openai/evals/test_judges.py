@@ -22,16 +22,25 @@ ROWS = [{"item": {"answer": f"billing {number}", "label": "billing 0"}} for numb
 INPUT = [{"role": "user", "content": "Judge {{ item.answer }}"}]
 
 # What a judge answers -> the code of the error and a word of its message.
+CUT = 'choice:{"finish_reason": "length", "message": {"content": "I think that"}}'
+FILTERED = 'choice:{"finish_reason": "content_filter", "message": {"content": null}}'
 NO_VERDICT = {
     "answer:It is good, I should say.": (PARSE, "It is good"),
+    "answer:Score: 0.9": (PARSE, "Score: 0.9"),
+    "answer:9/10": (PARSE, "9/10"),
     "empty": (PARSE, "empty"),
     "null": (PARSE, "empty"),
-    'answer:{"steps": [], "result": "good"': (PARSE, "no JSON"),
-    'answer:["good"]': (PARSE, "no object"),
+    'answer:<think>{"result": 4}</think>': (PARSE, "empty"),
+    'answer:{"steps": [], "result": "good"': (PARSE, "breaks off"),
+    'answer:["good"]': (PARSE, "no JSON object"),
     'answer:{"steps": []}': (PARSE, "no result"),
-    'answer:{"result": NaN}': (PARSE, "no JSON"),
-    'answer:{"result": 1e400}': (PARSE, "no JSON"),
+    'answer:{"result": NaN}': (PARSE, "NaN"),
+    'answer:{"result": 1e400}': (PARSE, "Infinity"),
+    'answer:{"result": null}': (PARSE, "null"),
+    'answer:{"result": "N/A"}': (PARSE, "N/A"),
     "refusal": (REFUSAL, "I cannot help with that."),
+    CUT: ("length", "limit of tokens"),
+    FILTERED: ("content_filter", "content filter"),
     "fail-500": (SERVER, "500"),
     "fail-401": (SERVER, "401"),
     "fail-400": (SERVER, "400"),
@@ -40,23 +49,23 @@ NO_VERDICT = {
 }
 NO_LABEL = {
     'answer:{"result": "perhaps"}': (PARSE, "perhaps"),
-    'answer:{"result": "Good"}': (PARSE, "Good"),
+    'answer:{"result": "not good"}': (PARSE, "not good"),
     'answer:{"result": 1}': (PARSE, "1"),
-    'answer:{"result": null}': (PARSE, "null"),
 }
-# contract: openai section 13.5: clamped to the range, which is 1 to 7 here; no number counts as 0.
+# contract: openai section 13.5: clamped to the range, which is 1 to 7 here.
 SCORES = {
     'answer:{"result": 4}': 4.0,
     'answer:{"result": 7.5}': 7.0,
     'answer:{"result": 1e300}': 7.0,
     'answer:{"result": -3}': 1.0,
     'answer:{"result": 0}': 1.0,
-    'answer:{"result": "6"}': 1.0,
-    'answer:{"result": "good"}': 1.0,
-    'answer:{"result": true}': 1.0,
-    'answer:{"result": null}': 1.0,
+    'answer:{"result": "6"}': 6.0,
     'answer:```json\n{"result": 6}\n```': 6.0,
+    'answer:Draft {"result": 2}, verdict {"result": 6}.': 6.0,
+    "answer:6": 6.0,
 }
+CLAMPED = {'answer:{"result": 7.5}': 7.5, 'answer:{"result": 1e300}': 1e300}
+CLAMPED |= {'answer:{"result": -3}': -3.0, 'answer:{"result": 0}': 0.0}
 
 
 def label_model(model: str) -> dict[str, Any]:
@@ -117,15 +126,17 @@ def test_a_judge_without_a_verdict_is_errored_by_the_reason(
             assert (verdict["score"], verdict["passed"]) == (0.0, False), told
             assert verdict["error"]["code"] == code, told
             assert word in verdict["error"]["message"], told
-            assert verdict["sample"]["input"] == [
-                {"role": "user", "content": f"Judge {item['datasource_item']['answer']}"},
-                *verdict["sample"]["input"][1:],  # what a judge without JSON mode is told besides
-            ]
+            # A judge whose reply is not read is told besides how to answer.
+            [asked] = verdict["sample"]["input"]
+            assert asked["content"].startswith(f"Judge {item['datasource_item']['answer']}"), told
+            if judge["model"] in {CUT, "answer:9/10"}:
+                [said] = verdict["sample"]["output"]
+                assert said["content"] in judge["model"]
         assert "error" not in same
         assert same["passed"] is (item["datasource_item_id"] == 0)
 
 
-def test_a_number_outside_the_range_is_clamped_and_no_number_is_zero(
+def test_a_number_outside_the_range_is_clamped_and_its_result_says_so(
     caller: Caller, server: ModelServer
 ) -> None:
     run, items = judged(caller, [*map(score_model, SCORES)])
@@ -138,6 +149,12 @@ def test_a_number_outside_the_range_is_clamped_and_no_number_is_zero(
             for model, verdict in zip(SCORES, item["results"], strict=True)
         }
         assert told == {model: (score, score >= 4) for model, score in SCORES.items()}
+        given = {
+            model: verdict["clamped_from"]
+            for model, verdict in zip(SCORES, item["results"], strict=True)
+            if "clamped_from" in verdict
+        }
+        assert given == CLAMPED
     lines = run["per_testing_criteria_results"]
     assert [line["passed"] for line in lines] == [3 * (score >= 4) for score in SCORES.values()]
 
