@@ -175,12 +175,18 @@ class File(OwnedModel):
     is_inline = models.BooleanField(
         default=False, editable=False, help_text="Rows that came inside a request, not a file."
     )
+    imported_id = models.CharField(max_length=100, null=True, editable=False)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
     objects = FileQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at", "-id")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("account", "imported_id"), name="one_file_per_imported_id"
+            )
+        ]
         indexes = [models.Index("account", "created_at", "id", name="file_by_account")]
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.accounts.services.audit import record
 from apps.datasets.models import CHUNK_BYTES, File, FileChunk
+from apps.datasets.sniffing import HEAD_BYTES, describe_content
 from apps.errors import Invalid, LimitError
 from apps.prepared import Prepared
 
@@ -37,12 +38,18 @@ def store_file(
     chunks: Iterable[bytes],
     expires_at: datetime | None = None,
     is_inline: bool = False,
+    imported_id: str | None = None,
 ) -> File:
     """Store a stream of bytes as a file, which appears when its last byte is stored.
 
+    imported_id: the id that it had elsewhere and keeps; no present file of the account has it.
     Raises LimitError beyond MAX_UPLOAD_BYTES and leaves nothing behind then.
     """
     account = actor.require(Action.EDIT)
+    if imported_id is not None:
+        # Deleted, expired, or left half-way by an import that died.
+        gone = File.objects.filter(account=account, imported_id=imported_id)
+        gone.exclude(pk__in=gone.present()).update(imported_id=None)
     if not filename:
         raise Invalid("A file needs a name.", path="file", code="missing_required_parameter")
     file = File.objects.create(
@@ -51,6 +58,7 @@ def store_file(
         purpose=purpose,
         expires_at=expires_at,
         is_inline=is_inline,
+        imported_id=imported_id,
         created_by=actor.user,
     )
     try:
@@ -94,6 +102,12 @@ def read_file(file_id: UUID, start: int = 0, stop: int | None = None) -> Iterato
             return
         yield bytes(chunk[0])
         number += 1
+
+
+def describe_file(file: File) -> str:
+    """Say what a file that should be JSONL in UTF-8 seems to be; "" when it is that."""
+    head = b"".join(read_file(file.pk, 0, HEAD_BYTES))
+    return describe_content(head, is_whole=file.byte_count <= HEAD_BYTES)
 
 
 def open_file(file: File) -> BinaryIO:

@@ -70,6 +70,7 @@ class Migration(migrations.Migration):
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('deleted_at', models.DateTimeField(editable=False, null=True)),
                 ('is_inline', models.BooleanField(default=False, editable=False, help_text='Rows that came inside a request, not a file.')),
+                ('imported_id', models.CharField(editable=False, max_length=100, null=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
@@ -118,6 +119,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='datasetversion',
             constraint=models.UniqueConstraint(fields=('dataset', 'num'), name='one_version_per_number'),
+        ),
+        migrations.AddConstraint(
+            model_name='file',
+            constraint=models.UniqueConstraint(fields=('account', 'imported_id'), name='one_file_per_imported_id'),
         ),
         migrations.AddIndex(
             model_name='file',

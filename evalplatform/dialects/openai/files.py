@@ -63,7 +63,7 @@ class FileUpload(serializers.Serializer):
 
 
 class FileSerializer(serializers.Serializer):
-    id = FileId(read_only=True)
+    id = serializers.SerializerMethodField()
     object = Const("file", read_only=True)
     bytes = serializers.IntegerField(source="byte_count", read_only=True)
     created_at = UnixTime(read_only=True)
@@ -72,6 +72,9 @@ class FileSerializer(serializers.Serializer):
     purpose = serializers.CharField(read_only=True)
     status = Const("processed", read_only=True)
     status_details = serializers.SerializerMethodField()
+
+    def get_id(self, file: File) -> str:
+        return FILE_ID.of(file)
 
     def get_status_details(self, file: File) -> str | None:
         return None
@@ -143,5 +146,5 @@ class FileViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
         """Delete a file; runs made from it keep its rows."""
         file = self.get_object()
         delete_file(self.actor, file)
-        file_id = FILE_ID.to_representation(file.pk)
+        file_id = FILE_ID.of(file)
         return Response({"id": file_id, "object": "file", "deleted": True})

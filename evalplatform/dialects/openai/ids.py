@@ -51,7 +51,7 @@ class PrefixedId(IdField):
         return UUID(hex=match[1])
 
 
-class KeptId(PrefixedId):
+class Imported(IdField):
     """The id of a row that may be imported; an imported row keeps the id that it came with."""
 
     KEPT = re.compile(r"[!-~]{1,100}")
@@ -77,6 +77,10 @@ class KeptId(PrefixedId):
     def names(self, name: str, row: Any) -> bool:
         """Tell whether this is the id of a row. Raises DRF's ValidationError as `fields` does."""
         return any(getattr(row, field) == value for field, value in self.fields(name).items())
+
+
+class KeptId(Imported, PrefixedId):
+    """A prefixed id, or the one that a row was imported with."""
 
 
 class ResultId(KeptId):
@@ -119,7 +123,7 @@ class Base62Id(IdField):
         return UUID(int=number)
 
 
-class FileId(Base62Id):
+class FileId(Imported, Base62Id):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("file", **kwargs)
 

@@ -99,7 +99,7 @@ def _in_vendors_words(run: Run) -> dict[str, Any]:
     """Describe the data source of a run that came in through another face."""
     source: dict[str, Any] = {"type": "file_content", "content": []}
     if run.source_file is not None and not run.source_file.is_inline:
-        source = {"type": "file_id", "id": FILE_ID.to_representation(run.source_file.pk)}
+        source = {"type": "file_id", "id": FILE_ID.of(run.source_file)}
     asked = target_of_run(run).prompt
     if asked is None:
         return {"type": "jsonl", "source": source}

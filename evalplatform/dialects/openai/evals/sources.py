@@ -8,6 +8,7 @@ from rest_framework.exceptions import ValidationError as FieldError
 from apps.accounts.models import Actor
 from apps.clients.messages import for_chat
 from apps.datasets.models import File
+from apps.datasets.stored_files import describe_file
 from apps.errors import Unfit
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.runs import RunSource
@@ -19,7 +20,7 @@ from evalplatform.dialects.openai.evals.stored_sources import (
     STORED_SOURCES,
     selection_of,
 )
-from evalplatform.dialects.openai.ids import FILE_ID
+from evalplatform.dialects.openai.ids import FILE_ID, first_of
 
 # Sent on to the model server under their own names.
 CHAT_PARAMS = (
@@ -41,12 +42,28 @@ def rows_of(actor: Actor, evaluation: Evaluation, data_source: Mapping[str, Any]
     if sent["type"] in STORED_SOURCES:
         selection = selection_of(evaluation, sent)
         return take_snapshot(actor, selection, with_answers="model" not in data_source)
+    return _file_of(actor, sent["id"])
+
+
+def _file_of(actor: Actor, name: str) -> File:
+    """Return the file with this id. Raises Unfit where there is none, or it is not JSONL."""
+    path = ("data_source", "source", "id")
     try:
-        pk = FILE_ID.to_internal_value(sent["id"])
-        return File.objects.visible_to(actor).present().get(pk=pk, is_inline=False)
-    except (FieldError, File.DoesNotExist):
-        path = ("data_source", "source", "id")
-        raise Unfit(f"There is no file {quoted(sent['id'])}.", path=path) from None
+        conditions = FILE_ID.conditions(name)
+    except FieldError:
+        conditions = []
+    file: File | None = first_of(
+        File.objects.visible_to(actor).present().filter(is_inline=False), conditions
+    )
+    if file is None:
+        raise Unfit(f"There is no file {quoted(name)}.", path=path)
+    if seems := describe_file(file):
+        raise Unfit(
+            f"The file {quoted(name)} ({quoted(file.filename)}) must be JSONL in UTF-8, a row a "
+            f"line, but seems to be {seems}.",
+            path=path,
+        )
+    return file
 
 
 def target_of(sent: Mapping[str, Any]) -> Target:

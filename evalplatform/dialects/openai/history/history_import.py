@@ -1,4 +1,4 @@
-"""Import evals, runs and output items that people saved of the hosted service or exported here."""
+"""Import evals, runs, output items and files that people saved of the hosted service or here."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,8 @@ from typing import Any
 
 from apps.accounts.models import Actor
 from apps.accounts.roles import Action
+from apps.datasets.models import File
+from apps.datasets.stored_files import store_file
 from apps.errors import LimitError, StateError
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.services.history_import import (
@@ -23,13 +25,17 @@ from evalplatform.dialects.openai.history.saved_files import (
     RUN,
     ImportProblem,
     ItemSpool,
+    SavedFile,
+    chunks_of,
     read_saved,
 )
 from evalplatform.dialects.openai.history.saved_items import row_index, saved_result
 from evalplatform.dialects.openai.history.saved_runs import criteria_named, saved_run
 from evalplatform.dialects.openai.history.saved_values import Unusable, criterion_key, id_of, own_id
-from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
+from evalplatform.dialects.openai.ids import EVAL_ID, FILE_ID, RUN_ID, first_of
 from evalplatform.dialects.openai.words import NAME
+
+NAME_OF_PURPOSE = "evals"
 
 
 @dataclass
@@ -40,15 +46,18 @@ class HistoryImport:
     items: int = 0
     runs: list[str] = field(default_factory=list)
     imported: list[Run] = field(default_factory=list)
+    files: int = 0
     known_evals: int = 0
     known_runs: int = 0
+    known_files: int = 0
     problems: list[ImportProblem] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing was found to import, not even what is here already."""
-        return not (self.evals or self.runs or self.known_evals or self.known_runs)
+        found = (self.evals, self.runs, self.files)
+        return not any((*found, self.known_evals, self.known_runs, self.known_files))
 
 
 @dataclass
@@ -63,7 +72,9 @@ class _Found:
 
 
 def import_history(actor: Actor, root: Path, *, dry_run: bool = False) -> HistoryImport:
-    """Import all evals, runs and output items below `root`; what is here already stays as it is.
+    """Import all evals, runs, output items and files below `root`.
+
+    What is here already stays as it is.
 
     dry_run: report what the import would do, and store nothing.
     """
@@ -75,6 +86,9 @@ def import_history(actor: Actor, root: Path, *, dry_run: bool = False) -> Histor
             if isinstance(one, ImportProblem):
                 done.problems.append(one)
                 continue
+            if isinstance(one, SavedFile):
+                _import_file(actor, one, done, dry_run=dry_run)
+                continue
             try:
                 _take(found, one)
             except Unusable as error:
@@ -85,6 +99,26 @@ def import_history(actor: Actor, root: Path, *, dry_run: bool = False) -> Histor
         for run in sorted(found.runs.values(), key=_age):
             _import_run(actor, found, evaluations, run, done, dry_run=dry_run)
     return done
+
+
+def _import_file(actor: Actor, saved: SavedFile, done: HistoryImport, *, dry_run: bool) -> None:
+    """Store a file under the id that it had, so that runs can name it."""
+    present = File.objects.visible_to(actor).present().filter(is_inline=False)
+    if first_of(present, FILE_ID.conditions(saved.id)) is not None:
+        done.known_files += 1
+        return
+    try:
+        if not dry_run:
+            store_file(
+                actor,
+                filename=saved.path.name,
+                purpose=NAME_OF_PURPOSE,
+                chunks=chunks_of(saved.path),
+                imported_id=saved.id,
+            )
+        done.files += 1
+    except (LimitError, OSError) as error:
+        done.problems.append(ImportProblem(saved.id, f"was passed over: {error}"))
 
 
 def _take(found: _Found, sent: dict[str, Any]) -> None:

@@ -1,5 +1,9 @@
-"""Find the vendor's objects in saved files: single objects, arrays, list pages, lines of JSON."""
+"""Find the vendor's objects in saved files: single objects, arrays, list pages, lines of JSON.
 
+Beside them lie uploaded files, each under its id.
+"""
+
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,8 +23,17 @@ SUFFIXES = (*FORMATS["json"].endings, *LINES)
 READ_BYTES = 1024 * 1024
 # A document that is not lines must be in memory as a whole.
 DOCUMENT_BYTES = 512 * 1024 * 1024
+FILES_FOLDER = "files"
+FILE_NAME = re.compile(r"file-[!-~]{1,90}\.jsonl")
 # Objects are looked for this deep inside objects of other kinds.
 DEPTH = 4
+
+
+class SavedFile(NamedTuple):
+    """An uploaded file that was saved under its id."""
+
+    id: str
+    path: Path
 
 
 class ImportProblem(NamedTuple):
@@ -30,8 +43,11 @@ class ImportProblem(NamedTuple):
     message: str
 
 
-def read_saved(root: Path) -> Iterator[dict[str, Any] | ImportProblem]:
-    """Yield every object below `root`, a file or a directory, in the order of the files' names."""
+def read_saved(root: Path) -> Iterator[dict[str, Any] | SavedFile | ImportProblem]:
+    """Yield every object below `root`, a file or a directory, in the order of the files' names.
+
+    A file `files/<file-id>.jsonl` is a SavedFile: its lines are rows, whatever they look like.
+    """
     if not root.is_dir():
         yield from _read_file(root, root.name)
         return
@@ -39,7 +55,9 @@ def read_saved(root: Path) -> Iterator[dict[str, Any] | ImportProblem]:
         inside = path.relative_to(root)
         if not path.is_file() or any(part.startswith(".") for part in inside.parts):
             continue
-        if path.suffix.lower() in SUFFIXES:
+        if path.absolute().parent.name == FILES_FOLDER and FILE_NAME.fullmatch(path.name):
+            yield SavedFile(path.stem, path)
+        elif path.suffix.lower() in SUFFIXES:
             yield from _read_file(path, str(inside))
         else:
             yield ImportProblem(str(inside), "is neither .json nor .jsonl; it was not read.")
@@ -55,7 +73,7 @@ def _read_file(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem
 
 def _holds_lines(path: Path) -> bool:
     """Tell whether a file has several lines, of which the first is a whole JSON object."""
-    lines = iter_lines(_chunks(path))
+    lines = iter_lines(chunks_of(path))
     first, second = next(lines, None), next(lines, None)
     if not isinstance(first, Line) or second is None:
         return False
@@ -65,7 +83,7 @@ def _holds_lines(path: Path) -> bool:
         return False
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def chunks_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(READ_BYTES):
             yield chunk
@@ -73,7 +91,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def _from_lines(path: Path, name: str) -> Iterator[dict[str, Any] | ImportProblem]:
     found = 0
-    for line in iter_lines(_chunks(path)):
+    for line in iter_lines(chunks_of(path)):
         place = f"{name}, line {line.number}"
         if isinstance(line, BadRow):
             yield ImportProblem(place, f"{line.message}.")

@@ -1,5 +1,6 @@
 """Runs through the wire, from the first answer to the last state."""
 
+import gzip
 import json
 from typing import Any
 
@@ -409,3 +410,32 @@ def test_a_run_of_another_face_is_told_in_the_vendors_words():
     assert shown["data_source"]["input_messages"]["template"] == [message]
     assert shown["data_source"]["source"]["content"] == ROWS
     assert Result.objects.count() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"question;answer\n1;2\n3;4\n", "CSV with semicolons, 2 columns"),
+        (b'[{"item": {"answer": "x", "label": "x"}}]', "a JSON array"),
+        (
+            b'{"data": [{"item": {"answer": "x", "label": "x"}}]}',
+            "one JSON object whose 'data' is a list of rows",
+        ),
+        ('{"item": {}}\n'.encode("utf-16"), "UTF-16 text"),
+        (gzip.compress(b'{"item": {}}\n'), "gzip"),
+        (b"PAR1 and more", "Parquet"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_when_a_run_is_made(content: bytes, words: str) -> None:
+    caller = Caller()
+    created = caller.new_eval()
+    _, file = caller.upload(SimpleUploadedFile("rows.jsonl", content))
+    source = {"type": "file_id", "id": file["id"]}
+    for body in ({"data_source": {"type": "jsonl", "source": source}}, chat_body(source=source)):
+        status, refused = caller.post(f"/evals/{created['id']}/runs", body)
+        assert (status, refused["error"]["param"]) == (400, "data_source.source.id")
+        assert (
+            f"must be JSONL in UTF-8, a row a line, but seems to be {words}"
+            in (refused["error"]["message"])
+        )

@@ -25,8 +25,9 @@ class Command(CoreCommand):
     help = (
         "Import evals, runs and output items that were saved as the OpenAI API returned them, or "
         "by export_run --format folder: single objects, arrays, list pages, lines of JSON, and "
-        "directories of such files. Ids, times, names, metadata, counts and verdicts are kept. "
-        "What cannot be read is named and passed over. What was imported before stays as it is."
+        "directories of such files. Below a directory, files/<file-id>.jsonl are uploaded files, "
+        "which runs can name by these ids. Ids, times, names, metadata, counts and verdicts are "
+        "kept. What cannot be read is named and passed over. What was imported before stays."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -55,7 +56,7 @@ class Command(CoreCommand):
         done = import_history(actor, root, dry_run=options["dry_run"])
         self._tell(done, dry_run=options["dry_run"])
         if done.is_empty:
-            raise CommandError("Nothing was imported: no eval, run or output item was found.")
+            raise CommandError("Nothing was imported: no eval, run, output item or file was found.")
         if options["regrade"] and not options["dry_run"]:
             self._grade_again(actor, done.imported, options["wait"])
 
@@ -68,11 +69,13 @@ class Command(CoreCommand):
             return
         verb = "Would import" if dry_run else "Imported"
         self.stdout.write(
-            f"{verb} {done.evals:,} evals, {len(done.runs):,} runs, {done.items:,} output items."
+            f"{verb} {done.evals:,} evals, {len(done.runs):,} runs, {done.items:,} output items"
+            f"{_files(done.files)}."
         )
-        if done.known_evals or done.known_runs:
+        if done.known_evals or done.known_runs or done.known_files:
             self.stdout.write(
-                f"Here already: {done.known_evals:,} evals, {done.known_runs:,} runs."
+                f"Here already: {done.known_evals:,} evals, {done.known_runs:,} runs"
+                f"{_files(done.known_files)}."
             )
 
     def _grade_again(self, actor: Actor, runs: list[Run], wait: float) -> None:
@@ -97,3 +100,7 @@ class Command(CoreCommand):
                     f"{RUN_ID.of(again)} is {again.state}: "
                     f"{differing:,} of {total:,} verdicts differ."
                 )
+
+
+def _files(count: int) -> str:
+    return f", {count:,} file{'' if count == 1 else 's'}" if count else ""
