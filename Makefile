@@ -19,7 +19,7 @@ POSTGRES ?= postgres://postgres@127.0.0.1:5432
 SERVICES_DATABASE ?= evalplatform_tests
 SERVICES_REDIS ?= redis://127.0.0.1:6379/5
 
-.PHONY: setup demo python test test-services test-database sandbox clients peers bench lint lock check-lock clean
+.PHONY: setup demo python test test-services test-database sandbox clients neighbours peers bench lint lock check-lock clean
 
 python:
 	@$(if $(PYTHON),$(PYTHON) --version,$(NO_PYTHON))
@@ -117,6 +117,18 @@ $(VENV)/clients.stamp: requirements/openai-1x.txt | $(BIN)/python
 	  --prefix $(VENV)/clients/node openai@6.49.0 || echo "no client for Node"; fi
 	@touch $@
 
+# Tools of the field as clients of ours, in an environment of their own, which the gate never needs.
+neighbours: $(VENV)/dev.stamp $(VENV)/neighbours.stamp
+	$(BIN)/python -m tests.neighbours
+
+$(VENV)/neighbours.stamp: requirements/neighbours.txt | $(BIN)/python
+	@echo "Installing the field's tools into $(VENV)/neighbours"
+	@$(call venv,$(VENV)/neighbours/python)
+	@$(call install,$(VENV)/neighbours/python,requirements/neighbours.txt)
+	@PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent --no-save --no-package-lock \
+	  --omit=optional --prefix $(VENV)/neighbours/node promptfoo@0.118.0
+	@touch $@
+
 # What the benchmarks compare us with, in environments of its own; about 1.3 GB, and never needed.
 peers: $(VENV)/peers.stamp
 
@@ -144,6 +156,7 @@ lock:
 	$(LOCK) requirements/parquet.in -c requirements/base.txt -o requirements/parquet.txt
 	$(LOCK) requirements/sandbox.in -c requirements/base.txt -o requirements/sandbox.txt
 	$(LOCK) requirements/openai-1x.in -o requirements/openai-1x.txt
+	$(LOCK) requirements/neighbours.in -o requirements/neighbours.txt
 	$(LOCK) requirements/peers.in -o requirements/peers.txt
 
 # That all pins have wheels where we say that it runs. Asks the package index, for some minutes.

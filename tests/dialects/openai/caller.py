@@ -55,6 +55,19 @@ ZERO = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
 NOTHING = {"provider_credentials": None, "modalities": None, "sampling_params": None}
 
 
+def line_of(
+    criterion_id: str, passed: int, failed: int, errored: int, index: int = 0
+) -> dict[str, Any]:
+    """A criterion's line in `per_testing_criteria_results`."""
+    counts = {"passed": passed, "failed": failed, "errored": errored}
+    return {
+        "testing_criteria": criterion_id,
+        **counts,
+        "testing_criteria_index": index,
+        "result_counts": {**counts, "total": passed + failed + errored},
+    }
+
+
 def run_body(rows: Any = ROWS, **fields: Any) -> dict[str, Any]:
     """Make a jsonl run over rows that are sent along."""
     source = {"type": "file_content", "content": rows}

@@ -62,6 +62,9 @@ class CriterionResults(serializers.Serializer):
     passed = serializers.IntegerField()
     failed = serializers.IntegerField()
     errored = serializers.IntegerField()
+    # contract: openai, additions, section 7: a widely used proxy's client wants these
+    testing_criteria_index = serializers.IntegerField()
+    result_counts = ResultCounts()
 
 
 class RunError(serializers.Serializer):
@@ -247,8 +250,15 @@ def _results_shown(summary: Summary | None, counts: Counts | None) -> dict[str, 
                 "passed": line.passed,
                 "failed": line.failed,
                 "errored": line.errored,
+                "testing_criteria_index": index,
+                "result_counts": {
+                    "total": line.passed + line.failed + line.errored,
+                    "errored": line.errored,
+                    "failed": line.failed,
+                    "passed": line.passed,
+                },
             }
-            for line in summary.criteria
+            for index, line in enumerate(summary.criteria)
         ],
     }
 

@@ -21,6 +21,7 @@ from tests.dialects.openai.caller import (
     ZERO,
     Caller,
     chat_body,
+    line_of,
     run_body,
     work,
 )
@@ -74,8 +75,8 @@ def test_a_run_has_these_fields_when_it_is_made_and_when_it_is_over(caller: Call
             {"model_name": "builtin/echo", "invocation_count": 3, **dict.fromkeys(tokens, 0)}
         ],
         "per_testing_criteria_results": [
-            {"testing_criteria": keys[0], "passed": 1, "failed": 1, "errored": 1},
-            {"testing_criteria": keys[1], "passed": 3, "failed": 0, "errored": 0},
+            line_of(keys[0], 1, 1, 1),
+            line_of(keys[1], 3, 0, 0, index=1),
         ],
     }
     # contract: openai section 21: hosted runs have null here, too, which the types do not know

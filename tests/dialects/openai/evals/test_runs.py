@@ -13,7 +13,15 @@ from evalplatform.dialects.openai.evals import source_echo
 from evalplatform.dialects.openai.evals.runs import EvalRunSerializer
 from evalplatform.dialects.openai.ids import RUN_ID
 from evalplatform.dialects.openai.words import RUN_STATUS
-from tests.dialects.openai.caller import ROWS, STRING_CHECK, Caller, chat_body, run_body, work
+from tests.dialects.openai.caller import (
+    ROWS,
+    STRING_CHECK,
+    Caller,
+    chat_body,
+    line_of,
+    run_body,
+    work,
+)
 from tests.factories import make_actor
 
 JSONL = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
@@ -175,9 +183,7 @@ def test_a_finished_run_says_what_came_of_it(way: str):
     assert done["result_counts"] == {"total": 3, "errored": 1, "failed": 1, "passed": 1}
     assert done["per_model_usage"] == []
     (criterion,) = created["testing_criteria"]
-    assert done["per_testing_criteria_results"] == [
-        {"testing_criteria": criterion["id"], "passed": 1, "failed": 1, "errored": 1}
-    ]
+    assert done["per_testing_criteria_results"] == [line_of(criterion["id"], 1, 1, 1)]
     assert done["data_source"] == body["data_source"]
     assert caller.get(f"/evals/{created['id']}/runs")[1]["data"] == [done]
 

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from tests.dialects.openai.caller import (
     STRING_CHECK,
     Caller,
+    line_of,
 )
 
 EVAL_ID = "eval_68a1b2c3d4e5f60718293a4b5c6d7e8f"
@@ -60,9 +61,7 @@ RUN: dict[str, Any] = {
             "cached_tokens": 1,
         }
     ],
-    "per_testing_criteria_results": [
-        {"testing_criteria": CRITERION_ID, "passed": 1, "failed": 1, "errored": 1}
-    ],
+    "per_testing_criteria_results": [line_of(CRITERION_ID, 1, 1, 1)],
     "data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-abc"}},
     "error": None,
     "metadata": {},
