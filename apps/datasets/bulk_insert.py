@@ -12,9 +12,11 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from apps.bulk import insert_rows
 from apps.datasets.models import Dataset, TestCase
 from apps.errors import StateError
 from apps.ids import new_id
+from apps.leases import uuid_writer
 
 # A transaction keeps every other writer waiting, so it is bounded in rows and in characters.
 PIECE_ROWS = 2_000
@@ -47,7 +49,7 @@ class FillLost(StateError):
 def insert_bodies(dataset: Dataset, position: int, bodies: Sequence[Body]) -> None:
     """Insert new cases of the draft state at `position` and on.
 
-    In plain SQL: through model objects it takes more than twice as long.
+    Without model objects: through them it takes more than twice as long.
     """
     constants = {
         "account_id": dataset.account_id,
@@ -57,21 +59,17 @@ def insert_bodies(dataset: Dataset, position: int, bodies: Sequence[Body]) -> No
         "until_num": None,
     }
     columns = [*constants, "id", "key", "position", "item", "sample"]
-    marks = ", ".join(["%s"] * len(columns))
-    sql = f"INSERT INTO {TestCase._meta.db_table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  no value in it
     fields = {field.attname: field for field in TestCase._meta.concrete_fields}
     head = tuple(
         fields[name].get_db_prep_save(value, connection) for name, value in constants.items()
     )
-    has_uuids = connection.features.has_native_uuid_field
+    as_parameter = uuid_writer()
 
     def row(at: int, body: Body) -> tuple[Any, ...]:
-        made = new_id()
-        key = made if has_uuids else made.hex
+        key = as_parameter(new_id())
         return (*head, key, key, at, body.item, body.sample)
 
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, [row(at, body) for at, body in enumerate(bodies, position)])
+    insert_rows(TestCase, columns, [row(at, body) for at, body in enumerate(bodies, position)])
 
 
 class Fill:

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from apps.accounts.models import OwnedModel, OwnedQuerySet, User
+from apps.accounts.models import Account, OwnedModel, OwnedQuerySet, User
 
 NAME_LENGTH = 3000
 CHUNK_BYTES = 1024 * 1024
@@ -122,10 +122,16 @@ class TestCaseQuerySet(OwnedQuerySet):
 class TestCase(OwnedModel):
     """A body of a test case, valid from state `from_num` until before `until_num`.
 
-    An edit closes a body and opens another with the same `key` and `position`.
+    An edit closes a body and opens another with the same `key` and `position`. The database does
+    not check for each of a million cases that account and dataset exist: whoever removes a dataset
+    removes its cases.
     """
 
-    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="cases")
+    account = models.ForeignKey(Account, models.CASCADE, related_name="+", db_constraint=False)
+    # The unique constraint has an index of it already.
+    dataset = models.ForeignKey(
+        Dataset, models.CASCADE, related_name="cases", db_constraint=False, db_index=False
+    )
     key = models.UUIDField(editable=False, help_text="The case's id, the same over its edits.")
     position = models.PositiveBigIntegerField()
     from_num = models.PositiveIntegerField(default=1)

@@ -3,8 +3,11 @@
 A row per verdict would take ten times the room: most of it would be keys.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import nan
+from sys import byteorder
 from typing import Any, NamedTuple
 
 from apps.strict_json import dump_json, parse_json
@@ -147,3 +150,43 @@ def _plain_verdicts(letters: str) -> Sequence[Verdict | None]:
         None if letter == MISSING else Verdict(PLAIN_VALUES.get(letter), MEANINGS[letter][1])
         for letter in letters
     ]
+
+
+class PackedColumn(NamedTuple):
+    """The verdicts of one criterion on many results, in their order.
+
+    letters: one for each. numbers: their values as little-endian doubles, NaN where there is none;
+    None where no value says more than its letter.
+    """
+
+    letters: str
+    numbers: bytes | memoryview | None
+
+
+def pack_columns(rows: Sequence[tuple[str, str]]) -> list[PackedColumn]:
+    """Turn results, each with its `verdicts` and `scores`, into a column for each criterion.
+
+    Results without any verdict, or with fewer than others, have MISSING in the rest.
+    """
+    width = max((len(word) for word, _ in rows), default=0)
+    words = [word.ljust(width, MISSING) for word, _ in rows]
+    values = [parse_json(scores) if scores else None for _, scores in rows]
+    is_plain = not any(values)
+    columns = []
+    for index in range(width):
+        letters = "".join([word[index] for word in words])
+        if is_plain:
+            columns.append(PackedColumn(letters, None))
+            continue
+        numbers = [
+            scores[index] if scores and letter != MISSING else PLAIN_VALUES.get(letter)
+            for letter, scores in zip(letters, values, strict=True)
+        ]
+        if numbers == [PLAIN_VALUES.get(letter) for letter in letters]:
+            columns.append(PackedColumn(letters, None))
+            continue
+        doubles = array("d", [nan if number is None else number for number in numbers])
+        if byteorder == "big":
+            doubles.byteswap()
+        columns.append(PackedColumn(letters, doubles.tobytes()))
+    return columns

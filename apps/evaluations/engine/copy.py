@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
+from apps.evaluations.engine.columns import remove_columns, store_columns
 from apps.evaluations.engine.store import ROWS_AT_ONCE
 from apps.evaluations.models import Result, Run, Shard, key_of
 from apps.evaluations.tally import Tally
@@ -49,6 +50,8 @@ def copy_results(run: Run, source: Run, renew: Callable[[], None]) -> int:
         with transaction.atomic():
             renew()
             shard.save(force_insert=True)
+            if shard.finished_at is not None:
+                store_columns(run, shard)
     return rows
 
 
@@ -58,6 +61,8 @@ def _remove_results(run: Run, renew: Callable[[], None]) -> None:
         with transaction.atomic():
             renew()
             Result.objects.filter(pk__in=pks).delete()
+    while remove_columns(run, renew):
+        pass
 
 
 def _copy_rows(source: Run, shard: Shard, tally: Tally, first: int, stop: int) -> None:

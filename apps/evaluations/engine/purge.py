@@ -7,6 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 from django_q.models import Task
 
+from apps.evaluations.engine.columns import remove_columns
 from apps.evaluations.models import Evaluation, Result, Run, Shard
 
 RUNS_AT_ONCE = 200
@@ -59,6 +60,8 @@ def _remove_results(run: Run) -> int:
 
 
 def _remove(run: Run) -> None:
+    while remove_columns(run):
+        pass
     while pks := list(
         Shard.objects.filter(run=run).order_by().values_list("pk", flat=True)[:PIECE]
     ):

@@ -94,3 +94,24 @@ def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> 
         if wanted is None or index in wanted:
             row = parse_json(line)
             yield Row(index, row["item"], row.get("sample"))
+
+
+def rows_holding(run: Run, shard: Shard, text: str) -> Iterator[Row]:
+    """Yield the rows of a shard whose JSON holds this text, or may hold it in another spelling."""
+    if run.source_version is not None:
+        cases = run.source_version.cases(shard.start).filter(position__lt=shard.stop)
+        for index, (item, sample) in enumerate(
+            cases.values_list("item", "sample"), shard.first_row
+        ):
+            if text in item or "\\" in item:
+                yield Row(index, parse_json(item), parse_json(sample) if sample else None)
+        return
+    wanted = text.encode()
+    lines = b"".join(read_file(_file_id(run), shard.start, shard.stop))
+    if wanted not in lines and b"\\" not in lines:
+        return
+    rows = (line for line in lines.split(b"\n") if line and not line.isspace())
+    for index, line in enumerate(rows, shard.first_row):
+        if wanted in line or b"\\" in line:
+            row = parse_json(line)
+            yield Row(index, row["item"], row.get("sample"))

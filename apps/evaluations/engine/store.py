@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Model
 from django.utils import timezone
 
+from apps.bulk import insert_rows
 from apps.evaluations.costs import MICRO, NO_PRICES, PriceList
+from apps.evaluations.engine.columns import store_columns
 from apps.evaluations.engine.spending import add_to_month
 from apps.evaluations.models import Result, Run, Shard, key_of
 from apps.evaluations.packing import Packed, Verdict, pack, pack_plain
@@ -179,7 +180,7 @@ def store(batches: Iterable[Batch]) -> None:
                 continue
             ours.append((batch, progress))
             if done != progress.done:
-                fresh.append(batch)
+                fresh.append((batch, progress))
                 _write_counters(batch.held, progress)
                 spent[batch.held.shard.account_id] += progress.picos - batch.held.progress.picos
             # else: a connection broke after its commit, and this is the second try
@@ -224,11 +225,11 @@ RESULT_COLUMNS = (
 )  # fmt: skip
 
 
-def _insert(batches: list[Batch]) -> None:
+def _insert(fresh: list[tuple[Batch, Progress]]) -> None:
     """Insert without model objects: they would take most of a worker's time."""
     now = int(timezone.now().timestamp())
     results: list[tuple[Any, ...]] = []
-    for batch in batches:
+    for batch, _ in fresh:
         base = key_of(batch.held.run.number, 0)
         for outcome, state in zip(batch.outcomes, batch.states, strict=True):
             row_index, repeat, sample, exchange, fault, judged, _ = outcome
@@ -239,7 +240,11 @@ def _insert(batches: list[Batch]) -> None:
                     code, message, *_pack(judged, (code, message) if fault else None),
                 )
             )  # fmt: skip
-    _insert_rows(Result, RESULT_COLUMNS, results)
+    if results:
+        insert_rows(Result, RESULT_COLUMNS, results)
+    for batch, progress in fresh:
+        if progress.done == batch.held.size:
+            store_columns(batch.held.run, batch.held.shard)
 
 
 def _pack(judged: Sequence[Judged], own_fault: tuple[str, str] | None) -> Packed:
@@ -264,23 +269,6 @@ def _verdict(judged: Judged) -> Verdict:
 def _text(text: str) -> str:
     """PostgreSQL's text takes no NUL, and evidence quotes what models say."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
-
-
-def _insert_rows(model: type[Model], columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    table = model._meta.db_table
-    names = ", ".join(f'"{column}"' for column in columns)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            # A third of the time that as many INSERTs take.
-            copying = cursor.copy(f"COPY {table} ({names}) FROM STDIN")
-            with connection.wrap_database_errors, copying as copy:
-                for row in rows:
-                    copy.write_row(row)
-        else:
-            marks = ", ".join(["%s"] * len(columns))
-            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608  names of our own
 
 
 def _advance(batch: Batch) -> Progress:

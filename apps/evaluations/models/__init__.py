@@ -1,5 +1,6 @@
 """The tables of evaluations: what is asked, of which model, and what came of it."""
 
+from apps.evaluations.models.columns import MOST_COLUMNS, Column, column_key
 from apps.evaluations.models.evaluations import Criterion, Evaluation
 from apps.evaluations.models.results import (
     MOST_REPEATS,
@@ -16,9 +17,11 @@ from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingL
 from apps.evaluations.models.workers import MachineHeartbeat, UpkeepLease, WorkerHeartbeat
 
 __all__ = [
+    "MOST_COLUMNS",
     "MOST_REPEATS",
     "MOST_ROWS",
     "CallQuota",
+    "Column",
     "Criterion",
     "Evaluation",
     "MachineHeartbeat",
@@ -30,6 +33,7 @@ __all__ = [
     "SpendingLimits",
     "UpkeepLease",
     "WorkerHeartbeat",
+    "column_key",
     "key_in",
     "key_of",
     "new_number",

@@ -2,6 +2,7 @@
 
 from apps.evaluations.costs import Cost, shown_money
 from apps.evaluations.reports.criteria import read_criteria
+from apps.evaluations.reports.fields import rows_with
 from apps.evaluations.reports.items import (
     Item,
     Judgement,
@@ -10,6 +11,7 @@ from apps.evaluations.reports.items import (
     read_results,
 )
 from apps.evaluations.reports.lookup import find_run, read_target
+from apps.evaluations.reports.pairs import Pairs, pair_runs
 from apps.evaluations.reports.summaries import (
     Counts,
     CriterionSummary,
@@ -21,6 +23,7 @@ from apps.evaluations.reports.summaries import (
     summarize,
     summary,
 )
+from apps.evaluations.reports.values import Place, Values, read_values
 from apps.evaluations.reports.verdicts import VERDICTS, Wanted
 
 __all__ = [
@@ -32,16 +35,22 @@ __all__ = [
     "Judgement",
     "ModelCost",
     "ModelUsage",
+    "Pairs",
+    "Place",
     "Spending",
     "Summary",
+    "Values",
     "Wanted",
     "count_results",
     "find_run",
+    "pair_runs",
     "read_criteria",
     "read_items",
     "read_pages",
     "read_results",
     "read_target",
+    "read_values",
+    "rows_with",
     "shown_money",
     "summarize",
     "summary",

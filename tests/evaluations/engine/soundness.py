@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from django.db.models import QuerySet
 
-from apps.evaluations.models import Result, Run, Shard
+from apps.evaluations.models import Column, Result, Run, Shard, column_key
+from apps.evaluations.packing import PackedColumn, pack_columns
 from apps.evaluations.tally import Tally
 
 STATES = Result.State.values
@@ -51,6 +52,19 @@ def _check_shard(run: Run, shard: Shard) -> None:
     assert shard.done_count == states.total()
     assert (shard.finished_at is not None) == (shard.done_count == shard.row_count * run.repeats)
     _check_tally(Tally.load(shard.tally), _recounted(run, results))
+    _check_columns(run, shard, results)
+
+
+def _check_columns(run: Run, shard: Shard, results: "QuerySet[Result]") -> None:
+    rows = results.in_order().values_list("verdicts", "scores")
+    wanted = pack_columns(list(rows)) if shard.finished_at is not None else []
+    keys = [column_key(run.number, index, shard.first_row) for index in range(len(wanted) or 1)]
+    columns = Column.objects.filter(pk__in=keys).order_by("pk")
+    kept = [
+        PackedColumn(one.letters, None if one.numbers is None else bytes(one.numbers))
+        for one in columns
+    ]
+    assert kept == wanted
 
 
 def _counters(row: Run | Shard) -> Counter[str]:
