@@ -97,6 +97,16 @@ def find_judges(account_id: UUID, graders: Iterable[Grader]) -> dict[str, Any]:
     return {"judges": judges} if judges else {}
 
 
+def renamed_models(target: Mapping[str, Any]) -> dict[str, str]:
+    """Return a run's models that have another name at their server: the name here -> that one.
+
+    target: what a run keeps of how its models are reached, its judges' `judges` among it.
+    """
+    addresses = [target, *target.get("judges", {}).values()]
+    names = {one["model"]: one.get("upstream") for one in addresses if one.get("model")}
+    return {name: other for name, other in names.items() if other and other != name}
+
+
 def _served(served: ServedModel) -> FoundModel:
     address: dict[str, Any] = {
         "model": served.name,

@@ -24,6 +24,7 @@ from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.evaluations.services.spending import this_month
 from apps.evaluations.targets import target_of_run
+from apps.inference.served_models import renamed_models
 from apps.strict_json import parse_json
 from evalplatform.sessions import ACCOUNT, in_account_of, signed_in
 from evalplatform.web import items
@@ -190,6 +191,7 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "view": view,
+        "renamed": renamed_models(run.read_target()),
         "is_live": not run.is_final,
         "live_url": reverse("web:run_live", args=[run.pk]),
         "may_cancel": may_edit and not run.is_final,

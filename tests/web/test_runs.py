@@ -1,5 +1,6 @@
 """The list of runs, a run's page, and what is done there."""
 
+import json
 import re
 
 import pytest
@@ -202,6 +203,17 @@ def test_a_run_names_what_it_read() -> None:
     run = make_run(actor, ["p"] * 3, rows=version)
     page = text_of(browser_of(actor).get(url_of(run)))
     assert "Recorded answers on Tickets v1, 3 rows" in page
+
+
+def test_a_run_tells_both_names_of_a_model_that_stands_for_another() -> None:
+    actor = make_actor()
+    run = make_run(actor, ["p"])
+    judges = {"old": {"model": "old", "upstream": "new"}, "same": {"model": "same"}}
+    target = {"model": "first", "upstream": "second", "judges": judges}
+    Run.objects.filter(pk=run.pk).update(target=json.dumps({**run.read_target(), **target}))
+    page = text_of(browser_of(actor).get(url_of(run)))
+    assert "first is asked as second , old is asked as new" in page
+    assert "same is asked" not in page
 
 
 def test_a_going_run_refreshes_itself_and_a_final_one_no_longer() -> None:
