@@ -64,9 +64,9 @@ def worked(**fields: Any) -> Run:
 
 
 VERDICTS = st.builds(
-    Verdict,
-    value=st.sampled_from([None, 0.0, 1.0, 0.25, -3.5]),
-    passed=st.sampled_from([True, False, None]),
+    lambda value, passed: Verdict(value, passed),
+    st.sampled_from([None, 0.0, 1.0, 0.25, -3.5]),
+    st.sampled_from([True, False, None]),
 )
 
 

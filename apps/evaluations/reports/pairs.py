@@ -55,7 +55,7 @@ def pair_runs(first: tuple[Run, Criterion], second: tuple[Run, Criterion]) -> Pa
 
 def _by_row(values: Values) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the rows that have a value, in order, and the mean of their repeats."""
-    import numpy as np  # noqa: PLC0415  numpy, as above
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
 
     there = ~np.isnan(values.numbers)
     rows = (values.keys[there] >> ROW_SHIFT) & (MOST_ROWS - 1)
@@ -73,7 +73,7 @@ def _have_same_rows(first: Run, second: Run) -> bool:
 
 def _matches(first: Run, second: Run) -> NDArray[np.int64]:
     """Return for each row of the second run the row of the first with the same item, or -1."""
-    import numpy as np  # noqa: PLC0415  numpy, as above
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
 
     waiting: dict[bytes, list[int]] = {}
     for row, item in _items(first):

@@ -86,14 +86,14 @@ class Values:
 
     def histogram(self, edges: Sequence[float]) -> list[int]:
         """Count the values between neighbouring edges; the last interval has both its ends."""
-        import numpy as np  # noqa: PLC0415  numpy, as above
+        import numpy as np  # noqa: PLC0415  numpy takes long to import
 
         there = self.numbers[~np.isnan(self.numbers)]
         return [int(count) for count in np.histogram(there, bins=list(edges))[0]]
 
     def with_letters(self, letters: str) -> list[int]:
         """Return the keys of the results whose verdict is one of these letters."""
-        import numpy as np  # noqa: PLC0415  numpy, as above
+        import numpy as np  # noqa: PLC0415  numpy takes long to import
 
         wanted = np.frombuffer(letters.encode(), dtype=np.uint8)
         return [int(key) for key in self.keys[np.isin(self.letters, wanted)]]
@@ -101,7 +101,7 @@ class Values:
 
 def read_values(run: Run, criterion: Criterion) -> Values:
     """Read a criterion's verdicts over the run, as far as it has come."""
-    import numpy as np  # noqa: PLC0415  numpy, as above
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
 
     keys: list[NDArray[np.int64]] = []
     letters: list[bytes] = []
@@ -131,7 +131,7 @@ def _pieces(
     run: Run, position: int
 ) -> Iterator[tuple[NDArray[np.int64] | list[int], PackedColumn]]:
     """Yield keys of results with their verdicts, in order, from columns as far as there are any."""
-    import numpy as np  # noqa: PLC0415  numpy, as above
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
 
     first = key_of(run.number, 0)
     repeats = np.arange(run.repeats, dtype=np.int64)
