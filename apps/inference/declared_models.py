@@ -1,8 +1,9 @@
 """Declare names for models of servers, each with a system prompt and default parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from django.db import transaction
 
@@ -15,12 +16,15 @@ from apps.inference.models import ModelEndpoint, ServedModel
 from apps.inference.served_models import BUILT_IN_PREFIX
 from apps.strict_json import dump_json
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class DeclaredModel:
     """A name and the model that it stands for.
 
     source: what that model is called where it is served. params: request fields by default.
+    optional: leave it out where it cannot be declared.
     """
 
     name: str
@@ -29,6 +33,7 @@ class DeclaredModel:
     system_prompt: str = ""
     prompt_is_template: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
 
     @property
     def kind(self) -> str:
@@ -45,15 +50,16 @@ class PutModel:
 
 
 @transaction.atomic
-def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutModel]:
+def declare_models(
+    actor: Actor, models: Sequence[DeclaredModel]
+) -> tuple[list[PutModel], list[str]]:
     """Store each model under its name, in place of what had that name, all or none.
 
     It is reached through the endpoint where its source is registered, or else through the
-    account's oldest. Raises Unfit for a name that cannot be a model's, and where no endpoint is.
+    account's oldest. Returns what was stored, and why optional ones were not. Raises Unfit for a
+    name that cannot be a model's, and where no endpoint is.
     """
     account = actor.require(Action.MANAGE)
-    for model in models:
-        _check_name(model)
     # Two declarations of a new name must not both make it.
     Account.objects.select_for_update().get(pk=account.pk)
     names = {model.name for model in models} | {model.source for model in models}
@@ -68,11 +74,28 @@ def declare_models(actor: Actor, models: Sequence[DeclaredModel]) -> list[PutMod
         .order_by("created_at", "id")
         .first()
     )
-    reached = [_reach(model, held.get(model.source), default) for model in models]
-    return [
-        _put(actor, account, model, held.get(model.name), *found)
-        for model, found in zip(models, reached, strict=True)
+    refused: list[str] = []
+
+    def kept(model: DeclaredModel, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except Unfit as error:
+            if not model.optional:
+                raise
+            refused.append(error.messages[0])
+            return None
+
+    # Before the first is stored: what one declares is no other's source.
+    reached = [
+        (model, kept(model, partial(_reach, model, held.get(model.source), default)))
+        for model in models
     ]
+    stored = [
+        kept(model, partial(_put, actor, account, model, held.get(model.name), *found))
+        for model, found in reached
+        if found is not None
+    ]
+    return [put for put in stored if put is not None], refused
 
 
 def _check_name(model: DeclaredModel) -> None:
@@ -95,8 +118,9 @@ def _reach(
     """Choose the endpoint of a declared model; return it, and its own name of the model.
 
     A source is what an operator registered: what another declaration made of a name is not its
-    source's, so that declaring again, in whatever order, gives the same.
+    source's, so that declaring again, in whatever order, gives the same. Raises Unfit.
     """
+    _check_name(model)
     if (
         source is not None
         and source.kind == model.kind

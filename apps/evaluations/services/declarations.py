@@ -1,8 +1,11 @@
 """Store datasets, models and evaluations that are declared together, all of them or none."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 from django.db import transaction
 
@@ -22,18 +25,26 @@ from apps.inference.declared_models import DeclaredModel, declare_models, names_
 from apps.strict_json import dump_json
 
 LOOK_ROWS = 500
+LEFT_OUT = "it is left out, since nothing that is declared uses it"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DeclaredDataset:
     """A name and the rows that become the dataset's next version, each an item.
 
-    nullable: fields that are null in a row without them, once some other row has them.
+    nullable: fields that are null in a row without them, once some other row has them. fields: the
+    only ones that are taken, each of which some row has, or None for all. limit: take so many rows.
+    optional: leave it out with a warning where its rows cannot be read.
     """
 
     name: str
     file: RowFile
     nullable: Sequence[str] = ()
+    fields: Sequence[str] | None = None
+    limit: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,20 +96,48 @@ def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) 
     """
     actor.require(Action.MANAGE if declarations.models else Action.EDIT)
     with ExitStack() as stack:
-        fills: list[Fill] = []
-        counts: list[int] = []
-        nulls = [_nulls(one) for one in declarations.datasets]
+        filled: list[_Filled] = []
+        left_out: list[str] = []
+        nulls = [_try(one, partial(_nulls, one), left_out) for one in declarations.datasets]
         for one, fields in zip(declarations.datasets, nulls, strict=True):
+            if fields is None:
+                continue
             fill = begin_import(actor, into=one.name)
             stack.callback(fill.abandon)
-            fills.append(fill)
-            counts.append(_fill(fills, one, fields, dry_run=dry_run))
+            earlier = [each.fill for each in filled]
+            work = partial(_fill, fill, earlier, one, fields, dry_run=dry_run)
+            count = _try(one, work, left_out)
+            if count is None:
+                fill.abandon()
+            else:
+                filled.append(_Filled(one, fill, count))
         with transaction.atomic():
-            declared = _store(actor, declarations, fills, counts)
+            declared = _store(actor, declarations, filled)
             transaction.set_rollback(dry_run)
+        declared.warnings[:0] = left_out
         if not dry_run:
             stack.pop_all()
     return declared
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A dataset whose rows are there, unseen yet."""
+
+    declared: DeclaredDataset
+    fill: Fill
+    count: int
+
+
+def _try(one: DeclaredDataset, work: Callable[[], T], left_out: list[str]) -> T | None:
+    """Return what the work makes of a dataset; None, and a warning, for one that is left out."""
+    try:
+        return work()
+    except Invalid as error:
+        if not one.optional:
+            raise
+        left_out.append(f"{error.messages[0].removesuffix('.')}: {LEFT_OUT}")
+        return None
 
 
 def _rows(one: DeclaredDataset) -> Iterator[dict]:
@@ -108,33 +147,52 @@ def _rows(one: DeclaredDataset) -> Iterator[dict]:
         raise Invalid(f"The dataset {one.name!r}: {error}.", path="datasets") from error
 
 
+def _chosen(one: DeclaredDataset) -> Iterator[dict]:
+    """Yield the rows as they are declared: as many, and with those fields."""
+    rows = islice(_rows(one), one.limit)
+    if one.fields is None:
+        return rows
+    fields = one.fields
+    return ({name: row.get(name) for name in fields} for row in rows)
+
+
 def _nulls(one: DeclaredDataset) -> dict[str, None]:
     """Find the nullable fields that some row has; they are null in rows without them.
 
     Before the rows are stored, since a first row may lack what the last one has; most often the
-    first row tells all.
+    first row tells all. Raises Invalid for a field to be taken that no row has.
     """
-    unseen = set(one.nullable)
+    unseen = {*one.nullable, *(one.fields or ())}
     for row in _rows(one):
         unseen -= row.keys()
         if not unseen:
             break
+    if missing := [name for name in one.fields or () if name in unseen]:
+        message = f"The dataset {one.name!r}: {one.file.label} has no column {missing[0]!r}."
+        raise Invalid(message, path="datasets")
+    if one.fields is not None:
+        return {}
     return {name: None for name in one.nullable if name not in unseen}
 
 
 def _fill(
-    fills: Sequence[Fill], one: DeclaredDataset, nulls: dict[str, None], *, dry_run: bool
+    fill: Fill,
+    earlier: Sequence[Fill],
+    one: DeclaredDataset,
+    nulls: dict[str, None],
+    *,
+    dry_run: bool,
 ) -> int:
     """Insert a dataset's rows, renewing the leases of the fills before it; return how many."""
     count = 0
-    for row in _rows(one):
+    for row in _chosen(one):
         if not dry_run:
-            fills[-1].add(Body(dump_json(row if nulls.keys() <= row.keys() else row | nulls | row)))
+            fill.add(Body(dump_json(row if nulls.keys() <= row.keys() else row | nulls | row)))
         count += 1
         if count % LOOK_ROWS == 0:
-            _keep(fills)
-    fills[-1].flush()
-    _keep(fills)
+            _keep([*earlier, fill])
+    fill.flush()
+    _keep([*earlier, fill])
     return count
 
 
@@ -143,17 +201,14 @@ def _keep(fills: Sequence[Fill]) -> None:
         fill.keep()
 
 
-def _store(
-    actor: Actor, declarations: Declarations, fills: Sequence[Fill], counts: Sequence[int]
-) -> Declared:
+def _store(actor: Actor, declarations: Declarations, filled: Sequence[_Filled]) -> Declared:
     declared = Declared()
-    for one, fill, count in zip(declarations.datasets, fills, counts, strict=True):
-        version = show_version(actor, fill)
-        rows = "1 row" if count == 1 else f"{count:,} rows"
-        is_new = fill.dataset.deleted_at is not None
-        declared.stored.append(
-            Stored("dataset", one.name, is_new, f"{rows}, version {version.num}")
-        )
+    for each in filled:
+        version = show_version(actor, each.fill)
+        rows = "1 row" if each.count == 1 else f"{each.count:,} rows"
+        is_new = each.fill.dataset.deleted_at is not None
+        detail = f"{rows}, version {version.num}, read as {each.declared.file.told}"
+        declared.stored.append(Stored("dataset", each.declared.name, is_new, detail))
     _store_models(actor, declarations.models, declared)
     _store_evaluations(actor, declarations.evaluations, declared)
     return declared
@@ -162,7 +217,9 @@ def _store(
 def _store_models(actor: Actor, models: Sequence[DeclaredModel], declared: Declared) -> None:
     if not models:
         return
-    for put in declare_models(actor, models):
+    put_models, refused = declare_models(actor, models)
+    declared.warnings.extend(f"{reason.removesuffix('.')}: {LEFT_OUT}" for reason in refused)
+    for put in put_models:
         row = put.row
         what = "embedding model" if row.kind == row.Kind.EMBEDDING else "model"
         detail = f"{(row.upstream_name or row.name)!r} at {row.endpoint.base_url}"

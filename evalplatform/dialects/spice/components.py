@@ -10,17 +10,12 @@ from evalplatform.dialects.spice.yaml_nodes import Node
 NAME_LENGTH = 200
 MODEL_LENGTH = 300
 MAX_COMPONENTS = 500
-SECTIONS = ("datasets", "models", "embeddings", "evals")
+SECTIONS = ("datasets", "views", "models", "embeddings", "evals")
 HEAD = frozenset(("version", "kind", "name"))
 
 
 def check_head(sections: dict[str, Node], warnings: list[str]) -> None:
-    """Refuse `views`, and warn of a foreign kind and of sections that are ignored."""
-    if "views" in sections:
-        raise Invalid(
-            f"{_line_of(sections['views'])}views cannot be loaded: they are SQL over other "
-            "datasets, and there is no SQL here. Load their rows as a dataset."
-        )
+    """Warn of a foreign kind and of sections that are ignored."""
     kind = sections.get("kind")
     if kind is not None and kind.value != "Spicepod":
         warnings.append(f"{_line_of(kind)}kind is {kind.text!r}, not 'Spicepod'")
@@ -119,8 +114,11 @@ def check_count(components: dict[str, list[Component]]) -> None:
 
 
 def check_names(components: dict[str, list[Component]]) -> None:
-    """Refuse a name that two components of one kind have; models and embeddings are one kind."""
-    for sections in (("datasets",), ("models", "embeddings"), ("evals",)):
+    """Refuse a name that two components of one kind have.
+
+    Datasets and views are one kind, models and embeddings another.
+    """
+    for sections in (("datasets", "views"), ("models", "embeddings"), ("evals",)):
         seen: dict[str, Component] = {}
         for component in (component for section in sections for component in components[section]):
             if component.name in seen:

@@ -1,13 +1,15 @@
 """Read a spicepod: datasets, models, embeddings and evals as declarations of the core."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from apps.datasets.row_readers import FORMATS, ReadingOptions, RowFile, format_of
 from apps.errors import Invalid
 from apps.evaluations.services.declarations import (
+    LEFT_OUT,
     Declarations,
     DeclaredDataset,
     DeclaredEvaluation,
@@ -25,6 +27,7 @@ from evalplatform.dialects.spice.components import (
     check_names,
     read_components,
 )
+from evalplatform.dialects.spice.views import FORM, BadView, Selection, read_selection
 from evalplatform.dialects.spice.yaml_nodes import BadYaml, Node, read_yaml
 
 COLUMNS = ("input", "ideal")
@@ -38,9 +41,21 @@ FIELD_PREFIX = "openai_"
 # A name of this shape is an id in OpenAI's dialect, which has the same route.
 FOREIGN_ID = re.compile(r"eval_[0-9a-f]{32}", re.IGNORECASE)
 
-# The path of `from: file:…` -> how to open the file. Raises OSError, or Invalid for one that is
-# not there to be read.
-FindFile = Callable[[str], Callable[[], BinaryIO]]
+D = TypeVar("D", DeclaredDataset, DeclaredModel)
+Opener = Callable[[], BinaryIO]
+
+
+class Sources(Protocol):
+    """The files that a spicepod may name."""
+
+    def find(self, path: str) -> Opener:
+        """Return how to open the file of `from: file:…`.
+
+        Raises OSError, or Invalid for one that is not there to be read.
+        """
+
+    def fetch(self, url: str) -> Opener:
+        """Return how to open what an https:// URL gives; opening it raises OSError."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +64,20 @@ class Spicepod:
     warnings: tuple[str, ...]
 
 
-def read_spicepod(document: bytes, find_file: FindFile) -> Spicepod:
+def read_spicepod(document: bytes, sources: Sources) -> Spicepod:
     """Read the declarations, checked as far as that needs no account.
 
-    Raises Invalid, which names the line and the component, at the first fault.
+    A dataset or a model that cannot be loaded and that no eval uses is left out with a warning.
+    Raises Invalid, which names the line and the component, at the first other fault.
     """
     try:
         root = read_yaml(document)
     except BadYaml as error:
         raise Invalid(f"The spicepod cannot be read: {error}.") from error
     if not isinstance(root.value, dict):
-        raise Invalid("A spicepod is a mapping of sections: datasets, models, embeddings, evals.")
+        raise Invalid(
+            "A spicepod is a mapping of sections: datasets, views, models, embeddings, evals."
+        )
     warnings: list[str] = []
     check_head(root.value, warnings)
     components = {
@@ -67,25 +85,117 @@ def read_spicepod(document: bytes, find_file: FindFile) -> Spicepod:
     }
     check_count(components)
     check_names(components)
+    evaluations = tuple(_evaluation(component) for component in components["evals"])
+    selections = [(component, _selection(component)) for component in components["views"]]
+    used = _Used(evaluations, selections, components["datasets"])
+    datasets = _loaded(
+        components["datasets"], used.datasets, lambda one: _dataset(one, sources), warnings
+    )
     declarations = Declarations(
-        datasets=tuple(_dataset(component, find_file) for component in components["datasets"]),
+        datasets=(*datasets, *_views(selections, datasets, used, warnings)),
         models=(
-            *(_model(component) for component in components["models"]),
-            *(_embedding(component) for component in components["embeddings"]),
+            *_loaded(components["models"], used.scorers, _model, warnings),
+            *_loaded(components["embeddings"], used.scorers, _embedding, warnings),
         ),
-        evaluations=tuple(_evaluation(component) for component in components["evals"]),
+        evaluations=evaluations,
     )
     for component in (component for section in SECTIONS for component in components[section]):
         component.warn_of_unknown_members()
     return Spicepod(declarations, tuple(warnings))
 
 
-def _dataset(component: Component, find_file: FindFile) -> DeclaredDataset:
+class _Used:
+    """The names of datasets, views and scorers that evals of the file use."""
+
+    def __init__(
+        self,
+        evaluations: Iterable[DeclaredEvaluation],
+        selections: Iterable[tuple[Component, Selection]],
+        datasets: Iterable[Component],
+    ) -> None:
+        self.scorers = {name for one in evaluations for name in one.scorers}
+        self.datasets = {one.dataset_name for one in evaluations}
+        names = [component.name for component in datasets]
+        self.sources = {
+            view.name: _source_of(view, selection, names) for view, selection in selections
+        }
+        self.datasets |= {source for view, source in self.sources.items() if view in self.datasets}
+
+
+def _loaded(
+    components: Iterable[Component],
+    used: Container[str],
+    load: Callable[[Component], D],
+    warnings: list[str],
+) -> list[D]:
+    """Load each component; one that cannot be and that nothing uses is left out."""
+    done: list[D] = []
+    for component in components:
+        component.required("from")
+        try:
+            loaded = load(component)
+        except Invalid as error:
+            if component.name in used:
+                raise
+            warnings.append(f"{' '.join(error.messages)}: {LEFT_OUT}")
+        else:
+            done.append(replace(loaded, optional=component.name not in used))
+    return done
+
+
+def _selection(component: Component) -> Selection:
+    sql = component.required("sql")
+    try:
+        return read_selection(component.text("sql", sql))
+    except BadView as error:
+        component.refuse(f"the view cannot be loaded: {error}", sql)
+
+
+def _source_of(view: Component, selection: Selection, names: Sequence[str]) -> str:
+    """Return the dataset of the file that a view selects from. Raises Invalid."""
+    written, is_quoted = selection.table
+    found = written if written in names else ""
+    if not found and not is_quoted:
+        found = next((name for name in names if name.lower() == written.lower()), "")
+    if not found:
+        view.refuse(f"{written[:60]!r} is no dataset of this file: {FORM}", view.member("sql"))
+    return found
+
+
+def _views(
+    selections: Iterable[tuple[Component, Selection]],
+    datasets: Iterable[DeclaredDataset],
+    used: _Used,
+    warnings: list[str],
+) -> Iterator[DeclaredDataset]:
+    loaded = {one.name: one for one in datasets}
+    for view, selection in selections:
+        source = loaded.get(used.sources[view.name])
+        if source is None:
+            warnings.append(f"{view.label}: its dataset {used.sources[view.name]!r} is left out")
+            continue
+        yield DeclaredDataset(
+            view.name,
+            source.file,
+            COLUMNS,
+            fields=selection.columns,
+            limit=selection.limit,
+            optional=view.name not in used.datasets,
+        )
+
+
+def _dataset(component: Component, sources: Sources) -> DeclaredDataset:
     origin = component.required("from")
-    kind, _, path = component.text("from", origin).partition(":")
+    written = component.text("from", origin)
+    kind, _, path = written.partition(":")
     path = path.removeprefix("//")
-    if kind != "file" or not path:
-        component.refuse("from must be file:<path>: only files are read here", origin)
+    if kind not in {"file", "https"} or not path:
+        component.refuse(
+            "from must be file:<path> or https://<address>: nothing else is read here", origin
+        )
+    if kind == "https":
+        # Its ending is the path's, whatever is asked behind it.
+        path = urlsplit(written).path
     params = component.params()
     for key, node in params.items():
         if key != "file_format":
@@ -104,13 +214,15 @@ def _dataset(component: Component, find_file: FindFile) -> DeclaredDataset:
                 origin,
             )
     try:
-        opener = find_file(path)
+        opener = sources.fetch(written) if kind == "https" else sources.find(path)
     except OSError as error:
         component.refuse(f"{path}: {error.strerror or error}", origin)
     except Invalid as error:
         component.refuse(" ".join(error.messages), origin)
     return DeclaredDataset(
-        component.name, RowFile(path, opener, ReadingOptions(format_name)), COLUMNS
+        component.name,
+        RowFile(written if kind == "https" else path, opener, ReadingOptions(format_name)),
+        COLUMNS,
     )
 
 

@@ -1,7 +1,10 @@
 """load_spicepod: a file's components into an account, all of them or nothing."""
 
+import gzip
 import io
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.services import declarations
 from apps.evaluations.services.named_runs import find_by_name, start_run_by_name
 from apps.inference.models import ServedModel
+from evalplatform.dialects.spice import downloads as spice_downloads
 from tests.factories import make_account, make_actor, make_dataset, make_endpoint
 
 URL = "http://127.0.0.1:8680/v1"
@@ -91,7 +95,7 @@ def test_every_component_is_stored_and_told_in_a_line(load, owner, endpoint):
         evals=[evaluation("letters", "trivia", "match", "referee", "match", description="Easy")],
     )
     assert out.splitlines() == [
-        "dataset 'trivia' created: 2 rows, version 1",
+        "dataset 'trivia' created: 2 rows, version 1, read as JSONL, in UTF-8",
         f"model 'referee' created: 'big' at {URL}",
         f"embedding model 'embed' created: 'e5' at {URL}",
         "evaluation 'letters' created: the dataset 'trivia' by 'match', 'referee', 'match'",
@@ -325,7 +329,8 @@ def test_a_prompt_that_is_no_template_is_warned_of_where_it_should_be_one(load, 
         ({"models": [model("m"), model("m")]}, "that of models[1] 'm' too"),
         ({"models": [model("m")], "embeddings": [model("m")]}, "that of models[1] 'm' too"),
         ({"models": [{"name": "m", "from": "anthropic:x"}]}, "provider 'anthropic'"),
-        ({"views": [{"name": "v"}]}, "views cannot be loaded"),
+        ({"views": [{"name": "v"}]}, "views[0] 'v': sql is missing"),
+        ({"views": [{"name": "v", "sql": "SELECT 1"}]}, "it selects from no dataset"),
         ({"evals": [{"name": "e", "scorers": []}]}, "dataset is missing"),
         ({"datasets": [dataset(path="none.jsonl")]}, "none.jsonl: No such file or directory"),
         ({"datasets": [dataset(path=".", params={"file_format": "csv"})]}, "is not a file"),
@@ -348,7 +353,11 @@ def test_what_is_refused_leaves_nothing_behind(load, owner, endpoint, sections, 
     good = {"datasets": [dataset("first")], "models": [model("good")]}
     for section, entries in sections.items():
         good[section] = [*good.get(section, []), *entries]
-    good["evals"] = [evaluation("letters", "first"), *good.get("evals", [])]
+    scorers = [one["name"] for one in (*good["models"], *good.get("embeddings", []))]
+    good["evals"] = [
+        *(evaluation(f"of {one['name']}", one["name"], *scorers) for one in good["datasets"]),
+        *good.get("evals", []),
+    ]
     with pytest.raises(CommandError) as refused:
         load(files=files, **good)
     assert reason in str(refused.value)
@@ -358,7 +367,212 @@ def test_what_is_refused_leaves_nothing_behind(load, owner, endpoint, sections, 
 
 def test_without_an_endpoint_a_model_is_refused_with_how_to_add_one(load):
     with pytest.raises(CommandError, match=r"manage\.py add_endpoint"):
-        load(models=[model("m")])
+        load(models=[model("m")], evals=[evaluation("letters", "trivia", "m")])
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"datasets": [{"name": "lake", "from": "s3://bucket/rows.parquet"}]}, "from must be file"),
+        ({"datasets": [dataset("lake", "none.jsonl")]}, "none.jsonl: No such file or directory"),
+        ({"datasets": [dataset("lake", "bad.jsonl")]}, "bad.jsonl: line 2: "),
+        ({"datasets": [dataset("lake", "late.csv")]}, "late.csv: line 1004: 1 cells under"),
+        ({"datasets": [dataset("lake", "rows.dat")]}, "tells no format"),
+        ({"models": [{"name": "m", "from": "anthropic:claude"}]}, "provider 'anthropic' is not"),
+        ({"models": [model("builtin/mine")]}, "builtin/… are built in"),
+        ({"models": [model("match")]}, "the name of a built-in scorer"),
+        ({"embeddings": [{"name": "e", "from": "file:models/e"}]}, "provider 'file' is not"),
+    ],
+)
+def test_what_no_eval_uses_is_left_out_with_a_warning(load, owner, endpoint, sections, reason):
+    files = {"bad.jsonl": '{"input": "a"}\nnot json\n', "late.csv": "a,b\n" * 1_003 + "3\n"}
+    good = {"datasets": [dataset()], "models": [model("good")], "evals": [evaluation()]}
+    for section, entries in sections.items():
+        good[section] = [*entries, *good.get(section, [])]
+    if "match" in str(sections):
+        good["evals"] = [evaluation("letters", "trivia", "includes")]
+    out, err = load(files=files, **good)
+    [warning] = err.splitlines()
+    assert reason in warning
+    assert warning.endswith("it is left out, since nothing that is declared uses it")
+    assert [line.split(" created")[0] for line in out.splitlines()] == [
+        "dataset 'trivia'",
+        "model 'good'",
+        "evaluation 'letters'",
+    ]
+    assert [one.name for one in Dataset.objects.all()] == ["trivia"]
+    assert TestCase.objects.count() == 2
+
+
+def test_the_vendors_own_eval_is_loaded_without_an_endpoint(load, owner):
+    """A view of the simplest form, and a model to be asked that no eval names."""
+    out, err = load(
+        datasets=[dataset("tetris")],
+        views=[{"name": "small_tetris", "sql": "SELECT * FROM tetris LIMIT 1\n"}],
+        evals=[evaluation("tetris", "small_tetris", "match")],
+        models=[model("my_model", "gpt-4o-mini", openai_api_key="${ secrets:KEY }")],
+    )
+    assert "dataset 'small_tetris' created: 1 row, version 1" in out
+    assert "No endpoint of the account could serve 'gpt-4o-mini'" in err
+    assert "KEY" not in err
+    assert items(owner, "small_tetris") == [{"input": "say b", "ideal": "b"}]
+    assert len(items(owner, "tetris")) == 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT ideal, input FROM trivia", [("ideal", "input")] * 2),
+        ("select input, ideal, topic from TRIVIA", [("input", "ideal", "topic")] * 2),
+        ('SELECT * FROM "trivia" LIMIT 9', [("input", "ideal"), ("input", "ideal", "topic")]),
+        ("SELECT * FROM trivia LIMIT 0;", []),
+    ],
+)
+def test_a_view_shows_columns_or_the_first_rows_of_a_dataset(load, owner, sql, rows):
+    load(datasets=[dataset()], views=[{"name": "v", "sql": sql}], evals=[evaluation("e", "v")])
+    assert [tuple(row) for row in items(owner, "v")] == rows
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT count(*) FROM trivia", "the expression 'COUNT(*)'"),
+        ("SELECT input AS q FROM trivia", "the expression 'input AS q'"),
+        ("SELECT DISTINCT input FROM trivia", "its SQL has DISTINCT"),
+        ("SELECT * FROM trivia WHERE input = 'a'", "its SQL has WHERE"),
+        ("SELECT * FROM trivia ORDER BY input", "its SQL has ORDER"),
+        ("SELECT * FROM trivia LIMIT 5 OFFSET 2", "its SQL has OFFSET"),
+        ("SELECT * FROM trivia LIMIT 2 + 3", "its LIMIT is no whole number"),
+        ("SELECT * FROM trivia, trivia", "its SQL has JOINS"),
+        ("SELECT * FROM trivia AS t", "its SQL has ALIAS"),
+        ("SELECT * FROM (SELECT * FROM trivia)", "it selects from no dataset"),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", "its SQL has WITH"),
+        ("SELECT * FROM trivia UNION SELECT * FROM trivia", "no single SELECT"),
+        ("SELECT * FROM trivia; DROP TABLE trivia", "no single SELECT"),
+        ("DELETE FROM trivia", "no single SELECT"),
+        ("SELEKT * FROM trivia", "its SQL cannot be read"),
+        ("(" * 5_000, "its SQL cannot be read"),
+        ("SELECT " + "a, " * 5_000 + "a FROM trivia", "longer than 10,000 characters"),
+        ("SELECT input, input FROM trivia", "names a column twice"),
+        ("SELECT * FROM runtime.task_history", "'runtime.task_history' is no dataset of this"),
+        ("SELECT * FROM v", "'v' is no dataset of this file"),
+        ("SELECT nothing FROM trivia", "trivia.jsonl has no column 'nothing'"),
+    ],
+)
+def test_any_other_sql_refuses_the_file(load, sql, reason):
+    with pytest.raises(CommandError) as refused:
+        load(datasets=[dataset()], views=[{"name": "v", "sql": sql}], evals=[evaluation("e", "v")])
+    assert reason in str(refused.value)
+    assert_nothing_is_stored()
+
+
+class Site(ThreadingHTTPServer):
+    """A web server of some paths: bytes, or where a path leads."""
+
+    daemon_threads = True
+
+    def __init__(self, paths: dict[str, bytes | str]) -> None:
+        asked = self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                found = paths.get(self.path)
+                self.send_response(404 if found is None else 302 if type(found) is str else 200)
+                if isinstance(found, str):
+                    self.send_header("location", found)
+                self.end_headers()
+                if isinstance(found, bytes):
+                    self.wfile.write(found)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def site():
+    rows = ROWS.encode()
+    paths = {
+        "/rows.jsonl": rows,
+        "/rows.csv.gz": gzip.compress(b"input;ideal\na;b\n"),
+        "/raw/rows.jsonl": "/rows.jsonl",
+        "/round.jsonl": "/round.jsonl",
+        "/large.jsonl": rows * 1_000,
+    }
+    with Site(paths) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def fetched(url: str, name: str = "trivia") -> dict:
+    return {"name": name, "from": url}
+
+
+@pytest.mark.parametrize("path", ["/rows.jsonl", "/raw/rows.jsonl", "/rows.csv.gz"])
+def test_a_dataset_is_fetched_from_its_address(load, owner, site, monkeypatch, path):
+    serve_as_https(monkeypatch, site)
+    out, err = load(datasets=[fetched(f"https://data.example{path}")], evals=[evaluation()])
+    assert err == ""
+    assert "dataset 'trivia' created: " in out
+    assert items(owner)[0].keys() == {"input", "ideal"}
+    assert len(site.asked) == (2 if path.startswith("/raw") else 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/none.jsonl", "the server answered 404"),
+        ("/round.jsonl", "redirected more than 5 times"),
+        ("/large.jsonl", "larger than the limit of 50,000 bytes"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(load, site, monkeypatch, settings, path, reason):
+    settings.MAX_UPLOAD_BYTES = 50_000
+    serve_as_https(monkeypatch, site)
+    url = f"https://data.example{path}"
+    with pytest.raises(CommandError) as refused:
+        load(datasets=[fetched(url)], evals=[evaluation()])
+    assert f"The dataset 'trivia': {url}: " in str(refused.value)
+    assert reason in str(refused.value)
+    assert_nothing_is_stored()
+    _, err = load(datasets=[fetched(url, "unused"), dataset()], evals=[evaluation()])
+    assert reason in err
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("https://127.0.0.1:1/rows.jsonl", "the address is not public"),
+        ("https://[::1]:1/rows.jsonl", "the address is not public"),
+        ("https://169.254.169.254/latest/rows.json", "the address is not public"),
+        ("https://user:secret@data.example/rows.jsonl", "must not hold a user name"),
+        ("https:///rows.jsonl", "must name a host"),
+    ],
+)
+def test_an_address_of_a_private_network_is_never_asked(load, address, reason):
+    with pytest.raises(CommandError) as refused:
+        load(datasets=[fetched(address)], evals=[evaluation()])
+    assert reason in str(refused.value)
+
+
+def serve_as_https(monkeypatch, site) -> None:
+    """Have https://data.example lead to the site, which has no certificate."""
+    real = spice_downloads.download
+
+    def through(url: str, *args: Any, **given: Any) -> None:
+        real(url.replace("https://data.example", site.url), *args, **given)
+
+    monkeypatch.setattr(spice_downloads, "download", through)
+    monkeypatch.setattr(spice_downloads, "ALLOW_PRIVATE", True)
 
 
 def test_a_failure_in_the_last_component_leaves_nothing_behind(load, owner, endpoint, monkeypatch):
@@ -388,6 +602,7 @@ def test_a_failed_load_leaves_an_older_dataset_as_it_was(load, owner):
     with pytest.raises(CommandError):
         load(
             datasets=[dataset(path="new.jsonl"), dataset("other", "bad.jsonl")],
+            evals=[evaluation("e", "other")],
             files={"new.jsonl": '{"a":1}', "bad.jsonl": "x"},
         )
     assert len(items(owner)) == 2
@@ -453,8 +668,9 @@ def test_a_dry_run_tells_the_same_and_stores_nothing(load, owner, endpoint):
     before = Dataset.objects.get(name="trivia").latest_num
     assert "dataset 'trivia' would be replaced: 2 rows, version 2" in load("--dry-run", **pod)[0]
     assert Dataset.objects.get(name="trivia").latest_num == before
+    files = {"trivia.jsonl": "broken"}
     with pytest.raises(CommandError, match="line 1"):
-        load("--dry-run", datasets=[dataset()], files={"trivia.jsonl": "broken"})
+        load("--dry-run", datasets=[dataset()], evals=[evaluation()], files=files)
 
 
 def test_accounts_have_names_of_their_own(load, owner, endpoint):

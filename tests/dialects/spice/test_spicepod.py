@@ -49,17 +49,26 @@ embeddings:
 """
 
 
-def find_file(path: str):
-    if path not in FILES:
-        raise FileNotFoundError(2, "No such file or directory", path)
-    return lambda: io.BytesIO(FILES[path])
+class Given:
+    """The files above, and no address that gives anything."""
+
+    def find(self, path: str):
+        if path not in FILES:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return lambda: io.BytesIO(FILES[path])
+
+    def fetch(self, url: str):
+        raise AssertionError(url)
 
 
 def read(text: str) -> Spicepod:
-    return read_spicepod(text.encode(), find_file)
+    return read_spicepod(text.encode(), Given())
 
 
 def refusal(text: str) -> str:
+    """Return why a text is refused, with an eval that uses all that it declares."""
+    if text.startswith(("datasets", "models", "embeddings")):
+        text += "\nevals:\n  - {name: uses, dataset: d, scorers: [m, x]}"
     with pytest.raises(Invalid) as refused:
         read(text)
     (message,) = refused.value.messages
@@ -132,7 +141,8 @@ def test_a_spicepod_may_declare_nothing(text):
         ("evals: [", "The spicepod cannot be read: line 2: "),
         ("", "A spicepod is a mapping of sections"),
         ("- a", "A spicepod is a mapping of sections"),
-        ("views:\n  - name: v\n    sql: select 1", "line 2: views cannot be loaded"),
+        ("views:\n  - name: v\n    sql: select 1", "line 3: views[0] 'v': the view cannot be"),
+        ("views:\n  - name: v", "line 2: views[0] 'v': sql is missing"),
         ("evals: {a: b}", "line 1: evals must be a list"),
         ("evals:\n  - just text", "line 2: evals[0]: a component is a mapping"),
         ("models:\n  - ref: models/x", "line 2: models[0]: ref is not supported"),
@@ -268,6 +278,11 @@ def test_the_number_of_components_is_bounded():
 
 def test_the_spicepod_of_the_readme_is_read_without_warnings():
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    pod = read_spicepod(shown.encode(), lambda path: lambda: io.BytesIO())
+
+    class Anything(Given):
+        def find(self, path: str):
+            return io.BytesIO
+
+    pod = read_spicepod(shown.encode(), Anything())
     assert pod.warnings == ()
     assert len(pod.declarations.evaluations) == 1

@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.datasets.models import CHUNK_BYTES, Dataset, File
+from apps.datasets.models import CHUNK_BYTES, Dataset, DatasetVersion, File
 from apps.datasets.reading import find_version, read_cases
 from apps.datasets.stored_files import open_file, purge_files, store_file
 from apps.evaluations.models import Evaluation
 from apps.inference.models import ServedModel
-from evalplatform.dialects.spice import upload
+from evalplatform.dialects.spice import downloads, upload
 from tests.factories import make_actor, make_endpoint, make_user
 
 pytestmark = pytest.mark.django_db
@@ -107,6 +107,24 @@ def test_what_was_confirmed_is_loaded(client, admin):
     assert "1 row, version 2" in text_of(again)
 
 
+def test_what_is_fetched_for_the_preview_is_what_is_loaded(client, admin, monkeypatch):
+    asked = []
+
+    def download(url, into, **bounds):
+        asked.append((url, bounds["allow_private"]))
+        into.write(ROWS["trivia.jsonl"])
+
+    monkeypatch.setattr(downloads, "download", download)
+    pod = POD.replace("file:some/folder/trivia.jsonl", "https://data.example/trivia.jsonl")
+    shown = preview(client, admin, pod, files={})
+    assert "1 row, version 1" in text_of(shown)
+    confirm(client, shown)
+    assert asked == [("https://data.example/trivia.jsonl", False)]
+    assert [item for item, _ in read_cases(DatasetVersion.objects.get())] == [
+        {"input": "a", "ideal": "b"}
+    ]
+
+
 def test_a_spicepod_without_data_files_is_loaded(client, admin):
     pod = "evals: [{name: only, dataset: none, scorers: []}]"
     confirm(client, preview(client, admin, pod, files={}))
@@ -116,13 +134,14 @@ def test_a_spicepod_without_data_files_is_loaded(client, admin):
 def test_what_is_wrong_is_shown_on_the_form_and_nothing_is_stored(client, admin):
     cases = [
         ({"pod": "evals: ["}, "The spicepod cannot be read: line 2"),
-        ({"pod": "views: []"}, "views cannot be loaded"),
+        ({"pod": "views: [{name: v, sql: SELECT 1}]"}, "it selects from no dataset"),
         ({"files": {}}, "'some/folder/trivia.jsonl' is not among the uploaded data files"),
         ({"files": {"trivia.jsonl": b"{"}}, "line 1:"),
         ({"files": [*ROWS.items()] * 2}, "Two data files are called 'trivia.jsonl'"),
-        ({"pod": POD + "views: []"}, "views cannot be loaded"),
+        ({"pod": POD + "views: [{name: v, sql: SELECT 1}]"}, "it selects from no dataset"),
         (
-            {"pod": 'datasets: [{name: a, from: "file:x/t.csv"}, {name: b, from: "file:y/t.csv"}]',
+            {"pod": 'datasets: [{name: a, from: "file:x/t.csv"}, {name: b, from: "file:y/t.csv"}]\n'
+                    "evals: [{name: e, dataset: b, scorers: []}]",
              "files": {"t.csv": b"a\n"}},
             "'y/t.csv' and 'x/t.csv' are one upload",
         ),

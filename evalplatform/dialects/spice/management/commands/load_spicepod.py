@@ -12,6 +12,7 @@ from apps.accounts.services.actors import actor_of
 from apps.errors import Invalid, StateError
 from apps.evaluations.services.declarations import declare
 from evalplatform.dialects.kit.commands import CoreCommand
+from evalplatform.dialects.spice.downloads import Downloads
 from evalplatform.dialects.spice.spicepod import read_spicepod
 from evalplatform.dialects.spice.yaml_nodes import MAX_BYTES
 
@@ -20,8 +21,9 @@ class Command(CoreCommand):
     help = (
         "Load the datasets, models, embeddings and evals of a spicepod, all of them or nothing. "
         "What has the same name in the account is replaced, its earlier runs stay, and nothing "
-        "that the file does not mention is removed. Rows are copied now: a changed data file "
-        "counts after the next load."
+        "that the file does not mention is removed. A dataset or model that cannot be loaded and "
+        "that no eval of the file uses is left out with a warning. Rows are copied now, of files "
+        "or of public https:// addresses: a change counts after the next load."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,8 +41,9 @@ class Command(CoreCommand):
             with path.open("rb") as file:
                 # A byte more than may be: the reader says that it is too large.
                 document = file.read(MAX_BYTES + 1)
-            pod = read_spicepod(document, lambda name: data_file(path.parent / name))
-            declared = declare(actor, pod.declarations, dry_run=options["dry_run"])
+            with Downloads() as downloads:
+                pod = read_spicepod(document, _Sources(path.parent, downloads))
+                declared = declare(actor, pod.declarations, dry_run=options["dry_run"])
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror or error}") from error
         except ValidationError as error:
@@ -53,6 +56,17 @@ class Command(CoreCommand):
             self.stdout.write("Nothing is declared.")
         for warning in (*pod.warnings, *declared.warnings):
             self.stderr.write(f"warning: {one_line(warning)}", style_func=self.style.WARNING)
+
+
+class _Sources:
+    """Files below the spicepod's folder, and downloads."""
+
+    def __init__(self, folder: Path, downloads: Downloads) -> None:
+        self._folder = folder
+        self.fetch = downloads.opener
+
+    def find(self, path: str) -> Callable[[], BinaryIO]:
+        return data_file(self._folder / path)
 
 
 def one_line(text: str) -> str:
