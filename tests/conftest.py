@@ -133,8 +133,8 @@ def server(session_server: ModelServer) -> ModelServer:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A server, a model server and a key that tests share which leave the server as it is."""
-    password = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-    with running() as models, Served(tmp_path_factory.mktemp("platform"), password) as served:
+    environment = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD, "AZURE_KEY": "azure-secret"}
+    with running() as models, Served(tmp_path_factory.mktemp("platform"), environment) as served:
         unopened = Platform(served, models, "")
         yield replace(unopened, key=unopened.open_account("clients", "echo-model", "slow:30"))
 

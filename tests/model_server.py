@@ -31,6 +31,10 @@ or use `running()`. The name of the model says how a request is answered:
     body:JSON              200 and this
     told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
     system-first:HOW       400 where a system message comes after another, else as HOW
+    like:SERVER[:HOW]      refused as that server refuses what it does not take, see imitations.py;
+                           else as HOW
+    picky:WHY:HOW          400 for a message that says `poison`, with the words for WHY: length,
+                           filter, silent, or echo, which repeats it; else as HOW
     packed:HOW             the usual answer, packed as packed_answers.py says
     tool:NAME:HOW          a call of that tool, whose arguments the last user message is; once it
                            is followed by the tool's result, as HOW
@@ -75,6 +79,7 @@ import orjson
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.imitations import refusal_like
 from tests.packed_answers import packed
 
 HEAD_MAX = 64 * 1024
@@ -82,6 +87,7 @@ FLOOD_BYTES = 200_000_000
 STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
 UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:1"}
 HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
+AZURE_PATH = re.compile(rb"^/openai/deployments/[^/]+|^/openai/v1")
 REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}
 
 
@@ -166,6 +172,28 @@ def error(status: int, message: str, *headers: str) -> bytes:
     return response(status, orjson.dumps({"error": fault}), *headers)
 
 
+def told(message: str, code: str | None = None) -> bytes:
+    fault = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return orjson.dumps({"error": fault})
+
+
+# What is refused by these is the text of one request.
+PICKY: dict[str, Callable[[str], bytes]] = {
+    "length": lambda said: told(
+        "This model's maximum context length is 8192 tokens, however you requested 9000 tokens. "
+        "Please reduce the length of the messages.",
+        "context_length_exceeded",
+    ),
+    "filter": lambda said: told(
+        "The response was filtered due to the prompt triggering the content management policy. "
+        "Please modify your prompt and retry.",
+        "content_filter",
+    ),
+    "silent": lambda said: b"",
+    "echo": lambda said: told(f"Bad request: {said}"),
+}
+
+
 def vector_of(text: str) -> list[float]:
     """The vector that a text spells in JSON, else how often it has each of a few letters."""
     try:
@@ -197,6 +225,7 @@ class Conversation(asyncio.Protocol):
         self.buffer = b""
         self.timer: asyncio.TimerHandle | None = None
         self.streams = False
+        self.query = ""
         self.headers: tuple[str, ...] = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -236,7 +265,9 @@ class Conversation(asyncio.Protocol):
             body = self.buffer[end + 4 : end + 4 + length]
             self.buffer = self.buffer[end + 4 + length :]
             method, _, rest = request_line.partition(b" ")
-            self.serve(method + b" " + rest.partition(b" ")[0].partition(b"?")[0], headers, body)
+            path, _, query = rest.partition(b" ")[0].partition(b"?")
+            self.query = query.decode("latin-1")
+            self.serve(method + b" " + AZURE_PATH.sub(b"/v1", path), headers, body)
 
     def serve(self, route: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
         if route == b"POST /v1/chat/completions":
@@ -282,6 +313,10 @@ class Conversation(asyncio.Protocol):
         if model.startswith("slow:"):
             delay = float(model.partition(":")[2])
         self.headers = ()
+        refusal, model = self.refused(model, request, messages, headers)
+        if refusal is not None:
+            self.answer(response(*refusal))
+            return
         model = self.meant_by(model, request, messages, prompt)
         if delay:
             self.timer = self.loop.call_later(
@@ -321,6 +356,23 @@ class Conversation(asyncio.Protocol):
         else:
             return model
         return self.meant_by(then, request, messages, prompt)
+
+    def refused(
+        self,
+        model: str,
+        request: dict[str, Any],
+        messages: list[dict[str, Any]],
+        headers: dict[bytes, bytes],
+    ) -> tuple[tuple[int, bytes] | None, str]:
+        """Return the refusal, if there is one, and else what model answers."""
+        how, _, rest = model.partition(":")
+        if how not in ("like", "picky"):
+            return None, model
+        name, _, then = rest.partition(":")
+        if how == "like":
+            return refusal_like(name, request, headers, self.query), then or "echo"
+        said = "\n".join(map(text_of, messages))
+        return ((400, PICKY[name](said)) if "poison" in said else None), then or "echo"
 
     def note(self, model: str, prompt: str) -> None:
         counts = self.counts

@@ -1,5 +1,6 @@
 """Clients of models: an HTTP endpoint, or one of the models that are built in."""
 
+from apps.clients.adapting import AdaptingClient, Lesson, Lessons
 from apps.clients.addresses import UrlRefused, check_url
 from apps.clients.base import (
     BUDGET,
@@ -20,12 +21,15 @@ from apps.clients.retries import RetryPolicy
 __all__ = [
     "BUDGET",
     "BUILT_IN",
+    "AdaptingClient",
     "BadExtra",
     "CallFailed",
     "ChatClient",
     "Client",
     "Echo",
     "Extras",
+    "Lesson",
+    "Lessons",
     "Limiter",
     "Majority",
     "Nearest",

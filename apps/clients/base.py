@@ -105,7 +105,8 @@ class CallFailed(Exception):
     code: model_unreachable, model_timeout, model_rate_limited, model_server_error,
     model_rejected, model_reply_invalid, model_reply_too_large, model_address_refused or budget.
     status: the HTTP status of the last answer, if there was one. usage: of completions that told
-    a failure. body: the last of them.
+    a failure. body: the last of them. refusal: the words of an answer that rejects the request,
+    see quirks.words_of. lacks: the forms of reply that the server was found not to have.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class CallFailed(Exception):
         calls: int = 0,
         usage: Usage = NO_USAGE,
         body: dict[str, Any] | None = None,
+        refusal: str | None = None,
     ) -> None:
         super().__init__(code, message)
         self.code = code
@@ -125,6 +127,8 @@ class CallFailed(Exception):
         self.calls = calls
         self.usage = usage
         self.body = body
+        self.refusal = refusal
+        self.lacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -155,7 +159,7 @@ class Unlimited:
 class Client(Protocol):
     """Whoever answers a chat completion request, over the network or not."""
 
-    async def complete(self, request: dict[str, Any]) -> Reply: ...
+    async def complete(self, request: dict[str, Any], *, keeps_format: bool = False) -> Reply: ...
 
     def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]: ...
 

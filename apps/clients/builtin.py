@@ -22,7 +22,7 @@ class BuiltIn:
     def answer(self, prompt: str) -> str:
         raise NotImplementedError
 
-    async def complete(self, request: dict[str, Any]) -> Reply:
+    async def complete(self, request: dict[str, Any], *, keeps_format: bool = False) -> Reply:
         content = self.answer(last_user_text(request.get("messages")))
         return Reply(
             body={

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Never
 
@@ -22,12 +22,9 @@ from apps.clients.base import (
 )
 from apps.clients.exchanges import Answer, Bounds
 from apps.clients.extras import NO_EXTRAS, Extras
+from apps.clients.failures import Failures
 from apps.clients.faults import (
-    AddressUnusual,
-    CallTimedOut,
-    CertificateRefused,
     HttpFault,
-    NotHttp,
 )
 from apps.clients.http_pool import HttpPool
 from apps.clients.lenient_json import read_leniently
@@ -38,11 +35,10 @@ from apps.clients.replies import (
     BadReply,
     Service,
     error_text,
+    model_names,
     read_body,
-    refusal_code,
     status_in,
     told_failure,
-    upstream_message,
 )
 from apps.clients.retries import (
     DEFAULT_POLICY,
@@ -67,6 +63,10 @@ EVENT_STREAM = "text/event-stream"
 
 
 def _never() -> bool:
+    return False
+
+
+def _as_it_is(failure: CallFailed) -> bool:
     return False
 
 
@@ -102,7 +102,6 @@ class ChatClient:
         self._extras = extras
         self._base = base.with_query(base.query).update_query(extras.query)
         self._urls = {service: self._url(*service.path) for service in (CHAT, EMBEDDINGS)}
-        self._server = str(base.origin())
         self._key = (api_key or "").strip()
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
             raise ValueError("An API key consists of printable ASCII characters without spaces.")
@@ -118,9 +117,10 @@ class ChatClient:
             "User-Agent": "evalplatform",
         }
         self._headers |= extras.headers_for(self._key)
-        self._hidden = dict.fromkeys(extras.secrets(), "[secret]")
+        hidden = dict.fromkeys(extras.secrets(), "[secret]")
         if self._key:
-            self._hidden[self._key] = "[key]"
+            hidden[self._key] = "[key]"
+        self._failures = Failures(str(base.origin()), hidden, policy)
         self._reach: dict[str, Any] = {
             "allow_private": allow_private,
             "connect_seconds": policy.connect_seconds,
@@ -135,22 +135,54 @@ class ChatClient:
     def _url(self, *path: str) -> URL:
         return self._base.joinpath(*path).with_query(self._base.query)
 
-    async def complete(self, request: dict[str, Any]) -> Reply:
-        """Send a chat request and return the reply; raises CallFailed, or Stopped."""
-        return await self._call(CHAT, request)
+    async def complete(
+        self,
+        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        *,
+        mend: Callable[[CallFailed], bool] = _as_it_is,
+        made: int = 0,
+        spent: Usage = NO_USAGE,
+    ) -> Reply:
+        """Send a chat request and return the reply; raises CallFailed, or Stopped.
+
+        request: it, or who makes it once there is a slot for it. mend: told of a refusal; true
+        where the request is made otherwise now, to be sent again. made, spent: what was asked
+        before for the same reply; it counts with the reply's own.
+        """
+        return await self._call(CHAT, request, mend, made, spent)
 
     async def embed(self, request: dict[str, Any]) -> Reply:
         """Send an embeddings request and return the reply; raises CallFailed, or Stopped."""
         return await self._call(EMBEDDINGS, request)
 
-    async def _call(self, service: Service, request: dict[str, Any]) -> Reply:
-        body = self._written(request)
+    async def list_models(self) -> list[str]:
+        """Return the names of the models that the server lists; raises CallFailed."""
+        answer = await self._answer(self._pool.opening(self._url("models"), "GET"), b"", 1)
+        try:
+            body, _ = read_body(answer.body, self._policy.reply_bytes, answer.unread_coding)
+        except BadReply as error:
+            self._failures.fail("model_reply_invalid", str(error), status=answer.status, calls=1)
+        if (names := model_names(body)) is None:
+            message = "The reply is not a list of models."
+            self._failures.fail("model_reply_invalid", message, status=answer.status, calls=1)
+        return names
+
+    async def _call(
+        self,
+        service: Service,
+        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        mend: Callable[[CallFailed], bool] = _as_it_is,
+        made: int = 0,
+        spent: Usage = NO_USAGE,
+    ) -> Reply:
         self._go_on()
         # A slot before a call of the budget: what is taken of the budget is then made at once.
         await self._limiter.acquire()
         has_slot = True
         state = RetryState(self._policy, time.monotonic())
+        state.calls, state.usage = made, spent
         try:
+            body = self._written(request)
             while True:
                 self._go_on()
                 await self._before_call(state.calls)
@@ -161,6 +193,11 @@ class ChatClient:
                     if state.usage is NO_USAGE:
                         return reply
                     return replace(reply, usage=state.usage + reply.usage)
+                except CallFailed as failure:
+                    if not mend(failure):
+                        raise
+                    body = self._written(request)
+                    continue
                 except RetryableError as failure:
                     pause = state.pause(failure, time.monotonic())
                     if pause is None:
@@ -212,7 +249,7 @@ class ChatClient:
             async with streamed_calls.post(self._session, self._urls[CHAT], body) as response:
                 if not 200 <= response.status < 300:
                     content = await streamed_calls.read_some(response, ERROR_BYTES)
-                    self._refused(response.status, response.headers, content, 1)
+                    self._failures.refused(response.status, response.headers, content, 1)
                 if response.content_type != EVENT_STREAM:
                     content = await streamed_calls.read_some(response, self._policy.reply_bytes)
                     whole = Answer(response.status, response.raw_headers, content)
@@ -225,19 +262,21 @@ class ChatClient:
                         return
                     yield self._chunk(data)
         except RetryableError as failure:
-            self._fail(failure.code, failure.message, status=failure.status, calls=1)
+            self._failures.fail(failure.code, failure.message, status=failure.status, calls=1)
         except EventTooLong:
-            self._fail("model_reply_too_large", "The reply is one event without end.", calls=1)
+            self._failures.fail(
+                "model_reply_too_large", "The reply is one event without end.", calls=1
+            )
         except streamed_calls.FAULTS as error:
             self._broken(streamed_calls.fault_of(error))
         finally:
             self._limiter.release()
 
-    def _written(self, request: dict[str, Any]) -> bytes:
+    def _written(self, request: dict[str, Any] | Callable[[], dict[str, Any]]) -> bytes:
         try:
-            return orjson.dumps(request)
+            return orjson.dumps(request() if callable(request) else request)
         except orjson.JSONEncodeError as error:
-            self._fail("model_rejected", f"The request cannot be written as JSON: {error}")
+            self._failures.fail("model_rejected", f"The request cannot be written as JSON: {error}")
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         try:
@@ -247,23 +286,23 @@ class ChatClient:
                 chunk, _ = read_leniently(data, len(data))
             except BadJSON:
                 message = f"A piece of the reply is not JSON: {error}"
-                self._fail("model_reply_invalid", message, calls=1)
+                self._failures.fail("model_reply_invalid", message, calls=1)
         if isinstance(chunk, dict) and chunk.get("error"):
-            message = error_text(chunk) or "no reason given"
-            self._fail("model_server_error", f"The model server gave up: {message}", calls=1)
+            message = f"The model server gave up: {error_text(chunk) or 'no reason given'}"
+            self._failures.fail("model_server_error", message, calls=1)
         if not is_chunk(chunk):
-            self._fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
+            self._failures.fail("model_reply_invalid", "A piece of the reply is no chunk.", calls=1)
         told = told_failure(chunk)
         # A chunk without a word says nothing of the words before it.
         if told is not None and told.code not in WORDLESS:
-            self._fail(told.code, told.message, status=told.status, calls=1)
+            self._failures.fail(told.code, told.message, status=told.status, calls=1)
         return chunk
 
     def _broken(self, fault: HttpFault | AddressRefused) -> Never:
         try:
-            self._unanswered(fault, 1)
+            self._failures.unanswered(fault, 1)
         except RetryableError as failure:
-            self._fail(failure.code, failure.message, status=failure.status, calls=1)
+            self._failures.fail(failure.code, failure.message, status=failure.status, calls=1)
 
     async def close(self) -> None:
         """Close the connections; the client may not be used afterwards."""
@@ -282,21 +321,25 @@ class ChatClient:
             self._go_on()
 
     async def _ask(self, service: Service, body: bytes, calls: int) -> Reply:
+        answer = await self._answer(self._openings[service], body, calls)
+        return self._reply(service, answer, calls)
+
+    async def _answer(self, opening: bytes, body: bytes, calls: int) -> Answer:
         try:
-            answer = await self._pool.post(self._openings[service], body)
+            answer = await self._pool.post(opening, body)
         except (HttpFault, AddressRefused) as fault:
-            self._unanswered(fault, calls)
+            self._failures.unanswered(fault, calls)
         status = answer.status
         if not 200 <= status < 300:
-            self._refused(status, answer.headers, answer.body, calls)
+            self._failures.refused(status, answer.headers, answer.body, calls)
         if answer.is_too_large:
-            self._fail(
+            self._failures.fail(
                 "model_reply_too_large",
                 f"The reply is larger than {self._policy.reply_bytes} bytes.",
                 status=status,
                 calls=calls,
             )
-        return self._reply(service, answer, calls)
+        return answer
 
     def _reply(self, service: Service, answer: Answer, calls: int) -> Reply:
         code = "model_reply_invalid"
@@ -304,7 +347,7 @@ class ChatClient:
             body, notes = read_body(answer.body, self._policy.reply_bytes, answer.unread_coding)
         except BadReply as error:
             if error.is_final:
-                self._fail(code, str(error), status=answer.status, calls=calls)
+                self._failures.fail(code, str(error), status=answer.status, calls=calls)
             fault = str(error)
         else:
             if service.fits(body):
@@ -314,10 +357,10 @@ class ChatClient:
                         return self._told(told, answer, body, calls, notes)
                 return Reply(body, Usage.of(body), calls, None, notes)
             if status := status_in(body):
-                self._refused(status, answer.headers, answer.body, calls)
+                self._failures.refused(status, answer.headers, answer.body, calls)
             fault = error_text(body) or service.lacks
             fault = f"The reply is not {service.reply}: {fault}"
-        raise self._retryable(Kind.INVALID, code, fault, status=answer.status)
+        raise self._failures.retryable(Kind.INVALID, code, fault, status=answer.status)
 
     def _told(
         self,
@@ -329,10 +372,12 @@ class ChatClient:
     ) -> Reply:
         """Return a reply without a word; raises where another try may help, or nobody answered."""
         if told.code == REJECTED:
-            self._fail(told.code, told.message, status=answer.status, calls=calls, body=body)
+            self._failures.fail(
+                told.code, told.message, status=answer.status, calls=calls, body=body
+            )
         if told.code in WORDLESS and not says_retry(answer.headers):
             return Reply(body, Usage.of(body), calls, told, notes)
-        raise self._retryable(
+        raise self._failures.retryable(
             Kind.REFUSED,
             told.code,
             told.message,
@@ -340,83 +385,3 @@ class ChatClient:
             asked_seconds=asked_pause(answer.headers),
             body=body,
         )
-
-    def _refused(
-        self, status: int, headers: Mapping[str, str], content: bytes, calls: int
-    ) -> Never:
-        message = upstream_message(content) or "no reason given"
-        message = f"The model server answered {status}: {message}"
-        code = refusal_code(status)
-        if code == REJECTED:
-            self._fail(code, message, status=status, calls=calls)
-        raise self._retryable(
-            Kind.REFUSED, code, message, status=status, asked_seconds=asked_pause(headers)
-        )
-
-    def _unanswered(self, fault: HttpFault | AddressRefused, calls: int) -> Never:
-        if isinstance(fault, CallTimedOut):
-            seconds = self._policy.call_seconds
-            self._fail("model_timeout", f"No answer within {seconds:g} seconds.", calls=calls)
-        if isinstance(fault, AddressRefused):
-            self._fail_address("is not public, which this endpoint has to be", calls)
-        if isinstance(fault, AddressUnusual):
-            self._fail_address("does not spell its address as usual", calls)
-        if isinstance(fault, CertificateRefused):
-            self._fail(
-                "model_unreachable",
-                f"{self._server} shows a certificate that cannot be trusted.",
-                calls=calls,
-            )
-        if isinstance(fault, NotHttp):
-            raise self._retryable(
-                Kind.INVALID, "model_reply_invalid", f"The answer is not HTTP: {fault}"
-            ) from None
-        raise self._retryable(
-            Kind.LOST, "model_unreachable", f"{self._server} could not be reached: {fault}."
-        ) from None
-
-    def _fail_address(self, reason: str, calls: int) -> Never:
-        # This last call was never sent.
-        self._fail("model_address_refused", f"{self._server} {reason}.", calls=calls - 1)
-
-    def _retryable(
-        self,
-        kind: Kind,
-        code: str,
-        message: str,
-        *,
-        status: int | None = None,
-        asked_seconds: float | None = None,
-        body: dict[str, Any] | None = None,
-    ) -> RetryableError:
-        return RetryableError(
-            kind,
-            code,
-            self._presentable(message),
-            status=status,
-            asked_seconds=asked_seconds,
-            body=body,
-        )
-
-    def _fail(
-        self,
-        code: str,
-        message: str,
-        *,
-        status: int | None = None,
-        calls: int = 0,
-        body: dict[str, Any] | None = None,
-    ) -> Never:
-        message = self._presentable(message)
-        usage = Usage.of(body or {})
-        raise CallFailed(
-            code, message, status=status, calls=calls, usage=usage, body=body
-        ) from None
-
-    def _presentable(self, message: str) -> str:
-        """Make a message one line of bounded length, storable anywhere and without a secret."""
-        line = "".join(char if char.isprintable() else " " for char in message)
-        line = " ".join(line.split())
-        for secret, shown in self._hidden.items():
-            line = line.replace(secret, shown)
-        return line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 1] + "…"

@@ -6,6 +6,7 @@ from typing import Any
 
 from apps.clients.base import CONTENT_FILTER, LENGTH, CallFailed, ToldFailure
 from apps.clients.lenient_json import read_leniently
+from apps.clients.quirks import words_of
 from apps.clients.tidying import text_of
 from apps.strict_json import BadJSON, parse_json
 
@@ -171,6 +172,23 @@ def upstream_message(content: bytes) -> str:
     except BadJSON:
         message = ""
     return message or content.decode("utf-8", "replace")
+
+
+def refusal_words(content: bytes) -> str:
+    """Return what an error's body says, see quirks.words_of; its text where it is no JSON."""
+    try:
+        return words_of(read_leniently(content, UNPACKED_BYTES)[0])
+    except BadJSON:
+        return content.decode("utf-8", "replace").lower()
+
+
+def model_names(body: Any) -> list[str] | None:
+    """Return the names in a list of models; None for what is none."""
+    data = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(data, list):
+        return None
+    found = [one.get("id") for one in data if isinstance(one, dict)]
+    return [name for name in found if isinstance(name, str)]
 
 
 def read_error(content: bytes) -> Any:

@@ -10,8 +10,9 @@ from django.conf import settings
 
 from apps.clients import (
     BUILT_IN,
-    ChatClient,
+    AdaptingClient,
     Client,
+    Lessons,
     Majority,
     Preset,
     RetryPolicy,
@@ -22,6 +23,7 @@ from apps.clients import (
 from apps.datasets.models import DatasetVersion
 from apps.datasets.reading import examples_of
 from apps.errors import Refusal
+from apps.inference.learned_quirks import Learned, lessons_of
 from apps.inference.limiters import EndpointLimiter, RunLimiter
 from apps.inference.models import ModelEndpoint
 from apps.inference.server_settings import connect
@@ -37,12 +39,16 @@ class Unworkable(Exception):
 
 @dataclass(frozen=True)
 class Judge:
-    """A model that judges: its client, its names here and at its server, and its preset."""
+    """A model that judges: its client, its names here and at its server, and its preset.
+
+    lessons: what is known of its server, which a built-in model has not.
+    """
 
     client: Client
     name: str
     upstream: str
     preset: Preset = field(default_factory=Preset)
+    lessons: Lessons = field(default_factory=Lessons)
 
 
 class Models:
@@ -54,12 +60,22 @@ class Models:
     def __init__(self, addresses: Iterable[Address]) -> None:
         self.endpoints: dict[UUID, ModelEndpoint] = {}
         self._built_in: dict[str, Client] = {}
-        self._clients: dict[UUID, ChatClient] = {}
+        self._clients: dict[UUID, AdaptingClient] = {}
         for address in addresses:
             if is_built_in(address):
                 self._built_in[address["model"]] = _built_in(address)
             elif (pk := UUID(address["endpoint"])) not in self.endpoints:
                 self.endpoints[pk] = _endpoint(pk, address["model"])
+        self.learned: list[Learned] = []
+        self._lessons = lessons_of(self.endpoints, self._note)
+
+    def _note(self, learned: Learned) -> None:
+        self.learned.append(learned)
+
+    def take_learned(self) -> list[Learned]:
+        """Return what was learned of servers since this was asked last; for `remember`."""
+        taken, self.learned = self.learned, []
+        return taken
 
     def open(
         self,
@@ -74,6 +90,7 @@ class Models:
                 endpoint,
                 RunLimiter(limiter_of(pk), run),
                 policy,
+                self._lessons[pk],
                 stopped=stopped,
                 before_call=before_call,
             )
@@ -81,7 +98,10 @@ class Models:
     def judge(self, address: Address) -> Judge:
         name = address["model"]
         upstream = address.get("upstream") or name
-        return Judge(self.client(address), name, upstream, Preset.of(address))
+        client, preset = self.client(address), Preset.of(address)
+        if is_built_in(address):
+            return Judge(client, name, upstream, preset)
+        return Judge(client, name, upstream, preset, self._lessons[UUID(address["endpoint"])])
 
     def client(self, address: Address) -> Client:
         if is_built_in(address):
@@ -98,7 +118,7 @@ def _endpoint(pk: UUID, model: str) -> ModelEndpoint:
     if endpoint is None:
         raise Unworkable(f"The endpoint of the model {model!r} is gone or disabled.")
     try:
-        connect(endpoint, Unlimited(), RetryPolicy())
+        connect(endpoint, Unlimited(), RetryPolicy(), Lessons())
     except ValueError as error:
         raise Unworkable(f"The endpoint of the model {model!r} cannot be used: {error}") from error
     return endpoint

@@ -1,7 +1,7 @@
 """Ask a model while a caller waits for the answer, and store the answer where that is wanted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from threading import BoundedSemaphore
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,7 @@ from apps.clients.replies import vectors_of
 from apps.clients.streams import Assembly
 from apps.ids import new_id
 from apps.inference.attached_models import Models
+from apps.inference.learned_quirks import Learned, lessons_of, remember
 from apps.inference.served_models import FoundModel, find_embedder, find_model
 from apps.inference.server_settings import connect
 from apps.inference.stored_completions import Keep, store_completion
@@ -42,7 +43,8 @@ class _OpenCall:
     """The client of a model, and an event loop for it while it is open."""
 
     def __init__(self, found: FoundModel) -> None:
-        self._client = _connect(found)
+        self._learned: list[Learned] = []
+        self._client = _connect(found, self._learned.append)
         self._runner: asyncio.Runner | None = None
 
     def _open(self) -> Self:
@@ -71,6 +73,7 @@ class _OpenCall:
                 runner.close()
             finally:
                 _calls_at_once.release()
+            remember(self._learned)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +173,8 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
     return await anext(chunks, None)
 
 
-def _connect(found: FoundModel) -> Client:
+def _connect(found: FoundModel, told: Callable[[Learned], None]) -> Client:
     if found.endpoint is None:
         return Models([found.address]).client(found.address)
-    return connect(found.endpoint, Unlimited(), ONE_TRY)
+    known = lessons_of([found.endpoint.pk], told)
+    return connect(found.endpoint, Unlimited(), ONE_TRY, known[found.endpoint.pk])

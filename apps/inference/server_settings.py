@@ -3,7 +3,16 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from apps.clients import BadExtra, ChatClient, Extras, Limiter, RetryPolicy, no_budget
+from apps.clients import (
+    AdaptingClient,
+    BadExtra,
+    ChatClient,
+    Extras,
+    Lessons,
+    Limiter,
+    RetryPolicy,
+    no_budget,
+)
 from apps.errors import Invalid
 from apps.inference.models import ModelEndpoint
 from apps.strict_json import dump_json, parse_json
@@ -81,14 +90,18 @@ def connect(
     endpoint: ModelEndpoint,
     limiter: Limiter,
     policy: RetryPolicy,
+    lessons: Lessons,
     *,
     stopped: Callable[[], bool] = lambda: False,
     before_call: Callable[[int], Awaitable[None]] = no_budget,
-) -> ChatClient:
-    """Make the client of an endpoint. Raises ValueError for settings that cannot be used."""
+) -> AdaptingClient:
+    """Make the client of an endpoint. Raises ValueError for settings that cannot be used.
+
+    lessons: what is known of its models, and grows as the client learns.
+    """
     if endpoint.call_seconds:
         policy = replace(policy, call_seconds=endpoint.call_seconds)
-    return ChatClient(
+    client = ChatClient(
         endpoint.base_url,
         endpoint.api_key,
         limiter,
@@ -98,6 +111,7 @@ def connect(
         before_call=before_call,
         extras=extras_of(endpoint),
     )
+    return AdaptingClient(client, lessons)
 
 
 def read_header_lines(text: str, path: str) -> dict[str, str]:

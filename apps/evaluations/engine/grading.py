@@ -4,12 +4,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.clients import BUDGET, CallFailed, Stopped, Usage
+from apps.clients.quirks import format_named, formats_among
 from apps.clients.replies import vectors_of
 from apps.evaluations.engine.store import Judged, Outcome
 from apps.evaluations.targets import Answer, Row, Spent
@@ -31,30 +32,41 @@ BATCH_SECONDS = 0.1  # the longest that a sample waits for others, once its turn
 class Asker:
     """The `ModelCaller` that a grader is given for one sample; keeps a record of what it asked.
 
-    judges: by the name that graders use, chat and embedding models alike. reply_formats is
-    shared by all askers of a run.
+    judges: by the name that graders use, chat and embedding models alike.
     """
 
     judges: dict[str, Judge]
-    reply_formats: dict[str, int]
     spent: list[Spent] = field(default_factory=list)
     exchange: dict[str, Any] | None = None
     refused: Fault | None = None  # why a call was not made that the run had no budget for
+    doubted: CallFailed | None = None  # it says that the server lacks a form of reply
 
-    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
+    def refused_formats(self, model: str) -> Collection[str]:
+        judge = self.judges[model]
+        return formats_among(judge.lessons.of(judge.upstream))
+
+    async def chat(
+        self, request: dict[str, Any], *, prompted: bool = False, keeps_format: bool = False
+    ) -> dict[str, Any]:
         model = request["model"]
         judge = self.judges[model]
         preset = replace(judge.preset, system_prompt="") if prompted else judge.preset
         sent = preset.apply({**request, "model": judge.upstream})
         self.exchange = {"input": sent["messages"], "params": _params(sent)}
         try:
-            reply = await judge.client.complete(sent)
+            reply = await judge.client.complete(sent, keeps_format=keeps_format)
         except CallFailed as failure:
             self.failed(model, failure)
+            self.doubted = failure if failure.lacks else None
             self.exchange["error"] = {"code": failure.code, "message": failure.message}
             if failure.body is not None:
                 self.exchange |= _said(failure.body, failure.usage, model)
             raise
+        if self.doubted is not None:
+            # The same question was taken in another form: it was the form that was refused.
+            quirks = map(format_named, self.doubted.lacks)
+            judge.lessons.learn(judge.upstream, quirks, self.doubted.message)
+            self.doubted = None
         self.spent.append(Spent(model, reply.calls, reply.usage, judging=True))
         self.exchange |= _said(reply.body, reply.usage, model)
         if reply.notes:
@@ -144,7 +156,6 @@ class JudgingSession:
     criteria: Sequence[tuple[UUID, Grader]]
     judges: dict[str, Judge] = field(default_factory=dict)
     batchers: dict[UUID, Batcher] = field(default_factory=dict)
-    reply_formats: dict[str, int] = field(default_factory=dict)
 
     @property
     def waits(self) -> bool:
@@ -174,7 +185,7 @@ class JudgingSession:
         self, pk: UUID, grader: Grader, sample: Sample, spent: list[Spent]
     ) -> Judged:
         if isinstance(grader, JudgeGrader):
-            asker = Asker(self.judges, self.reply_formats)
+            asker = Asker(self.judges)
             try:
                 mark = _sane(await grader.judge(sample, asker))
             except Stopped:

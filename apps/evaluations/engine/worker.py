@@ -28,6 +28,7 @@ from apps.evaluations.engine.store import HeldShard, Outcome
 from apps.evaluations.engine.writer import Writer
 from apps.evaluations.models import Run, Shard
 from apps.ids import new_id
+from apps.inference.learned_quirks import Learned
 from apps.inference.limiters import EndpointLimiter
 from apps.leases import close_connection
 
@@ -73,6 +74,7 @@ class Worker:
             for name in ("coordinator", "writer", "planner", "batches")
         }
         self._contexts: list[RunContext] = []  # those whose clients are open
+        self._learned: list[Learned] = []  # of contexts that are closed
         self._planning: asyncio.Future[None] | None = None
         self._is_isolating = False  # nothing may begin beside what is at work
         self.has_more = False
@@ -229,10 +231,17 @@ class Worker:
                 for context in self._contexts
                 if context.endpoints
             },
+            learned=self._take_learned(),
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
             is_free=is_free,
         )
+
+    def _take_learned(self) -> list[Learned]:
+        taken, self._learned = self._learned, []
+        for context in self._contexts:
+            taken += context.models.take_learned()
+        return taken
 
     def _capacity(self, context: RunContext) -> int:
         """Count the items of a run that are enough: those in flight, and until the next poll."""
@@ -298,6 +307,7 @@ class Worker:
         for context in [one for one in self._contexts if id(one) not in used]:
             if context.meter.is_clear:
                 self._contexts.remove(context)
+                self._learned += context.models.take_learned()
                 await context.close()
 
     async def _flush_for_ever(self) -> None:
@@ -349,6 +359,6 @@ class Worker:
         await self._close_unused()
         try:
             await self._in("coordinator", self._coordinator.release, held)
-            await self._in("coordinator", self._coordinator.leave, requests)
+            await self._in("coordinator", self._coordinator.leave, requests, self._take_learned())
         except DatabaseError:
             log.exception("Could not sign off; the leases will run out by themselves")

@@ -16,6 +16,7 @@ from apps.evaluations.targets import Answer, Recorded, Row
 from apps.grading.graders.base import Grader
 from apps.ids import new_id
 from apps.inference.attached_models import Address, Models
+from apps.inference.learned_quirks import remember
 from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
 from apps.inference.served_models import find_judges
@@ -60,6 +61,7 @@ def judge_items(
         raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
         release_all(worker)
+        remember(models.take_learned())
 
 
 def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:

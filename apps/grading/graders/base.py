@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, get_args
@@ -129,18 +129,19 @@ class BatchGrader(Grader):
 
 
 class ModelCaller(Protocol):
-    """Access to the models of the run's account, as the engine provides it to judges.
+    """Access to the models of the run's account, as the engine provides it to judges."""
 
-    reply_formats: by model, the first way of asking that its server has not refused; see
-    `judging`.
-    """
+    def refused_formats(self, model: str) -> Collection[str]:
+        """Return the types of response_format that the model's server is known to refuse."""
 
-    reply_formats: dict[str, int]
-
-    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
+    async def chat(
+        self, request: dict[str, Any], *, prompted: bool = False, keeps_format: bool = False
+    ) -> dict[str, Any]:
         """Send a chat request and return the chat.completion. Raises CallFailed and Stopped.
 
-        prompted: the request has a system prompt, so the model's own is left out.
+        prompted: the request has a system prompt, so the model's own is left out. keeps_format: a
+        response_format that the server refuses is not left out: the failure's `lacks` names it,
+        for there is another way to ask. Taken then, it is remembered of the server.
         """
 
     async def embed(self, model: str, texts: list[str]) -> list[list[float]]:

@@ -26,10 +26,10 @@ STEP = {
 class Question(Generic[T]):
     """A question for a judge.
 
-    ways: make the request, each in its way, the strictest first. Where a server refuses one, or
-    its reply cannot be read, the next is taken; the last is taken again. read: what counts in a
-    reply, see `read_reply`. is_prompted: the requests have the grader's own system prompt.
-    asked_again: the codes of replies after which the judge is asked once more.
+    ways: make the request, each in its way, the strictest first. Where a server refuses its form
+    of reply, or its reply cannot be read, the next is taken; the last is taken again. read: what
+    counts in a reply, see `read_reply`. is_prompted: the requests have the grader's own system
+    prompt. asked_again: the codes of replies after which the judge is asked once more.
     """
 
     model: str
@@ -45,18 +45,21 @@ async def ask_judge(models: ModelCaller, question: Question[T]) -> T | Fault:
     Source: docs/contracts/openai.md, sections 13.4 and 13.5.
     """
     last = len(question.ways) - 1
-    way = min(models.reply_formats.get(question.model, 0), last)
-    replies = 0
+    refused = {*models.refused_formats(question.model)}
+    way = replies = 0
     while True:
-        try:
-            completion = await models.chat(question.ways[way](), prompted=question.is_prompted)
-        except CallFailed as failure:
-            if failure.code != "model_rejected" or way == last:
-                return Fault("model_grader_server_error", str(failure))
+        request = question.ways[way]()
+        if way < last and _format_of(request) in refused:
             way += 1
-            models.reply_formats[question.model] = max(
-                way, models.reply_formats.get(question.model, 0)
+            continue
+        try:
+            completion = await models.chat(
+                request, prompted=question.is_prompted, keeps_format=way < last
             )
+        except CallFailed as failure:
+            if _format_of(request) not in failure.lacks:
+                return Fault("model_grader_server_error", str(failure))
+            refused.update(failure.lacks)
             continue
         replies += 1
         found = read_reply(completion, question.read)
@@ -66,6 +69,10 @@ async def ask_judge(models: ModelCaller, question: Question[T]) -> T | Fault:
             return found
         # Of this row alone: its reply says nothing of what the server can do.
         way = min(way + 1, last)
+
+
+def _format_of(request: Mapping[str, Any]) -> str:
+    return (request.get("response_format") or {}).get("type", "")
 
 
 def verdict_ways(

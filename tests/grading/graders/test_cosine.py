@@ -27,7 +27,6 @@ class Embedding:
     """Knows a few texts; any other fails as a server would."""
 
     def __init__(self) -> None:
-        self.reply_formats: dict[str, int] = {}
         self.asked: list[list[str]] = []
 
     async def chat(self, request: dict[str, Any]) -> dict[str, Any]:

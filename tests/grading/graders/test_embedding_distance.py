@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.clients import ChatClient, Unlimited
+from apps.clients import AdaptingClient, ChatClient, Lessons, Unlimited
 from apps.clients.retries import RetryPolicy
 from apps.errors import dotted
 from apps.evaluations.engine.grading import Asker
@@ -29,8 +29,9 @@ def judged(
 ) -> tuple[Mark, Asker]:
     grader = build_grader("embedding_distance", {"model": "vectors", **settings})
     assert isinstance(grader, JudgeGrader)
-    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
-    asker = Asker({"vectors": Judge(client, "vectors", upstream)}, {})
+    plain = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
+    client = AdaptingClient(plain, Lessons())
+    asker = Asker({"vectors": Judge(client, "vectors", upstream)})
     sample = Sample({"ideal": ideal}, {"output_text": reply, "choices": reply})
 
     async def work() -> Mark:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from apps.clients import ChatClient, Unlimited
+from apps.clients import AdaptingClient, ChatClient, Lessons, Unlimited
+from apps.clients.quirks import formats_among
 from apps.clients.retries import RetryPolicy
 from apps.errors import dotted
 from apps.grading.graders import build_grader
@@ -24,15 +25,18 @@ class Asking:
     """Asks the server and remembers the requests."""
 
     def __init__(self, server: ModelServer) -> None:
-        self.reply_formats: dict[str, int] = {}
         self.requests: list[dict[str, Any]] = []
-        self.client = ChatClient(
-            server.base_url, None, Unlimited(), allow_private=True, policy=HASTE
-        )
+        client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
+        self.client = AdaptingClient(client, Lessons())
 
-    async def chat(self, request: dict[str, Any], *, prompted: bool = False) -> dict[str, Any]:
+    def refused_formats(self, model: str) -> list[str]:
+        return formats_among(self.client.lessons.of(model))
+
+    async def chat(
+        self, request: dict[str, Any], *, prompted: bool = False, keeps_format: bool = False
+    ) -> dict[str, Any]:
         self.requests.append(request)
-        return (await self.client.complete(request)).body
+        return (await self.client.complete(request, keeps_format=keeps_format)).body
 
     async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
         raise AssertionError("a judge asks for no embeddings")
@@ -188,11 +192,11 @@ def test_prose_from_a_judge_of_numbers_is_errored(server: ModelServer) -> None:
 def test_a_server_without_structured_outputs_is_asked_in_ever_plainer_ways(
     server: ModelServer,
 ) -> None:
-    mark, asking = judged(server, "label_model", "status-400", **LABELS)
-    assert mark.error is not None
+    mark, asking = judged(server, "label_model", "unstructured:answer:good", **LABELS)
+    assert mark.passed is True
     formats = [request.get("response_format", {}).get("type") for request in asking.requests]
     assert formats == ["json_schema", "json_object", None]
-    assert asking.reply_formats["status-400"] == 2
+    assert asking.refused_formats("unstructured:answer:good") == ["json_schema", "json_object"]
     [message] = asking.requests[-1]["messages"]
     assert message["content"].startswith("Is thank you polite?\n\n")
     assert '"good", "bad"' in message["content"]
@@ -213,7 +217,7 @@ def test_after_an_unreadable_reply_the_judge_is_asked_in_the_next_way(server: Mo
         asked = [request.get("response_format", {}).get("type") for request in asking.requests]
         assert asked == formats, model
         # What one row's reply was like says nothing of the next row's.
-        assert asking.reply_formats == {}
+        assert asking.refused_formats(model) == []
 
 
 @pytest.mark.parametrize(
@@ -249,6 +253,15 @@ def test_a_server_that_wants_the_system_first_is_asked_in_any_way(server: ModelS
         messages = [{"role": first, "content": "Be strict."}, *INPUT]
         mark, _ = judged(server, "label_model", model, **{**LABELS, "input": messages})
         assert mark.passed is True, first
+
+
+def test_a_server_that_refuses_whatever_it_is_asked_is_asked_in_one_way(
+    server: ModelServer,
+) -> None:
+    mark, asking = judged(server, "label_model", "status-400", **LABELS)
+    assert mark.error is not None
+    assert len(asking.requests) == 1
+    assert asking.refused_formats("status-400") == []
 
 
 def test_a_json_reply_in_a_code_block_is_read(server: ModelServer) -> None:

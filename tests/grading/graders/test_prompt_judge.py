@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.clients import ChatClient, Preset, Unlimited
+from apps.clients import AdaptingClient, ChatClient, Lessons, Preset, Unlimited
 from apps.clients.retries import RetryPolicy
 from apps.errors import dotted
 from apps.evaluations.engine.grading import Asker
@@ -42,9 +42,10 @@ def judged(
     server.reset()
     grader = build_grader("prompt_judge", {"model": "referee", **settings})
     assert isinstance(grader, JudgeGrader)
-    client = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
+    plain = ChatClient(server.base_url, None, Unlimited(), allow_private=True, policy=HASTE)
+    client = AdaptingClient(plain, Lessons())
     judge = Judge(client, "referee", upstream, preset or Preset())
-    asker = Asker({"referee": judge}, {})
+    asker = Asker({"referee": judge})
     sample = Sample(ROW if item is None else item, {"output_text": answer, "choices": answer})
 
     async def work() -> Mark:
