@@ -10,31 +10,47 @@ from apps.strict_json import BadJSON, parse_json
 T = TypeVar("T")
 
 
+class _Unanswered(dict[str, Any]):
+    """The answer of a row that has none: whatever else is asked of it is null."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+# contract: openai section 10: what graders see of an answer always has these
+NOTHING_SAID: dict[str, Any] = {
+    "choices": None,
+    "output_text": "",
+    "output_json": None,
+    "output_tools": [],
+    "output_audio": None,
+}
+
+
 class Sample:
     """One item and its answer. Graders share it, so that what two of them need is computed once.
 
-    item: the row of the dataset. sample: the answer, None for a run that asks no model.
+    item: the row of the dataset. sample: the answer as graders see it, with the keys of
+    NOTHING_SAID at least; made of None for a row without an answer.
     """
 
-    __slots__ = ("_made", "_rendered", "_scope", "item", "sample")
+    __slots__ = ("_made", "_rendered", "item", "sample", "scope")
 
     def __init__(self, item: dict[str, Any], sample: dict[str, Any] | None) -> None:
         self.item = item
-        self.sample = sample
-        self._scope = {"item": item} if sample is None else {"item": item, "sample": sample}
+        self.sample = _Unanswered(NOTHING_SAID) if sample is None else _as_seen(sample)
+        # The names that templates can use. No text can be read of what is no answer at all.
+        is_answer = sample is None or "output_text" in sample or _first_message(sample) is not None
+        named = self.sample if is_answer else _without_text(self.sample)
+        self.scope = {"item": item, "sample": named}
         self._rendered: dict[str, str] = {}
         self._made: dict[Hashable, Any] = {}
-
-    @property
-    def scope(self) -> dict[str, Any]:
-        """Return the names that templates can use: `item`, and `sample` where there is one."""
-        return self._scope
 
     def render(self, template: str) -> str:
         """Fill the template from this sample. Raises MissingVariable and RenderedTooLong."""
         text = self._rendered.get(template)
         if text is None:
-            text = self._rendered[template] = compile_template(template).render(self._scope)
+            text = self._rendered[template] = compile_template(template).render(self.scope)
         return text
 
     def value(self, template: str) -> Any:
@@ -42,7 +58,7 @@ class Sample:
 
         Raises as `render` does.
         """
-        return compile_template(template).value(self._scope)
+        return compile_template(template).value(self.scope)
 
     def memo(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returned when this key was first asked for; it must not be None."""
@@ -52,19 +68,36 @@ class Sample:
         return made
 
 
+def _as_seen(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with the keys that graders rely on."""
+    seen = {**NOTHING_SAID, **sample}
+    if seen["output_text"] is None:
+        seen["output_text"] = ""
+    if not seen["output_tools"] or not seen["output_audio"]:
+        message = _first_message(sample) or {}
+        seen["output_tools"] = seen["output_tools"] or message.get("tool_calls") or []
+        seen["output_audio"] = seen["output_audio"] or message.get("audio")
+    return seen
+
+
+def _without_text(sample: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sample.items() if name != "output_text"}
+
+
 def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict[str, Any]:
     """Return the sample with the missing `output_text` and `output_tools` of its first choice.
 
     wants_json: adds `output_json` too, where the text is a JSON object.
     Source: docs/contracts/openai.md, section 10.
     """
-    if "output_text" in sample and not wants_json:
+    if sample.get("output_text") is not None and not wants_json:
         return sample
     message = _first_message(sample)
     if message is None:
         return sample
     done = {**sample}
-    done.setdefault("output_text", text_of(message.get("content")))
+    if done.get("output_text") is None:
+        done["output_text"] = text_of(message.get("content"))
     if tools := message.get("tool_calls"):
         done.setdefault("output_tools", tools)
     if wants_json and "output_json" not in done:

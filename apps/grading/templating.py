@@ -23,6 +23,8 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[([0-9]+)\]")
 _NAME_START = re.compile(r"[^\W\d]")
 # contract: openai section 9: a call's arguments are JSON in a string, read when a path goes into it
 _CALLS = ("function", "function_call")
+# Members that a chat server leaves out of a message where there is nothing of the kind.
+UNSAID = ("content", "refusal", "tool_calls", "function_call", "audio")
 
 
 class MissingVariable(LookupError):
@@ -205,8 +207,22 @@ def _finder(variable: Variable) -> Finder:
     if variable.namespace not in NAMESPACES:
         return _nothing(str(variable))
     if len(variable.path) == 1 and isinstance(variable.path[0], str):
-        return _field(variable.namespace, variable.path[0])
-    return _descent(variable)
+        find = _field(variable.namespace, variable.path[0])
+    else:
+        find = _descent(variable)
+    is_own_json = variable.path[:1] == ("output_json",) and len(variable.path) > 1
+    return _said(find) if variable.namespace == "sample" and not is_own_json else find
+
+
+def _said(find: Finder) -> Finder:
+    """Build the finder of something in an answer: what is null there has not been said."""
+
+    def find_said(scope: Scope) -> Any:
+        value = find(scope)
+        # contract: openai section 10: no answer never equals a text about null
+        return "" if value is None else value
+
+    return find_said
 
 
 def _nothing(name: str) -> Finder:
@@ -235,14 +251,18 @@ def _descent(variable: Variable) -> Finder:
         for index, step in enumerate(path)
     ]
 
+    is_answer = namespace == "sample"
+
     def find(scope: Scope) -> Any:
         try:
             value = scope[namespace]
             if value is None:
                 raise LookupError(namespace)
-            for step, inside_json in steps:
+            for depth, (step, inside_json) in enumerate(steps):
                 if inside_json and isinstance(value, str):
                     value = parse_json(value)
+                if is_answer and _is_unsaid(value, depth, path):
+                    return ""
                 if isinstance(step, int) and not isinstance(value, list):
                     raise LookupError(step)
                 value = value[step]
@@ -251,6 +271,20 @@ def _descent(variable: Variable) -> Finder:
         return value
 
     return find
+
+
+def _is_unsaid(value: Any, depth: int, path: tuple[str | int, ...]) -> bool:
+    """Tell whether the step at this depth leads below null, or to what a model did not say.
+
+    Source: docs/contracts/openai.md, the additions to section 10.
+    """
+    if value is None:
+        return True
+    step = path[depth]
+    if isinstance(value, dict):
+        return path[0] == "choices" and step in UNSAID and step not in value
+    is_call = path[0] == "output_tools" and depth == 1
+    return is_call and isinstance(step, int) and isinstance(value, list) and step >= len(value)
 
 
 def _map_texts(content: Any, change: Callable[[str], str]) -> Any:

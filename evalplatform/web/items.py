@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.evaluations.reports import Item
-from apps.grading.samples import complete_sample
+from apps.grading.samples import Sample, complete_sample
 from apps.grading.templating import MissingVariable, RenderedTooLong, compile_template
 
 EXCERPT_LENGTH = 400  # what a table's cell may hold; it shows less
@@ -88,9 +88,8 @@ def _first_filled(item: Item, criteria: Sequence[Mapping[str, Any]], name: str) 
 def fill(template: str, item: Item) -> str | None:
     """Fill a template from a row and its answer; None where something in it is missing."""
     sample = None if item.sample is None else complete_sample(item.sample)
-    scope = {"item": item.item} if sample is None else {"item": item.item, "sample": sample}
     try:
-        return compile_template(template).render(scope)
+        return Sample(item.item, sample).render(template)
     except (MissingVariable, RenderedTooLong):
         return None
 

@@ -90,7 +90,7 @@ class Migration(migrations.Migration):
                 ('scorers', models.TextField(blank=True, default='', help_text='JSON list of names: scorers and models that become criteria when a run by name starts. Empty: the criteria are as they are.')),
                 ('metadata', models.TextField(default='{}', help_text='JSON object of texts.')),
                 ('item_schema', models.TextField(default='{}', help_text='JSON Schema of an item.')),
-                ('has_sample', models.BooleanField(default=False, help_text='May criteria speak of `sample`, the answer?')),
+                ('has_sample', models.BooleanField(default=False, help_text='Do its rows bring a `sample`, the answer, as their schema is shown?')),
                 ('dialect', models.CharField(blank=True, editable=False, max_length=20)),
                 ('spec', models.TextField(default='{}', editable=False, help_text='JSON: what the dialect it came through must echo.')),
                 ('criteria_version', models.PositiveIntegerField(default=1, editable=False)),

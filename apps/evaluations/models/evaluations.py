@@ -43,7 +43,8 @@ class Evaluation(OwnedModel):
     metadata = models.TextField(default="{}", help_text="JSON object of texts.")
     item_schema = models.TextField(default="{}", help_text="JSON Schema of an item.")
     has_sample = models.BooleanField(
-        default=False, help_text="May criteria speak of `sample`, the answer?"
+        default=False,
+        help_text="Do its rows bring a `sample`, the answer, as their schema is shown?",
     )
     dialect = models.CharField(max_length=20, blank=True, editable=False)
     spec = models.TextField(

@@ -65,7 +65,7 @@ def _read(found: Any, path: Path) -> NewCriterion:
 def check_criteria_of(evaluation: Evaluation, criteria: Sequence[NewCriterion]) -> list[Grader]:
     """Return the graders of criteria that could be this evaluation's. Raises Invalid or Unfit."""
     schema = evaluation.read_item_schema()
-    graders = check_criteria(criteria, schema, has_sample=evaluation.has_sample)
+    graders = check_criteria(criteria, schema)
     check_judges(evaluation.account_id, graders)
     return graders
 

@@ -55,7 +55,7 @@ def create_evaluation(
         schema_text = check_item_schema(schema)
     except BadSchema as error:
         raise Invalid(str(error), path="item_schema") from error
-    graders = check_criteria(criteria, schema, has_sample=has_sample)
+    graders = check_criteria(criteria, schema)
     check_judges(account.pk, graders)
     if len(name) > NAME_LENGTH:
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", path="name")
@@ -85,9 +85,7 @@ def check_judges(account_id: UUID, graders: Sequence[Grader]) -> None:
         raise Unfit(str(error), path=path, code="model_not_found") from error
 
 
-def check_criteria(
-    criteria: Sequence[NewCriterion], item_schema: Any, *, has_sample: bool
-) -> list[Grader]:
+def check_criteria(criteria: Sequence[NewCriterion], item_schema: Any) -> list[Grader]:
     """Build the graders of criteria. Raises Invalid with a problem for each that cannot judge."""
     graders: list[Grader] = []
     problems: list[Problem] = []
@@ -100,7 +98,7 @@ def check_criteria(
             continue
         graders.append(grader)
         for template in grader.templates():
-            if unknown := unknown_variables(template, item_schema, has_sample):
+            if unknown := unknown_variables(template, item_schema, True):
                 message = (
                     f"{{{{ {unknown[0]} }}}} names nothing that an item of this evaluation has."
                 )

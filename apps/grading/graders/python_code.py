@@ -23,9 +23,10 @@ FAULTS_WITH_SCORE = {RAISED, LOST}  # what they end counts as 0
 class PythonCode(BatchGrader):
     """Score by the number that the author's own `grade(sample, item)` returns.
 
-    source: Python below 256,000 bytes that defines `grade` with two parameters: the answer
-    (`output_text`, `output_json`, `choices` …; {} where a run has none) and the row's item. Every
-    call runs the source anew, in a process of its own, on its own copy of both.
+    source: Python below 256,000 bytes that defines `grade` with two parameters: the answer, which
+    always has `output_text`, `output_json`, `output_tools`, `output_audio` and `choices` (what is
+    not there is None, "" or []), and the row's item. Every call runs the source anew, in a process
+    of its own, on its own copy of both.
     pass_threshold: the score from which on a sample passes; without it a score above 0 passes.
 
     What is returned becomes a float and may lie outside 0..1. A traceback, None, text, NaN or
@@ -71,7 +72,7 @@ class PythonCode(BatchGrader):
         runner = sandbox.find_runner()
         if runner is None:
             return [Mark.errored_by(UNAVAILABLE, sandbox.why_no_runner())] * len(samples)
-        cases = [sandbox.Case(sample.sample or {}, sample.item) for sample in samples]
+        cases = [sandbox.Case(sample.sample, sample.item) for sample in samples]
         return [self._mark(result) for result in runner.run(self.source, cases, sandbox.limits())]
 
     def _mark(self, result: sandbox.CallResult) -> Mark:

@@ -87,10 +87,6 @@ def test_what_only_the_core_knows_to_be_wrong_is_refused_by_the_wires_path():
         "testing_criteria[1].input": {
             "testing_criteria": [STRING_CHECK, {**STRING_CHECK, "input": "{{ row.answer }}"}]
         },
-        "testing_criteria[0].reference": {
-            "data_source_config": {**config, "include_sample_schema": False},
-            "testing_criteria": [{**STRING_CHECK, "reference": "{{ sample.output_text }}"}],
-        },
         "data_source_config.item_schema": {
             "data_source_config": {**config, "item_schema": {"type": "string"}}
         },

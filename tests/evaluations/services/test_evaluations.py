@@ -71,7 +71,6 @@ def test_an_evaluation_without_a_name_gets_one(actor):
             },
             "criteria[0].input",
         ),
-        ({"has_sample": False, "criteria": [SAME]}, "criteria[0].input"),
     ],
 )
 def test_an_evaluation_that_could_not_judge_is_refused_by_its_path(actor, fields, path):

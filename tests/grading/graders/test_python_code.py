@@ -123,8 +123,9 @@ def test_a_limit_fails_its_item_and_names_itself(build, tmp_path):
     assert good.passed
 
 
-def test_an_item_without_a_sample_has_an_empty_one(build):
-    grader = build(source="def grade(sample, item): return sample == {}")
+def test_an_item_without_a_sample_has_one_with_nothing_in_it(build):
+    nothing = "choices=None, output_text='', output_json=None, output_tools=[], output_audio=None"
+    grader = build(source=f"def grade(sample, item): return sample == dict({nothing})")
     assert marks(grader, 1)[0].passed
 
 

@@ -272,11 +272,11 @@ def test_both_ways_to_sample_read_a_file_and_give_json_where_it_was_asked_for(
     for sent, statuses in (
         (
             {**CHAT, "sampling_params": {"response_format": {"type": "json_object"}}},
-            ["pass", "error"],
+            ["pass", "fail"],
         ),
-        ({**CHAT, "sampling_params": {"response_format": {"type": "text"}}}, ["error", "error"]),
-        ({**FLAT, "sampling_params": {"text": {"format": form}}}, ["pass", "error"]),
-        (FLAT, ["error", "error"]),
+        ({**CHAT, "sampling_params": {"response_format": {"type": "text"}}}, ["fail", "fail"]),
+        ({**FLAT, "sampling_params": {"text": {"format": form}}}, ["pass", "fail"]),
+        (FLAT, ["fail", "fail"]),
     ):
         source = {"type": "file_id", "id": file["id"]}
         run, items = caller.over({"data_source": {**sent, "source": source}}, criterion)

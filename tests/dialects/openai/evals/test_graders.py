@@ -65,7 +65,10 @@ def test_a_grader_is_tried_on_one_sample(caller: Caller) -> None:
 def test_a_sample_that_is_json_can_be_read_into(caller: Caller) -> None:
     grader = {**SAME, "input": "{{ sample.output_json.answer }}"}
     assert run(caller, grader, sample='{"answer": "billing"}')["reward"] == 1.0
-    assert raised(run(caller, grader, sample="no json")) == {"invalid_variable_error"}
+    # contract: openai, additions to section 10: below null is the empty text
+    answer = run(caller, grader, sample="no json")
+    assert (answer["reward"], raised(answer)) == (0.0, set())
+    assert raised(run(caller, grader, sample='{"other": 1}')) == {"invalid_variable_error"}
 
 
 @pytest.mark.django_db(transaction=True)
