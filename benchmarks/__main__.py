@@ -27,6 +27,7 @@ SCRIPTS: dict[str, list[str]] = {
     "ingest": ["--rows", "600", "--pages", "2"],
     "growth": ["--sizes", "100,300", "--pages", "1"],
     "concurrency": ["--in-flight", "1,4", "--rounds-in-flight", "4", "--delay", "0.001"],
+    "claims": ["--workers", "2", "--shards", "100", "--rounds", "1"],
     "http_calls": ["--calls", "200", "--rounds", "1"],
     "peers": ["--samples", "20", "--delay", "0.001"],
 }

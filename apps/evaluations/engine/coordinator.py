@@ -1,6 +1,6 @@
 """A worker's dealings with the tables besides storing: claim, note a suspect, let go, sign off."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db.models import F
@@ -35,20 +35,16 @@ class Coordinator:
         """
         assignments = Assignments()
         self._slots.begin_poll()
-        assignments.ended_runs = self._ended(state.capacity.keys())
+        going = Run.objects.filter(state=Run.State.RUNNING).order_by("created_at", "id")
+        running = dict(going.values_list("pk", "account_id"))
+        assignments.ended_runs = state.capacity.keys() - running.keys()
         self._claimer.forget_all_but(state.capacity.keys())
-        self._claimer.claim(state, assignments)
+        self._claimer.claim(state, running, assignments)
         self._slots.share(state, assignments)
         assignments.allowances = self._budget_keeper.answer(state.budget_requests)
         assignments.is_waiting = self._slots.is_waiting
         remember(state.learned)
         return assignments
-
-    def _ended(self, held: Set[UUID]) -> set[UUID]:
-        if not held:
-            return set()
-        going = Run.objects.filter(pk__in=held, state=Run.State.RUNNING)
-        return set(held) - set(going.values_list("pk", flat=True))
 
     def suspect(self, shard: Shard, position: int) -> None:
         """Note which item of a shard that kills its workers is alone in work now."""

@@ -54,6 +54,10 @@ class SlotShares:
     def begin_poll(self) -> None:
         self._wishes.clear()
 
+    def has_all(self, endpoints: Iterable[UUID]) -> bool:
+        """Return whether this worker holds a slot at every endpoint, as far as it knows."""
+        return all(pk in self._requests and self._requests[pk].granted for pk in endpoints)
+
     def holds_all(self, endpoints: Iterable[UUID], wanted: int, assignments: Assignments) -> bool:
         """Return whether this worker holds a slot at every endpoint, or gets one at once.
 

@@ -1,6 +1,7 @@
 """Read the rows of a run from where they lie: a file's lines or a frozen version's cases."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from apps.grading.item_schemas import ItemSchema
 from apps.strict_json import BadJSON, parse_json
 
 CASES_AT_ONCE = 500
+TOGETHER_BYTES = 4 * 1024 * 1024  # of neighbouring shards that are read at once
 
 
 class RowSpan(NamedTuple):
@@ -87,10 +89,16 @@ def shard_rows(run: Run, shard: Shard, wanted: Container[int] | None = None) -> 
             if wanted is None or index in wanted:
                 yield Row(index, parse_json(item), parse_json(sample) if sample else None)
         return
+    yield from _lines(run, shard.start, shard.stop, shard.first_row, wanted)
+
+
+def _lines(
+    run: Run, start: int, stop: int, first_row: int, wanted: Container[int] | None = None
+) -> Iterator[Row]:
     # Planned without fault, so the bytes are whole lines, and few enough to be held together.
-    text = b"".join(read_file(_file_id(run), shard.start, shard.stop))
+    text = b"".join(read_file(_file_id(run), start, stop))
     lines = (line for line in text.split(b"\n") if line and not line.isspace())
-    for index, line in enumerate(lines, shard.first_row):
+    for index, line in enumerate(lines, first_row):
         if wanted is None or index in wanted:
             row = parse_json(line)
             yield Row(index, row["item"], row.get("sample"))
@@ -115,3 +123,30 @@ def rows_holding(run: Run, shard: Shard, text: str) -> Iterator[Row]:
         if wanted in line or b"\\" in line:
             row = parse_json(line)
             yield Row(index, row["item"], row.get("sample"))
+
+
+def rows_by_shard(run: Run, shards: Iterable[Shard]) -> Iterator[tuple[Shard, list[Row]]]:
+    """Yield each shard with its rows; of a file, neighbours are read together."""
+    for group in _neighbours(run, shards):
+        first, last = group[0], group[-1]
+        rows = shard_rows(run, first)
+        if first is not last:
+            rows = _lines(run, first.start, last.stop, first.first_row)
+        for shard in group[:-1]:
+            yield shard, list(islice(rows, shard.row_count))
+        yield last, list(rows)
+
+
+def _neighbours(run: Run, shards: Iterable[Shard]) -> Iterator[list[Shard]]:
+    group: list[Shard] = []
+    for shard in shards:
+        if group and (
+            run.source_version is not None
+            or shard.first_row != group[-1].first_row + group[-1].row_count
+            or shard.stop - group[0].start > TOGETHER_BYTES
+        ):
+            yield group
+            group = []
+        group.append(shard)
+    if group:
+        yield group

@@ -2,15 +2,53 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Self
+from operator import attrgetter
+from typing import NamedTuple, Self
 from uuid import UUID, uuid4
 
-from django.db import models
+from django.conf import settings
+from django.db import connection, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from apps.evaluations.models.runs import Run
 from apps.ids import new_id
+from apps.leases import database_now, lease_end
+
+# What is locked is looked at again by PostgreSQL, so that nothing is taken that another got first.
+_TAKE = """
+WITH picked AS (
+    SELECT id, number, suspect_position IS NOT NULL OR attempts >= %(suspected_from)s AS is_suspect
+    FROM evaluations_shard
+    WHERE run_id = %(run)s AND finished_at IS NULL AND id <> ALL(%(held)s)
+        AND (lease_until IS NULL OR lease_until < clock_timestamp())
+    ORDER BY number LIMIT %(most)s FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE evaluations_shard shard
+    SET lease_token = gen_random_uuid(), attempts = attempts + 1,
+        lease_until = clock_timestamp() + %(lease)s * interval '1 second',
+        worker = %(worker)s
+    FROM picked
+    WHERE shard.id = picked.id
+        AND NOT EXISTS (
+            SELECT FROM picked odd WHERE odd.is_suspect AND odd.number <= picked.number
+        )
+        AND EXISTS (
+            SELECT FROM evaluations_run WHERE id = %(run)s AND state = 'running'
+        )
+    RETURNING shard.*
+)
+SELECT EXISTS (SELECT FROM picked WHERE is_suspect), {columns}
+FROM (SELECT) one LEFT JOIN taken ON true
+"""
+
+
+class Found(NamedTuple):
+    """The shards that were claimed, in order; is a suspect one next, and may there be more?"""
+
+    taken: list["Shard"]
+    is_suspect_next: bool
+    has_more: bool
 
 
 class ShardQuerySet(models.QuerySet["Shard"]):
@@ -24,9 +62,54 @@ class ShardQuerySet(models.QuerySet["Shard"]):
     def held_by(self, worker: UUID) -> Self:
         return self.unfinished().filter(worker=worker)
 
-    def next_of(self, run_id: UUID, now: datetime, but_not: Collection[UUID]) -> "Shard | None":
+    def next_of(
+        self, run_id: UUID, now: datetime | Now, but_not: Collection[UUID]
+    ) -> "Shard | None":
         """The run's next shard to claim."""
-        return self.free(now).filter(run=run_id).exclude(pk__in=but_not).order_by("number").first()
+        return self.next_ones(run_id, now, but_not).first()
+
+    def next_ones(self, run_id: UUID, now: datetime | Now, but_not: Collection[UUID]) -> Self:
+        return self.free(now).filter(run=run_id).exclude(pk__in=but_not).order_by("number")
+
+    def take(self, run_id: UUID, worker: UUID, most: int, but_not: Collection[UUID]) -> "Found":
+        """Claim the next shards of a running run, up to the first suspect one.
+
+        Of workers that race for a run's shards each gets others on PostgreSQL, which passes over
+        what another is just taking.
+        """
+        if connection.vendor != "postgresql":
+            return self._take_one_by_one(run_id, worker, most, but_not)
+        names = [field.attname for field in Shard._meta.concrete_fields]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _TAKE.format(columns=", ".join(f"taken.{name}" for name in names)),
+                {
+                    "run": run_id,
+                    "held": list(but_not),
+                    "suspected_from": settings.ENGINE_ATTEMPTS,
+                    "most": most,
+                    "lease": settings.ENGINE_LEASE_SECONDS,
+                    "worker": worker,
+                },
+            )
+            rows = cursor.fetchall()
+        is_suspect_next = rows[0][0]
+        shards = [Shard.from_db(self.db, names, row[1:]) for row in rows if row[1] is not None]
+        shards.sort(key=attrgetter("number"))
+        return Found(shards, is_suspect_next, len(shards) == most)
+
+    def _take_one_by_one(
+        self, run_id: UUID, worker: UUID, most: int, but_not: Collection[UUID]
+    ) -> "Found":
+        now = database_now()
+        taken: list[Shard] = []
+        candidates = list(self.next_ones(run_id, now, but_not)[:most])
+        for shard in candidates:
+            if shard.is_suspect:
+                return Found(taken, is_suspect_next=True, has_more=False)
+            if self.claim(shard, worker, now, lease_end(now)):
+                taken.append(shard)
+        return Found(taken, is_suspect_next=False, has_more=len(candidates) == most)
 
     def claim(self, shard: "Shard", worker: UUID, now: datetime, until: datetime) -> bool:
         """Take a shard under a lease; False when another was quicker or the run has ended.
@@ -96,3 +179,8 @@ class Shard(models.Model):
 
     def __str__(self) -> str:
         return f"rows {self.first_row} to {self.first_row + self.row_count - 1}"
+
+    @property
+    def is_suspect(self) -> bool:
+        """Return whether so many workers died of it that it must be worked alone."""
+        return self.suspect_position is not None or self.attempts >= settings.ENGINE_ATTEMPTS

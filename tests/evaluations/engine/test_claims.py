@@ -87,6 +87,30 @@ def test_nothing_is_claimed_of_a_run_that_is_not_at_work(run):
     assert not poll(coordinator()).claims
 
 
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_race_claim_each_shard_once_and_read_its_own_rows(small_shards):
+    run = plan(make_run(source=200))
+    claimed = []
+
+    def race():
+        one = coordinator()
+        while found := poll(one, capacity={run.pk: 20}).claims:
+            claimed.extend(found)
+        connection.close()
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(patience(20))
+    assert sorted(claim.shard.number for claim in claimed) == list(range(100))
+    kept = dict(run.shards.values_list("pk", "lease_token"))
+    assert {claim.shard.pk: claim.shard.lease_token for claim in claimed} == kept
+    rows = {one.shard.number: [row.index for row, _ in one.todo] for one in claimed}
+    assert rows == {number: [2 * number, 2 * number + 1] for number in range(100)}
+    assert {one.shard.attempts for one in claimed} == {1}
+
+
 def test_a_shard_is_claimed_once_although_two_found_it(run):
     now = database_now()
     found = [Shard.objects.next_of(run.pk, now, []) for _ in range(2)]
@@ -357,7 +381,7 @@ def test_a_database_that_goes_away_fails_no_run(run, monkeypatch):
     def away(*_):
         raise OperationalError("gone away")
 
-    monkeypatch.setattr(claims_module, "shard_rows", away)
+    monkeypatch.setattr(claims_module, "rows_by_shard", away)
     with pytest.raises(OperationalError):
         poll(coordinator())
     run.refresh_from_db()
