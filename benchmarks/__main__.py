@@ -25,6 +25,7 @@ SCRIPTS: dict[str, list[str]] = {
     "text_metrics": ["--pairs", "40", "--library-pairs", "20"],
     "python_graders": ["--cases", "40"],
     "ingest": ["--rows", "600", "--pages", "2"],
+    "queries": ["--sizes", "3000", "--turns", "1"],
     "growth": ["--sizes", "100,300", "--pages", "1"],
     "concurrency": ["--in-flight", "1,4", "--rounds-in-flight", "4", "--delay", "0.001"],
     "claims": ["--workers", "2", "--shards", "100", "--rounds", "1"],

@@ -5,9 +5,8 @@ To be called in a process with the settings of that database, where its Evaluati
     manage.py shell -c "from benchmarks.filling import fill; print(fill('<eval>', 1_000_000))"
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +14,24 @@ import orjson
 from django.db import connection, transaction
 from django.utils import timezone
 
+from apps.bulk import insert_rows
 from apps.datasets.models import CHUNK_BYTES, File, FileChunk
-from apps.evaluations.models import Criterion, Evaluation, Result, Run, Shard, key_of, new_number
+from apps.evaluations.engine.store import RESULT_COLUMNS
+from apps.evaluations.models import (
+    Column,
+    Criterion,
+    Evaluation,
+    Result,
+    Run,
+    Shard,
+    column_key,
+    key_of,
+    new_number,
+)
+from apps.evaluations.packing import Verdict, pack, pack_columns
 from apps.evaluations.tally import Tally
 
+STORED_AT = 1_790_000_000
 SHARD_ROWS = 1_000
 RESULTS_AT_ONCE = 20_000
 MODEL = "m"
@@ -32,17 +45,29 @@ def row_of(number: int, *, is_asked: bool) -> dict[str, Any]:
     return {"item": item} if is_asked else {"item": item, "sample": {"output_text": answer}}
 
 
-def fill(evaluation_id: UUID | str, rows: int, *, is_asked: bool = False) -> Run:
+def fill(
+    evaluation_id: UUID | str,
+    rows: int,
+    *,
+    is_asked: bool = False,
+    said: Callable[[int], Sequence[Verdict]] | None = None,
+    file: File | None = None,
+) -> Run:
     """Store a completed run in which every row has passed every criterion, and return it.
 
-    is_asked: the answers are a model's, and stand with their prompts in the results.
+    is_asked: the answers are a model's, and stand with their prompts in the results. said: gives
+    the verdicts on a row instead. file: of an earlier run of as many rows, to be read again.
     """
     evaluation = Evaluation.objects.get(pk=evaluation_id)
     now = timezone.now()
-    file = File.objects.create(
-        account=evaluation.account, filename="rows.jsonl", purpose="evals", ready_at=now
-    )
-    ends = _store_rows(file, rows, is_asked=is_asked)
+    if file is None:
+        file = File.objects.create(
+            account=evaluation.account, filename="rows.jsonl", purpose="evals", ready_at=now
+        )
+        ends = _store_rows(file, rows, is_asked=is_asked)
+    else:
+        earlier = Shard.objects.filter(run=file.runs.earliest("created_at")).order_by("number")
+        ends = [*earlier.values_list("stop", flat=True)]
     criteria = [*evaluation.criteria.filter(version=evaluation.criteria_version)]
     run = Run.objects.create(
         account=evaluation.account,
@@ -56,17 +81,94 @@ def fill(evaluation_id: UUID | str, rows: int, *, is_asked: bool = False) -> Run
         state=Run.State.COMPLETED,
         row_count=rows,
         total_count=rows,
-        passed_count=rows,
-        tally=_tally(criteria, rows).dump(),
         started_at=now,
         finished_at=now,
     )
-    Shard.objects.bulk_create(_shards(run, ends, rows, now), batch_size=500)
-    with transaction.atomic():
-        _insert(_results(run, rows, len(criteria), now, is_asked=is_asked))
+    passed = [Verdict(1.0, True)] * len(criteria)
+    filling = Filling(run, criteria, said or (lambda number: passed), is_asked)
+    for number, stop in enumerate(ends):
+        filling.add_shard(number, ends[number - 1] if number else 0, stop)
+    filling.flush()
+    Run.objects.filter(pk=run.pk).update(tally=filling.tally.dump(), **filling.counts)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
+    run.refresh_from_db()
     return run
+
+
+class Filling:
+    """Makes the shards, results and columns of a run, and stores some tens of shards at once."""
+
+    def __init__(
+        self,
+        run: Run,
+        criteria: Sequence[Criterion],
+        said: Callable[[int], Sequence[Verdict]],
+        is_asked: bool,
+    ) -> None:
+        self.tally = Tally()
+        self.counts: Counter[str] = Counter()
+        self._run = run
+        self._keys = [criterion.pk.hex for criterion in criteria]
+        self._said = said
+        self._is_asked = is_asked
+        self._shards: list[Shard] = []
+        self._results: list[tuple[Any, ...]] = []
+        self._columns: list[tuple[Any, ...]] = []
+
+    def add_shard(self, number: int, start: int, stop: int) -> None:
+        first = number * SHARD_ROWS
+        count = min(SHARD_ROWS, self._run.row_count - first)
+        tally, counts = Tally(), Counter[str]()
+        results = []
+        for index in range(first, first + count):
+            verdicts = self._said(index)
+            for criterion, one in zip(self._keys, verdicts, strict=True):
+                tally.judge(criterion, one.value, one.passed, one.value is None)
+            state = _state(verdicts)
+            counts[f"{state}_count"] += 1
+            answered = _answered(index) if self._is_asked else (None, None)
+            key = key_of(self._run.number, index)
+            results.append((key, STORED_AT, state, *answered, "", "", *pack(verdicts)))
+        self._results += results
+        self._columns += [
+            (column_key(self._run.number, position, first), *column)
+            for position, column in enumerate(pack_columns([(row[7], row[8]) for row in results]))
+        ]
+        shard = Shard(
+            account_id=self._run.account_id,
+            run=self._run,
+            number=number,
+            first_row=first,
+            row_count=count,
+            start=start,
+            stop=stop,
+            done_count=count,
+            tally=tally.dump(),
+            finished_at=self._run.finished_at,
+        )
+        for name, value in counts.items():
+            setattr(shard, name, value)
+        self._shards.append(shard)
+        self.tally.add(tally)
+        self.counts += counts
+        if len(self._results) >= RESULTS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        with transaction.atomic():
+            Shard.objects.bulk_create(self._shards)
+            insert_rows(Result, RESULT_COLUMNS, self._results)
+            insert_rows(Column, ("id", "letters", "numbers"), self._columns)
+        for held in (self._shards, self._results, self._columns):
+            held.clear()
+
+
+def _state(verdicts: Sequence[Verdict]) -> str:
+    if any(one.value is None for one in verdicts):
+        return Result.State.ERRORED.value
+    is_passed = all(one.passed for one in verdicts)
+    return Result.State.PASSED.value if is_passed else Result.State.FAILED.value
 
 
 def _store_rows(file: File, rows: int, *, is_asked: bool) -> list[int]:
@@ -91,48 +193,9 @@ def _store_rows(file: File, rows: int, *, is_asked: bool) -> list[int]:
     return ends
 
 
-def _shards(run: Run, ends: Sequence[int], rows: int, now: datetime) -> Iterator[Shard]:
-    start = 0
-    for number, stop in enumerate(ends):
-        first = number * SHARD_ROWS
-        count = min(SHARD_ROWS, rows - first)
-        yield Shard(
-            account_id=run.account_id,
-            run=run,
-            number=number,
-            first_row=first,
-            row_count=count,
-            start=start,
-            stop=stop,
-            done_count=count,
-            passed_count=count,
-            tally=run.tally,
-            finished_at=now,
-        )
-        start = stop
-
-
-def _tally(criteria: Sequence[Criterion], rows: int) -> Tally:
-    sums = [rows, 0, 0, rows, float(rows), float(rows)]
-    return Tally(criteria={criterion.pk.hex: [*sums] for criterion in criteria})
-
-
-def _results(
-    run: Run, rows: int, criteria: int, now: datetime, *, is_asked: bool
-) -> Iterator[Result]:
-    stored_at, verdicts = int(now.timestamp()), "p" * criteria
-    for number in range(rows):
-        result = Result(
-            pk=key_of(run.number, number), stored_at=stored_at, state=Result.State.PASSED
-        )
-        result.verdicts = verdicts
-        if is_asked:
-            item = row_of(number, is_asked=True)["item"]
-            result.sample, result.exchange = _answered(item["question"], item["answer"])
-        yield result
-
-
-def _answered(question: str, answer: str) -> tuple[str, str]:
+def _answered(number: int) -> tuple[str, str]:
+    item = row_of(number, is_asked=True)["item"]
+    question, answer = item["question"], item["answer"]
     message = {"role": "assistant", "content": answer}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     usage = {"prompt_tokens": 24, "completion_tokens": 16, "total_tokens": 40}
@@ -147,19 +210,3 @@ def _answered(question: str, answer: str) -> tuple[str, str]:
     asked = [{"role": "user", "content": question}]
     exchange = {"input": asked, "usage": usage, "calls": 1, "seconds": 0.051}
     return orjson.dumps(sample).decode(), orjson.dumps(exchange).decode()
-
-
-def _insert(results: Iterator[Result]) -> None:
-    fields = Result._meta.concrete_fields
-    names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
-    table = connection.ops.quote_name(Result._meta.db_table)
-    lines = (tuple(getattr(one, field.attname) for field in fields) for one in results)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-                for line in lines:
-                    copy.write_row(line)
-            return
-        marks = ", ".join(["%s"] * len(fields))
-        while piece := list(islice(lines, RESULTS_AT_ONCE)):
-            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", piece)

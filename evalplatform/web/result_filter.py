@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.http import QueryDict
 
-from apps.evaluations.models import Criterion, Result, Run, row_in
+from apps.evaluations.models import Criterion, Result, Run
 from apps.evaluations.reports import (
     VERDICTS,
     Summary,
@@ -78,17 +78,9 @@ class ResultFilter:
     def _find_by_criterion(
         self, place: Place | None, *, backwards: bool, limit: int
     ) -> list[Result]:
-        """Look only into the rows that can hold such results, by the sums of their shards."""
         assert self.criterion is not None
         wanted = Wanted(self.run, self.criterion, self.state)
-        rows = wanted.results()
-        found: list[Result] = []
-        for start, stop in wanted.spans(row_in(place[0]) if place else None, backwards=backwards):
-            find = finder(rows.in_rows(self.run, start, stop), ORDER)
-            found += find(place, backwards=backwards, limit=limit - len(found))
-            if len(found) >= limit:
-                break
-        return found
+        return wanted.find(place[0] if place else None, backwards=backwards, limit=limit)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def on_platform(
         ),
         ("text_metrics", "B: largest difference of a value"),
         ("ingest", "C: a page of 100 at the middle of 600 rows"),
+        ("queries", "queries: a histogram of 20 bins, 3,000 results"),
         ("growth", "growth: time a row, 300 rows"),
         ("concurrency", "concurrency: 4 in flight, 16 samples, most calls open at once"),
     ],

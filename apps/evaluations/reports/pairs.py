@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from array import array
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from apps.evaluations.engine.source import shard_rows
+from apps.evaluations.engine.source import item_hashes
 from apps.evaluations.models import MOST_ROWS, Criterion, Run
 from apps.evaluations.models.results import ROW_SHIFT
 from apps.evaluations.reports.values import Values, read_values
@@ -18,6 +14,10 @@ from apps.evaluations.reports.values import Values, read_values
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# Makes another number of an item's for each time that it comes again.
+ODD = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,7 @@ def pair_runs(first: tuple[Run, Criterion], second: tuple[Run, Criterion]) -> Pa
     rows, values = _by_row(read_values(*first))
     partners, others = _by_row(read_values(*second))
     if not _have_same_rows(first[0], second[0]):
-        matches = _matches(first[0], second[0])
-        partners = matches[np.minimum(partners, len(matches) - 1)] if len(matches) else partners * 0
-        known = partners >= 0
-        order = np.argsort(partners[known], kind="stable")
-        partners, others = partners[known][order], others[known][order]
+        partners, others = _translated(partners, others, *_matches(first[0], second[0]))
     common, at, of_other = np.intersect1d(rows, partners, assume_unique=True, return_indices=True)
     return Pairs(common, values[at], others[of_other])
 
@@ -71,31 +67,51 @@ def _have_same_rows(first: Run, second: Run) -> bool:
     )
 
 
-def _matches(first: Run, second: Run) -> NDArray[np.int64]:
-    """Return for each row of the second run the row of the first with the same item, or -1."""
+def _matches(first: Run, second: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the second run that have a partner, in order, and those partners."""
     import numpy as np  # noqa: PLC0415  numpy takes long to import
 
-    waiting: dict[bytes, list[int]] = {}
-    for row, item in _items(first):
-        waiting.setdefault(item, []).append(row)
-    for rows in waiting.values():
-        rows.reverse()
-    matches = []
-    for _, item in _items(second):
-        partners = waiting.get(item)
-        matches.append(partners.pop() if partners else -1)
-    return np.array(matches, dtype=np.int64)
+    rows, of_rows = _items(first)
+    others, of_others = _items(second)
+    _, at, of_other = np.intersect1d(of_rows, of_others, assume_unique=True, return_indices=True)
+    order = np.argsort(others[of_other])
+    return others[of_other][order], rows[at][order]
 
 
-def _items(run: Run) -> Iterator[tuple[int, bytes]]:
-    """Yield the index of every row with its item's digest, which no order of keys changes."""
+def _items(run: Run) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the indexes of a run's rows and a number for each item, which is its content's.
+
+    The second and later of equal items have numbers of their own, the same ones in every run.
+    """
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
+
+    rows, hashes = array("q"), array("q")
     for shard in run.shards.order_by("first_row").iterator(chunk_size=200):
-        for row in shard_rows(run, shard):
-            yield row.index, blake2b(_canonical(row.item), digest_size=16).digest()
+        before = len(hashes)
+        # Keyed anew in each process, so nobody can look for two items with the same.
+        hashes.extend(item_hashes(run, shard))
+        rows.extend(range(shard.first_row, shard.first_row + len(hashes) - before))
+    found = np.frombuffer(hashes, dtype=np.int64).view(np.uint64)
+    order = np.argsort(found, kind="stable")
+    ordered = found[order]
+    places = np.arange(len(ordered))
+    is_first = np.ones(len(ordered), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    turns = np.empty(len(ordered), dtype=np.uint64)
+    turns[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return np.frombuffer(rows, dtype=np.int64), found + turns * np.uint64(ODD)
 
 
-def _canonical(item: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # an integer beyond its range
-        return json.dumps(item, sort_keys=True).encode()
+def _translated(
+    rows: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    known: NDArray[np.int64],
+    partners: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the partners of these rows in their order, with the numbers; rows without one go."""
+    import numpy as np  # noqa: PLC0415  numpy takes long to import
+
+    _, at, of_known = np.intersect1d(rows, known, assume_unique=True, return_indices=True)
+    found, those = partners[of_known], numbers[at]
+    order = np.argsort(found)
+    return found[order], those[order]

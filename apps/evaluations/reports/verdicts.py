@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db.models import F
 
 from apps.evaluations import packing, tally
-from apps.evaluations.models import Criterion, Result, Run
+from apps.evaluations.models import Criterion, Result, Run, row_in
 from apps.evaluations.models.results import ResultQuerySet
 from apps.evaluations.tally import Tally
 
@@ -44,8 +44,25 @@ class Wanted:
             shards = shards.filter(first_row__gt=row - F("row_count"))
         _, counter = VERDICTS[self.state]
         fields = shards.values_list("first_row", "row_count", "tally")
-        # In small pieces: a caller whose page is full reads no further.
+        # In small pieces: whoever has enough reads no further.
         for first_row, row_count, text in fields.iterator(chunk_size=200):
             sums = Tally.load(text).criteria.get(self.criterion.pk.hex)
             if sums and sums[counter]:
                 yield first_row, first_row + row_count
+
+    def find(self, key: int | None, *, backwards: bool, limit: int) -> list[Result]:
+        """Return the first results after the one of this key, or the last before it; nearest first.
+
+        key: None begins at the first, or at the last.
+        """
+        found: list[Result] = []
+        order = "-pk" if backwards else "pk"
+        results = self.results().order_by(order)
+        if key is not None:
+            results = results.filter(**{"pk__lt" if backwards else "pk__gt": key})
+        row = None if key is None else row_in(key)
+        for first, stop in self.spans(row, backwards=backwards):
+            found += results.in_rows(self.run, first, stop)[: limit - len(found)]
+            if len(found) >= limit:
+                break
+        return found

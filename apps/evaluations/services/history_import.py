@@ -232,30 +232,38 @@ def _fill(
     results: Iterable[SavedResult],
     shards: Sequence[Shard],
 ) -> Imported:
-    for shard in shards:
-        shard.account_id, shard.run, shard.finished_at = run.account_id, run, run.created_at
-    Shard.objects.bulk_create(shards, batch_size=PAGE)
     criteria = run.evaluation.criteria.filter(version=run.criteria_version)
     keys = {criterion.key: criterion.pk for criterion in criteria.order_by("position")}
     tally, unknown = Tally(), set()
     counts = dict.fromkeys(Result.State.values, 0)
     repeats = 1
     held: list[Result] = []
-    for _, group in groupby(results, key=lambda result: result.row_index):
+    sums = [Tally() for _ in shards]
+    place = 0
+    for row_index, group in groupby(results, key=lambda result: result.row_index):
+        # Both are in the order of rows, and every result's row is in a shard.
+        while row_index >= shards[place].first_row + shards[place].row_count:
+            place += 1
         for repeat, one in enumerate(group):
             repeats = max(repeats, repeat + 1)
             if repeats > MOST_REPEATS:
                 raise Unfit(f"Row {one.row_index} has more than {MOST_REPEATS} results.")
             counts[one.state] += 1
+            _count(shards[place], one.state)
             held.append(_result(run, one, repeat, [*keys]))
             for score in one.scores:
                 if (pk := keys.get(score.key)) is None:
                     unknown.add(score.key)
                 else:
-                    tally.judge(pk.hex, score.value, score.passed, score.value is None)
+                    sums[place].judge(pk.hex, score.value, score.passed, score.value is None)
             if len(held) == PAGE:
                 _store(held)
     _store(held)
+    for shard, of_shard in zip(shards, sums, strict=True):
+        shard.account_id, shard.run, shard.finished_at = run.account_id, run, run.created_at
+        shard.tally = of_shard.dump()
+        tally.add(of_shard)
+    Shard.objects.bulk_create(shards, batch_size=PAGE)
     _prefer_saved_sums(tally, saved, keys)
     final = saved.counts if saved.counts is not None else counts
     numbers = {f"{state}_count": final.get(state, 0) for state in counts}
@@ -275,6 +283,13 @@ def _fill(
             raise StateError("Another import brings in the same run.")
     run.refresh_from_db()
     return Imported(run, counts, sorted(unknown))
+
+
+def _count(shard: Shard, state: str) -> None:
+    """Count a result on its shard, by which results in a state are found."""
+    shard.done_count += 1
+    counter = f"{state}_count"
+    setattr(shard, counter, getattr(shard, counter) + 1)
 
 
 def _prefer_saved_sums(tally: Tally, saved: SavedRun, keys: Mapping[str, UUID]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError
 
 from apps.evaluations.models import Evaluation, Result, Run
+from apps.evaluations.reports import VERDICTS, Wanted, read_criteria
 from apps.evaluations.services.criteria import change_criteria
 from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.regrades import differing_verdicts
@@ -87,6 +88,13 @@ def test_an_exported_run_reads_the_same_in_the_account_it_is_imported_into(body,
     ]
     assert verdicts[0] == verdicts[1]
     assert verdicts[0]
+    for state in VERDICTS:
+        found = [
+            [result.row_index for result in one.find(None, backwards=False, limit=100)]
+            for of in (old, new)
+            for one in [Wanted(of, criterion, state) for criterion in read_criteria(of)]
+        ]
+        assert found[:2] == found[2:]
 
 
 @pytest.mark.django_db(transaction=True)
