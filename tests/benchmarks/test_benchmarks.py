@@ -47,7 +47,6 @@ def on_platform(
         ),
         ("text_metrics", "B: largest difference of a value"),
         ("ingest", "C: a page of 100 at the middle of 600 rows"),
-        ("queries", "queries: a histogram of 20 bins, 3,000 results"),
         ("growth", "growth: time a row, 300 rows"),
         ("concurrency", "concurrency: 4 in flight, 16 samples, most calls open at once"),
     ],
@@ -64,6 +63,13 @@ def test_a_benchmark_measures_what_it_is_for(
     found = [Figure(**figure) for figure in json.loads(figures.read_text())]
     assert [figure for figure in found if figure.work.startswith(says)]
     assert all(figure.ours >= 0 for figure in found)
+
+
+@pytest.mark.slow
+def test_queries_are_timed_over_results_in_a_database_of_their_own() -> None:
+    found = run_script("queries", SCRIPTS["queries"], {"DATABASE_URL": ""})
+    names = {figure.work for figure in found}
+    assert {"queries: a histogram of 20 bins, 3,000 results"} < names
 
 
 def test_peers_that_are_not_installed_are_left_out(tmp_path: Path, capfd) -> None:
