@@ -64,7 +64,7 @@ def _over() -> list[UUID]:
 
 
 def refresh_statistics() -> None:
-    """Have PostgreSQL look at the results and shards when many were added, as after a large run.
+    """Refresh what PostgreSQL knows of results and shards when many were added, as by a large run.
 
     By itself it does so a minute later; until then it plans for a run of a hundred results, and
     reads whole tables for a page.
