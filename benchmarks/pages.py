@@ -89,11 +89,7 @@ class Server:
         return answer
 
     def processor_seconds(self) -> float:
-        total = 0.0
-        for process in self._processes:
-            with suppress(psutil.Error):
-                total += sum(process.cpu_times()[:2])
-        return total
+        return sum(processor_seconds_of(process) for process in self._processes)
 
     def time(self, timing: Timing, requests: int, ask: Callable[[], object]) -> None:
         """Ask so many times; add the median wall time, and the processor time of each."""
@@ -104,6 +100,14 @@ class Server:
             walls.append(time.perf_counter() - began)
         timing.wall.append(statistics.median(walls) * 1000)
         timing.processor.append((self.processor_seconds() - used) / requests * 1000)
+
+
+def processor_seconds_of(process: psutil.Process) -> float:
+    """Return the processor time of a living process, as finely as the system tells it."""
+    with suppress(AttributeError, OSError):
+        # Linux: the number of the clock that runs while a process does, not in steps of 10 ms.
+        return time.clock_gettime((~process.pid << 3) | 2)
+    return sum(process.cpu_times()[:2])
 
 
 class Reader:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.strict_json import MAX_DEPTH, MAX_DIGITS, BadJSON, dump_json, parse_json
+from apps.strict_json import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    BadJSON,
+    dump_json,
+    parse_json,
+    parse_stored,
+)
 from tests.json_values import VALUES
 
 LONG = "1" * 25  # takes the slower of the parser's two ways
@@ -185,3 +192,18 @@ def test_the_parser_takes_nothing_that_the_strict_standard_parser_refuses(data):
     except BadJSON:
         return
     assert json.loads(data) == value
+
+
+@given(st.lists(VALUES, max_size=5))
+def test_stored_documents_are_read_together_as_each_is_alone(values):
+    texts = [dump_json(value) for value in values]
+    assert parse_stored(texts) == [parse_json(text) for text in texts]
+    assert parse_stored(text.encode() + b"\r\n \n" for text in texts) == parse_stored(texts)
+
+
+def test_long_integers_of_stored_documents_stay_exact():
+    assert parse_stored(['{"n": 12345678901234567890123}', b"1", "null"]) == [
+        {"n": 12345678901234567890123},
+        1,
+        None,
+    ]

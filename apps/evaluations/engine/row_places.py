@@ -19,7 +19,7 @@ from apps.evaluations.models import Run, Shard
 from apps.evaluations.targets import Row
 from apps.kept import Kept
 from apps.prepared import Prepared
-from apps.strict_json import parse_json
+from apps.strict_json import parse_stored
 
 # Shards are looked up for so many rows at once.
 WINDOW_ROWS = 10_000
@@ -121,8 +121,8 @@ def _lines_at(run: Run, span: _Span, indexes: Sequence[int]) -> Iterator[Row]:
     if places and not text:
         base = starts[places[0]]
         text = b"".join(read_file(run.source_file_id, base, ends[places[-1]]))
-    for place in places:
-        row = parse_json(text[starts[place] - base : ends[place] - base])
+    lines = (text[starts[place] - base : ends[place] - base] for place in places)
+    for place, row in zip(places, parse_stored(lines), strict=True):
         yield Row(span.first_row + place, row["item"], row.get("sample"))
 
 
@@ -149,10 +149,11 @@ def _cases_at(run: Run, span: _Span, indexes: Sequence[int]) -> Iterator[Row]:
         return
     first, last = places[0], places[-1]
     cases = _CASES.rows(**of_version, first=starts[first], last=starts[last])
-    for place in places:
-        item, sample = cases[place - first]
-        index = span.first_row + place
-        yield Row(index, parse_json(item), parse_json(sample) if sample else None)
+    texts = [cases[place - first] for place in places]
+    items = parse_stored(item for item, _ in texts)
+    samples = parse_stored(sample or "null" for _, sample in texts)
+    for place, item, sample in zip(places, items, samples, strict=True):
+        yield Row(span.first_row + place, item, sample)
 
 
 def _keep(run: Run, span: _Span, starts: "array[int]") -> None:

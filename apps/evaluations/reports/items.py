@@ -18,7 +18,7 @@ from apps.grading.graders import read_grader
 from apps.grading.graders.base import Grader, PlainGrader
 from apps.grading.samples import Sample, complete_sample
 from apps.prepared import Prepared
-from apps.strict_json import parse_json
+from apps.strict_json import parse_json, parse_stored
 
 PAGE = 500
 RESULT = [field.attname for field in Result._meta.concrete_fields]
@@ -138,7 +138,12 @@ def read_items(
     results = list(results)
     criteria = read_criteria(run) if criteria is None else criteria
     rows = rows_at(run, (result.row_index for result in results))
-    return [_item(result, rows[result.row_index], criteria) for result in results]
+    samples = parse_stored(result.sample or "null" for result in results)
+    exchanges = parse_stored(result.exchange or "{}" for result in results)
+    return [
+        _item(result, rows[result.row_index], sample, exchange, criteria)
+        for result, sample, exchange in zip(results, samples, exchanges, strict=True)
+    ]
 
 
 def read_pages(run: Run) -> Iterator[list[Item]]:
@@ -149,19 +154,21 @@ def read_pages(run: Run) -> Iterator[list[Item]]:
         key = page[-1].pk + 1
 
 
-def _item(result: Result, row: Row, criteria: Sequence[Criterion]) -> Item:
-    sample = parse_json(result.sample) if result.sample else row.sample
-    return Item(
-        result=result,
-        item=row.item,
-        sample=sample,
-        exchange=parse_json(result.exchange) if result.exchange else {},
-        scores=[
-            Judgement(criterion, *verdict, item=row.item, sample=sample)
-            for criterion, verdict in zip(criteria, result.read_verdicts(), strict=False)
-            if verdict is not None
-        ],
-    )
+def _item(
+    result: Result,
+    row: Row,
+    sample: dict[str, Any] | None,
+    exchange: dict[str, Any],
+    criteria: Sequence[Criterion],
+) -> Item:
+    if not result.sample:
+        sample = row.sample
+    scores = [
+        Judgement(criterion, *verdict, item=row.item, sample=sample)
+        for criterion, verdict in zip(criteria, result.read_verdicts(), strict=False)
+        if verdict is not None
+    ]
+    return Item(result, row.item, sample, exchange, scores)
 
 
 def evidence_of(criterion: Criterion, item: dict[str, Any], sample: dict[str, Any] | None) -> str:
