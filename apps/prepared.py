@@ -18,6 +18,8 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Expression, QuerySet
 
+from apps.keyset import beyond
+
 
 class Argument(Expression):
     """The place in a compiled statement of a value that comes when it is run."""
@@ -47,13 +49,17 @@ class Prepared:
     """A queryset of `values_list`, made by `build` from its arguments, whose rows are tuples.
 
     build sees an Argument for each of its parameters, once, so the arguments may only be compared
-    with columns: no Python value can depend on them.
+    with columns: no Python value can depend on them. names: of the parameters, where build does not
+    tell them.
     """
 
     alias = DEFAULT_DB_ALIAS
 
-    def __init__(self, build: Callable[..., QuerySet[Any, Any]]) -> None:
+    def __init__(
+        self, build: Callable[..., QuerySet[Any, Any]], names: Sequence[str] | None = None
+    ) -> None:
         self._build = build
+        self._names = [*inspect.signature(build).parameters] if names is None else names
         self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, *, limit: int | None = None, **arguments: Any) -> list[tuple[Any, ...]]:
@@ -84,8 +90,7 @@ class Prepared:
         return rows[0] if rows else None
 
     def _compile(self) -> _Compiled:
-        names = inspect.signature(self._build).parameters
-        queryset = self._build(**{name: Argument(name) for name in names})
+        queryset = self._build(**{name: Argument(name) for name in self._names})
         compiler = queryset.query.get_compiler(connection=connection)
         sql, parameters = compiler.as_sql()
         found = compiler.get_converters(expression for expression, *_ in compiler.select)
@@ -96,6 +101,42 @@ class Prepared:
         compiled = _Compiled(sql, parameters, converters)
         self._compiled[connection.vendor] = compiled
         return compiled
+
+
+class PreparedPages:
+    """Pages of a queryset by keyset, each kind of them compiled once.
+
+    build: makes the queryset as for Prepared, in whatever order. fields: those that it is ordered
+    by, together unique.
+    """
+
+    def __init__(self, build: Callable[..., QuerySet[Any, Any]], fields: Sequence[str]) -> None:
+        self.fields = fields
+        names = [*inspect.signature(build).parameters]
+        places = [f"place_{field}" for field in fields]
+
+        def page(descending: bool, arguments: dict[str, Any]) -> QuerySet[Any, Any]:
+            place = [arguments.pop(name) for name in places if name in arguments]
+            rows = build(**arguments)
+            if place:
+                rows = rows.filter(beyond(fields, place, descending=descending))
+            sign = "-" if descending else ""
+            return rows.order_by(*(f"{sign}{field}" for field in fields))
+
+        def prepared(descending: bool, names: Sequence[str]) -> Prepared:
+            return Prepared(lambda **arguments: page(descending, arguments), names)
+
+        self._first = {way: prepared(way, names) for way in (False, True)}
+        self._beyond = {way: prepared(way, [*names, *places]) for way in (False, True)}
+
+    def rows(
+        self, place: Sequence[Any] | None, *, descending: bool, limit: int, **arguments: Any
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows after a place, or the first ones; see `beyond`."""
+        if place is None:
+            return self._first[descending].rows(limit=limit, **arguments)
+        values = {f"place_{field}": value for field, value in zip(self.fields, place, strict=True)}
+        return self._beyond[descending].rows(limit=limit, **arguments, **values)
 
 
 def _converter(converters: Sequence[Callable[..., Any]], expression: Any) -> Callable[[Any], Any]:

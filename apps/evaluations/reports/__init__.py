@@ -10,7 +10,7 @@ from apps.evaluations.reports.items import (
     read_pages,
     read_results,
 )
-from apps.evaluations.reports.lookup import find_run, read_target
+from apps.evaluations.reports.lookup import find_evaluation, find_run, read_target, runs_of
 from apps.evaluations.reports.pairs import Pairs, pair_runs
 from apps.evaluations.reports.summaries import (
     Counts,
@@ -42,6 +42,7 @@ __all__ = [
     "Values",
     "Wanted",
     "count_results",
+    "find_evaluation",
     "find_run",
     "pair_runs",
     "read_criteria",
@@ -51,6 +52,7 @@ __all__ = [
     "read_target",
     "read_values",
     "rows_with",
+    "runs_of",
     "shown_money",
     "summarize",
     "summary",

@@ -1,6 +1,6 @@
-"""Find a run by its id, with what a poll shows of it and nothing that is long."""
+"""Find runs and evaluations by id, with what a poll shows of them and nothing that is long."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -9,7 +9,7 @@ from apps.accounts.models import Actor
 from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.targets import Target, target_of_run
 from apps.kept import Kept
-from apps.prepared import Prepared
+from apps.prepared import Prepared, PreparedPages
 
 # Left out is what a poll does not show or what never changes; read, it is fetched by itself.
 LEFT_OUT = {
@@ -18,7 +18,7 @@ LEFT_OUT = {
     *("retry_of_id", "finished_at", "updated_at"),
 }
 RUN = [field.attname for field in Run._meta.concrete_fields if field.attname not in LEFT_OUT]
-EVALUATION = ("id", "dialect", "imported_id")
+EVALUATION = ("id", "account_id", "dialect", "imported_id")
 
 
 def _runs(account_id: Any, **conditions: Any) -> QuerySet[Run, tuple[Any, ...]]:
@@ -27,11 +27,23 @@ def _runs(account_id: Any, **conditions: Any) -> QuerySet[Run, tuple[Any, ...]]:
     return runs.order_by().values_list(*RUN, *related)
 
 
-_BY = {
+def _evaluations(account_id: Any, **conditions: Any) -> QuerySet[Evaluation, tuple[Any, ...]]:
+    evaluations = Evaluation.objects.owned_by(account_id).present().filter(**conditions)
+    return evaluations.order_by().values_list(*EVALUATION)
+
+
+_RUN_BY = {
     "pk": Prepared(lambda account_id, value: _runs(account_id, pk=value)),
     "imported_id": Prepared(lambda account_id, value: _runs(account_id, imported_id=value)),
 }
-
+_EVALUATION_BY = {
+    "pk": Prepared(lambda account_id, value: _evaluations(account_id, pk=value)),
+    "imported_id": Prepared(lambda account_id, value: _evaluations(account_id, imported_id=value)),
+}
+_RUNS_OF = PreparedPages(
+    lambda account_id, evaluation_id: _runs(account_id, evaluation=evaluation_id),
+    ("created_at", "id"),
+)
 _TARGETS: Kept[Target] = Kept(4 * 1024 * 1024)
 TARGET_BYTES = 4_000  # about, beside the text it is read from
 
@@ -47,17 +59,47 @@ def find_run(actor: Actor, ids: Mapping[str, Any]) -> Run | None:
     """Find a present run of the actor's accounts by one of these ids, tried in their order.
 
     ids: by the name of the field, `pk` or `imported_id`. The run's longest fields are not loaded,
-    and of its evaluation no more than its ids and its dialect.
+    and of its evaluation no more than EVALUATION.
     """
-    return next(_found(actor, ids), None)
+    row = _found(_RUN_BY, actor, ids)
+    return None if row is None else _run(row)
 
 
-def _found(actor: Actor, ids: Mapping[str, Any]) -> Iterator[Run]:
-    for name, value in ids.items():
-        statement = _BY[name]
-        for account_id in actor.account_ids:
-            row = statement.first(account_id=account_id, value=value)
-            if row is not None:
-                run = Run.from_db(statement.alias, RUN, row[: len(RUN)])
-                run.evaluation = Evaluation.from_db(statement.alias, EVALUATION, row[len(RUN) :])
-                yield run
+def find_evaluation(actor: Actor, ids: Mapping[str, Any]) -> Evaluation | None:
+    """Find a present evaluation as `find_run` finds a run, with no more of it than EVALUATION."""
+    row = _found(_EVALUATION_BY, actor, ids)
+    return None if row is None else Evaluation.from_db(Prepared.alias, EVALUATION, row)
+
+
+def runs_of(
+    evaluation: Evaluation, place: Sequence[Any] | None, *, descending: bool, limit: int
+) -> list[Run]:
+    """Return present runs of an evaluation by their creation, loaded as `find_run` loads them.
+
+    place: created_at and id of the one before.
+    """
+    rows = _RUNS_OF.rows(
+        place,
+        descending=descending,
+        limit=limit,
+        account_id=evaluation.account_id,
+        evaluation_id=evaluation.pk,
+    )
+    return [_run(row) for row in rows]
+
+
+def _run(row: Sequence[Any]) -> Run:
+    run = Run.from_db(Prepared.alias, RUN, row[: len(RUN)])
+    run.evaluation = Evaluation.from_db(Prepared.alias, EVALUATION, row[len(RUN) :])
+    return run
+
+
+def _found(
+    statements: Mapping[str, Prepared], actor: Actor, ids: Mapping[str, Any]
+) -> tuple[Any, ...] | None:
+    found = (
+        statements[name].first(account_id=account_id, value=value)
+        for name, value in ids.items()
+        for account_id in actor.account_ids
+    )
+    return next((row for row in found if row is not None), None)

@@ -1,6 +1,6 @@
 """The vendor's pages: by keyset after an object's id, with an exact has_more and no count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,10 @@ from rest_framework.response import Response
 from apps.errors import Unfit
 from apps.keyset import beyond
 from apps.text import quoted
+
+Place = tuple[Any, ...]
+# Finds the first rows after a place, or the first of all: (place, descending, limit).
+Finder = Callable[[Place | None, bool, int], list[Any]]
 
 
 class Query(serializers.Serializer):
@@ -39,23 +43,30 @@ class Pages(BasePagination):
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         query = self.asked(request)
-        fields, descending = self.fields(query), query["order"] == "desc"
-        if after := query.get("after"):
-            place = self._place_of(after, fields, view)
-            queryset = queryset.filter(beyond(fields, place, descending=descending))
-        sign = "-" if descending else ""
+        fields = self.fields(query)
+
+        def find(place: Place | None, descending: bool, limit: int) -> list[Any]:
+            rows = queryset
+            if place is not None:
+                rows = rows.filter(beyond(fields, place, descending=descending))
+            sign = "-" if descending else ""
+            return list(rows.order_by(*(f"{sign}{field}" for field in fields))[:limit])
+
+        return self.page_found(find, query, view)
+
+    def page_found(self, find: Finder, query: Mapping[str, Any], view: Any) -> list[Any]:
+        """Return the page that `find` finds for a checked query string."""
+        after, limit = query.get("after"), query["limit"]
+        place = self._place_of(after, self.fields(query), view) if after else None
         # One row more than the page tells whether there is another, without a count.
-        rows = list(
-            queryset.order_by(*(f"{sign}{field}" for field in fields))[: query["limit"] + 1]
-        )
-        return self.cut(rows, query["limit"])
+        return self.cut(find(place, query["order"] == "desc", limit + 1), limit)
 
     def cut(self, rows: list[Any], limit: int) -> list[Any]:
         """Return the page, and note whether there is more behind it."""
         self.has_more = len(rows) > limit
         return rows[:limit]
 
-    def _place_of(self, after: str, fields: tuple[str, ...], view: Any) -> tuple[Any, ...]:
+    def _place_of(self, after: str, fields: tuple[str, ...], view: Any) -> Place:
         try:
             # Among all rows, deleted ones too: who deletes while paging goes on from what is gone.
             rows = view.all_rows().values_list(*fields)

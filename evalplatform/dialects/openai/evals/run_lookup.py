@@ -1,11 +1,26 @@
-"""Find the run that a path names, in one statement."""
+"""Find the evaluation and the run that a path names, in one statement."""
 
 from rest_framework.exceptions import ValidationError as FieldError
 
-from apps.evaluations.models import Run
-from apps.evaluations.reports import find_run
+from apps.evaluations.models import Evaluation, Run
+from apps.evaluations.reports import find_evaluation, find_run
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
+
+
+def evaluation_in_path(view: OpenAIViewSet) -> Evaluation:
+    """Return the evaluation at `eval_id`; see find_evaluation for what of it is loaded.
+
+    Raises NotFound where the account has no such eval.
+    """
+    name = view.kwargs["eval_id"]
+    try:
+        found = find_evaluation(view.actor, EVAL_ID.fields(name))
+    except FieldError:
+        found = None
+    if found is None:
+        raise view.missing("eval", name)
+    return found
 
 
 def run_in_path(view: OpenAIViewSet) -> Run:

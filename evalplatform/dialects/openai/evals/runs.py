@@ -15,12 +15,12 @@ from rest_framework.response import Response
 from apps.datasets.models import NAME_LENGTH
 from apps.errors import Unfit
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.reports import Counts, Summary, count_results, summarize
+from apps.evaluations.reports import Counts, Summary, count_results, runs_of, summarize
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
-from evalplatform.dialects.openai.evals.run_lookup import run_in_path
+from evalplatform.dialects.openai.evals.run_lookup import evaluation_in_path, run_in_path
 from evalplatform.dialects.openai.evals.source_echo import (
     data_sources_shown,
     kept_echo,
@@ -29,6 +29,7 @@ from evalplatform.dialects.openai.evals.source_shapes import DATA_SOURCES
 from evalplatform.dialects.openai.evals.sources import rows_of, target_of
 from evalplatform.dialects.openai.fields import Metadata, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
+from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import NAME, RUN_STATE, RUN_STATUS
 
@@ -137,9 +138,23 @@ class RunViewSet(OpenAIViewSet):
 
     def list(self, request: Request, **ids: str) -> Response:
         """The runs of an eval."""
+        evaluation = evaluation_in_path(self)
         # Its key, since an index leads from it to the runs in their order.
-        self.of_eval = Q(evaluation=self.evaluation().pk)
-        return self.get_paginated_response(runs_shown(self.page(), request))
+        self.of_eval = Q(evaluation=evaluation.pk)
+        return self.get_paginated_response(runs_shown(self.runs_of(evaluation), request))
+
+    def runs_of(self, evaluation: Evaluation) -> Sequence[Run]:
+        """Return the page of an eval's runs that the query string asks for."""
+        pages = self.paginator
+        if self.is_filtered or not isinstance(pages, Pages):
+            return self.page()
+        return pages.page_found(
+            lambda place, descending, limit: runs_of(
+                evaluation, place, descending=descending, limit=limit
+            ),
+            pages.asked(self.request),
+            self,
+        )
 
     @extend_schema(request=RunCreate, responses={201: EvalRunSerializer})
     def create(self, request: Request, **ids: str) -> Response:
