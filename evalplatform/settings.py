@@ -135,6 +135,8 @@ else:
     DATABASE.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
 DATABASE["CONN_HEALTH_CHECKS"] = True  # a restarted database must not cost a request
 if DATABASE["ENGINE"] == "django.db.backends.postgresql":
+    if "pool" in DATABASE.get("OPTIONS", {}):  # ours looks after its pool, at less cost
+        DATABASE["ENGINE"], DATABASE["CONN_HEALTH_CHECKS"] = "evalplatform.postgresql", False
     # Both ends must see that a wire is cut, within a lease: ours would wait for an answer, theirs
     # keep the locks of a machine that is gone, each for hours.
     noticing: dict[str, object] = {

@@ -1,11 +1,12 @@
 """Runs: an eval applied to the rows of a data source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
+from django.http import StreamingHttpResponse
 from django_filters.rest_framework import ChoiceFilter, DjangoFilterBackend, FilterSet
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -19,9 +20,10 @@ from apps.evaluations.reports import Counts, Summary, count_results, runs_of, su
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
 from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
-from evalplatform.dialects.kit.json import RawJSON
+from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.evals.run_lookup import evaluation_in_path, run_in_path
 from evalplatform.dialects.openai.evals.source_echo import (
+    bytes_to_read,
     data_sources_shown,
     kept_echo,
 )
@@ -32,6 +34,10 @@ from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 from evalplatform.dialects.openai.words import NAME, RUN_STATE, RUN_STATUS
+
+# Of rows in a page of runs; more are read and sent so many runs at a time.
+AT_ONCE_BYTES = 4 * 1024 * 1024
+RUNS_AT_ONCE = 4
 
 
 class RunCreate(Shape):
@@ -136,12 +142,30 @@ class RunViewSet(OpenAIViewSet):
         runs = Run.objects.visible_to(self.actor).filter(self.of_eval)
         return runs.select_related("evaluation", "source_file")
 
-    def list(self, request: Request, **ids: str) -> Response:
+    def list(self, request: Request, **ids: str) -> Response | StreamingHttpResponse:
         """The runs of an eval."""
         evaluation = evaluation_in_path(self)
         # Its key, since an index leads from it to the runs in their order.
         self.of_eval = Q(evaluation=evaluation.pk)
-        return self.get_paginated_response(runs_shown(self.runs_of(evaluation), request))
+        runs = self.runs_of(evaluation)
+        if bytes_to_read(runs) > AT_ONCE_BYTES:
+            return self.streamed(runs)
+        return self.get_paginated_response(runs_shown(runs, request))
+
+    def streamed(self, runs: Sequence[Run]) -> StreamingHttpResponse:
+        """Answer with a page of runs a few at a time: their rows may have 100 MiB in all."""
+
+        def pieces() -> Iterator[bytes]:
+            yield b'{"object":"list","data":['
+            for start in range(0, len(runs), RUNS_AT_ONCE):
+                shown = runs_shown(runs[start : start + RUNS_AT_ONCE], self.request)
+                yield (b"," if start else b"") + b",".join(map(write_json, shown))
+            names = [{"id": RUN_ID.of(run)} for run in runs]
+            rest = self.get_paginated_response(names).data
+            del rest["object"], rest["data"]
+            yield b"]," + write_json(rest).removeprefix(b"{")
+
+        return StreamingHttpResponse(pieces(), content_type="application/json")
 
     def runs_of(self, evaluation: Evaluation) -> Sequence[Run]:
         """Return the page of an eval's runs that the query string asks for."""

@@ -55,6 +55,17 @@ def data_sources_shown(runs: Sequence[Run]) -> dict[UUID, RawJSON]:
     return shown
 
 
+def bytes_to_read(runs: Sequence[Run]) -> int:
+    """Return how many bytes of rows it takes to show the data sources that are not kept."""
+    files = [
+        run.source_file_id for run in runs if run.source_file_id and _ECHOES.get(run.pk) is None
+    ]
+    if not files:
+        return 0
+    came_along = File.objects.filter(pk__in=files, is_inline=True, purpose=INLINE_PURPOSE)
+    return sum(min(size, WHOLE_BYTES) for size in came_along.values_list("byte_count", flat=True))
+
+
 def whole_data_source(run: Run) -> RawJSON:
     """Show a data source with all rows that were sent in it."""
     rows = b"".join(read_file(run.source_file_id)) if run.source_file_id else b""

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from apps.datasets.models import File
 from apps.evaluations.models import Result, Run, Shard
+from evalplatform.dialects.openai.evals import runs as runs_module
 from evalplatform.dialects.openai.evals import source_echo
 from evalplatform.dialects.openai.evals.runs import EvalRunSerializer
 from evalplatform.dialects.openai.ids import RUN_ID
@@ -335,6 +336,22 @@ def test_rows_above_a_mebibyte_are_echoed_by_the_first_of_them_wherever_a_run_is
             source_echo._ECHOES.forget()
         assert caller.get(f"{where}/{large['id']}")[1] == large
         assert caller.get(f"{where}/{small['id']}")[1] == small
+
+
+@pytest.mark.django_db
+def test_a_page_of_runs_with_many_rows_is_sent_in_pieces_and_is_the_same(monkeypatch):
+    caller = Caller()
+    eval_id = caller.new_eval()["id"]
+    made = [caller.new_run(eval_id, run_body(ROWS * number)) for number in range(12)]
+    where = f"/evals/{eval_id}/runs"
+    _, whole = caller.get(where, limit=11)
+    monkeypatch.setattr(runs_module, "AT_ONCE_BYTES", 0)
+    source_echo._ECHOES.forget()
+    answer = caller.client.get(f"/v1{where}", {"limit": 11})
+    assert answer.streaming
+    assert json.loads(answer.getvalue()) == whole
+    assert whole["data"] == made[:11]
+    assert whole["has_more"]
 
 
 @pytest.mark.django_db
