@@ -121,8 +121,10 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
         # Taking the write lock at BEGIN is what removes "database is locked".
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
+        # auto_vacuum counts before the file is written: what is purged goes back to the disk.
         "init_command": (
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;"
+            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            " PRAGMA cache_size=-32000;"
         ),
     }
     # A file, not memory: workers are other processes.

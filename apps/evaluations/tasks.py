@@ -18,6 +18,7 @@ from apps.datasets.stored_files import purge_files
 from apps.evaluations.engine.heartbeats import busy_workers, ready_workers, renew_machine
 from apps.evaluations.engine.process import settle_garbage_collector
 from apps.evaluations.engine.purge import purge_runs, purge_tasks
+from apps.evaluations.engine.shrink import can_shrink, rewrite_database, shrink_database
 from apps.evaluations.engine.sweep import (
     has_work,
     is_elected,
@@ -116,8 +117,11 @@ def _purge_where_due() -> None:
     """Purge in every sweep while there is something to, else in one of IDLE_SWEEPS."""
     if time.monotonic() < _purging["due_at"]:
         return
-    removed = purge_runs(seconds=PURGE_SHARE * settings.ENGINE_SWEEP_SECONDS)
+    seconds = PURGE_SHARE * settings.ENGINE_SWEEP_SECONDS
+    removed = purge_runs(seconds=seconds)
     removed += purge_completions() + purge_files() + purge_datasets()
+    # When all is gone: what is cut off before that would only be moved once more.
+    removed = removed or shrink_database(seconds=seconds)
     pause = 0 if removed else (IDLE_SWEEPS - 0.5) * settings.ENGINE_SWEEP_SECONDS
     _purging["due_at"] = time.monotonic() + pause
 
@@ -140,6 +144,14 @@ def purge_now() -> Iterator[tuple[str, int]]:
     for noun, purge in purges.items():
         while count := purge():
             yield noun, count
+    while count := shrink_database(seconds=1):
+        yield "free pages of the file", count
+
+
+def rewrite_file() -> None:
+    """Write SQLite's file anew, so that it can shrink from now on. Raises OperationalError."""
+    if not can_shrink():
+        rewrite_database()
 
 
 def purge_history() -> bool:

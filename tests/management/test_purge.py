@@ -26,7 +26,7 @@ def test_what_is_deleted_goes_at_once_and_the_rest_stays(monkeypatch: pytest.Mon
     gone, kept = make_run(actor, ["p"] * 8), make_run(actor, ["f"] * 5)
     delete_run(actor, gone)
     assert Result.objects.count() == 13
-    assert purged("--now") == ["runs: 9 rows removed"]
+    assert purged("--now") == ["runs: 9 removed"]
     assert list(Run.objects.all()) == [kept]
     assert Result.objects.count() == Result.objects.of_run(kept).count() == 5
     assert not Shard.objects.exclude(run=kept).exists()
