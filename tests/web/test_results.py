@@ -235,6 +235,16 @@ def test_a_result_that_could_not_be_answered_says_why() -> None:
     assert "model_timeout After 120 s." in text_of(browser.get(url_of(run)))
 
 
+def test_a_verdict_says_why_it_has_no_score_or_a_score_of_0() -> None:
+    actor = make_actor()
+    run = make_run(actor, ["f"])
+    reason = {"error_code": "odd_program", "error_message": "ValueError: <told> you"}
+    for value, passed in ((0.0, False), (None, None)):
+        change_verdicts(run, value=value, passed=passed, **reason)
+        shown = browser_of(actor).get(result_url(run, 0)).content.decode()
+        assert "<strong>odd_program</strong> ValueError: &lt;told&gt; you" in shown
+
+
 def test_a_judges_exchange_is_shown() -> None:
     actor = make_actor()
     run = make_run(actor, ["f"])

@@ -208,4 +208,5 @@ def _verdict(score: Judgement) -> str:
         error = f"errored, {score.error_code}: {score.error_message}"
         return error if score.error_code else NOTHING
     word = {True: "passed", False: "failed", None: "no verdict"}[score.passed]
-    return f"{score.value:.6g}, {word}"
+    reason = f", {score.error_code}: {score.error_message}" if score.error_code else ""
+    return f"{score.value:.6g}, {word}{reason}"

@@ -177,7 +177,7 @@ class Result(models.Model):
         if self.error_code:
             return Reason(self.error_code, self.error_message)
         for index, verdict in enumerate(self.read_verdicts()):
-            if verdict is not None and verdict.error_code:
+            if verdict is not None and verdict.is_errored:
                 name = self._criterion_at(index)
                 return Reason(verdict.error_code, verdict.error_message, name)
         return None
