@@ -17,7 +17,11 @@ from apps.datasets.models import DatasetVersion
 from apps.datasets.reading import find_version
 from apps.errors import Invalid, StateError
 from apps.evaluations.models import Evaluation, Run
-from apps.evaluations.services.criteria import hold_evaluation, keep_criteria
+from apps.evaluations.services.criteria import (
+    change_criteria,
+    hold_evaluation,
+    keep_criteria,
+)
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
 from apps.evaluations.services.runs import start_run
 from apps.evaluations.targets import Chat
@@ -85,12 +89,16 @@ def name_evaluation(
     *,
     call_name: str,
     dataset_name: str,
-    scorers: Sequence[str],
+    scorers: Sequence[str] = (),
+    criteria: Sequence[NewCriterion] | None = None,
+    item_schema: dict[str, Any] = ITEM_SCHEMA,
     description: str = "",
+    dialect: str = "",
 ) -> Evaluation:
     """Create the evaluation of this name, or change the one there is; past runs keep theirs.
 
-    Neither the dataset nor the scorers need to be there yet. Raises Invalid.
+    Neither the dataset nor the scorers need to be there yet. criteria: take the place of scorers.
+    item_schema, dialect: of a new one. Raises Invalid, and Unfit as `create_evaluation` does.
     """
     account = actor.require(Action.EDIT)
     if not 0 < len(call_name) <= NAME_LENGTH or UNFIT_FOR_A_NAME.search(call_name):
@@ -102,14 +110,19 @@ def name_evaluation(
     changes = {
         "description": description,
         "dataset_name": dataset_name,
-        "scorers": dump_json(list(scorers)),
+        "scorers": dump_json(list(scorers)) if criteria is None else "",
     }
     named = Evaluation.objects.present().filter(account=account, call_name=call_name)
     with transaction.atomic():
         evaluation = named.select_for_update().first()
         if evaluation is None:
             evaluation = create_evaluation(
-                actor, criteria=[], name=call_name, item_schema=ITEM_SCHEMA, has_sample=True
+                actor,
+                criteria=criteria or [],
+                name=call_name,
+                item_schema=item_schema,
+                has_sample=True,
+                dialect=dialect,
             )
             changes["call_name"] = call_name
         for field, value in changes.items():
@@ -120,6 +133,8 @@ def name_evaluation(
         except IntegrityError as error:
             raise StateError(f"Somebody else has just named an eval {call_name!r}.") from error
         _criteria_version(evaluation, choices=False)
+        if criteria is not None:
+            change_criteria(actor, evaluation, criteria)
         record(actor, "evaluation.name", evaluation, after=changes)
     return evaluation
 

@@ -60,6 +60,10 @@ class Matching(ReferenceGrader, PlainGrader):
     @abstractmethod
     def holds(actual: Side, ideal: Side) -> bool: ...
 
+    def passes(self, actual: Side, ideal: Side) -> bool:
+        """Tell whether the condition holds, by the grader's own settings."""
+        return self.holds(actual, ideal)
+
     def mark(self, sample: Sample) -> Mark:
         actual, ideals = self.accepted(sample)
         size = sum(len(text) for side in (actual, *ideals) for text in contents(side))
@@ -68,7 +72,7 @@ class Matching(ReferenceGrader, PlainGrader):
                 "text_too_long",
                 f"{self.kind} compares at most {LARGEST_TEXTS:,} characters, not {size:,}.",
             )
-        passed = any(self.holds(actual, ideal) for ideal in ideals)
+        passed = any(self.passes(actual, ideal) for ideal in ideals)
         evidence = f"{describe(actual)} {self.kind} {describe_all(ideals)}"
         return Mark(float(passed), passed, evidence)
 
@@ -78,12 +82,20 @@ class Match(Matching):
     """Pass when `input` and `reference` are the same sequence of code points; 1.0 or 0.0.
 
     Choices against choices: equal as JSON, where a member that is null counts as absent. A text
-    against choices: against the first one's content.
+    against choices: against the first one's content. prefix: it is enough that the reply begins
+    with the ideal; of choices the first one's content counts.
     Source: docs/contracts/spice.md, section 11.1.
     """
 
     kind = "match"
     holds = staticmethod(match)
+
+    prefix: bool = False
+
+    def passes(self, actual: Side, ideal: Side) -> bool:
+        if self.prefix:
+            return first_content(actual).startswith(first_content(ideal))
+        return match(actual, ideal)
 
 
 @dataclass(frozen=True)
@@ -91,12 +103,19 @@ class Includes(Matching):
     """Pass when `input` contains `reference`, code point by code point; 1.0 or 0.0.
 
     Every text contains the empty text. Of choices every pair of contents must pass; lists of
-    unequal length score 0.
+    unequal length score 0. ignore_case: both are lower-cased first.
     Source: docs/contracts/spice.md, section 11.2.
     """
 
     kind = "includes"
     holds = staticmethod(includes)
+
+    ignore_case: bool = False
+
+    def passes(self, actual: Side, ideal: Side) -> bool:
+        if self.ignore_case:
+            return _every_pair(actual, ideal, lambda text, part: part.lower() in text.lower())
+        return includes(actual, ideal)
 
 
 @dataclass(frozen=True)

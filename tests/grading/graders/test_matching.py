@@ -100,6 +100,24 @@ def test_of_a_list_of_texts_any_counts(
     assert (mark.value, mark.error) == (pytest.approx(score), None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "actual", "ideal", "settings", "score"),
+    [
+        ("match", "Rome, of course", "Rome", {"prefix": True}, 1),
+        ("match", "In Rome", ["Rome", "Paris"], {"prefix": True}, 0),
+        ("match", "Rome", "Rome, of course", {"prefix": True}, 0),
+        ("match", [choice("Rome!")], ["Paris", "Rome"], {"prefix": True, "choices": True}, 1),
+        ("includes", "in ROME", ["Paris", "Rome"], {"ignore_case": True}, 1),
+        ("includes", "in rome", "Rome", {"ignore_case": False}, 0),
+        ("includes", [choice("ROME")], "rome", {"ignore_case": True, "choices": True}, 1),
+    ],
+)
+def test_settings_widen_what_passes(
+    kind: str, actual: Any, ideal: Any, settings: dict[str, bool], score: float
+) -> None:
+    assert marked(kind, actual, ideal, **settings).value == score
+
+
 def test_the_evidence_names_the_ideals_of_a_list() -> None:
     mark = marked("match", "tea", ["a", "b", "c", "d", "e", "f"])
     assert mark.evidence == "'tea' match one of 'a', 'b', 'c', 'd', 'e' and 1 more"

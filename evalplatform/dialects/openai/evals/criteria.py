@@ -104,10 +104,12 @@ class ComparingGrader(Grader):
 
 class MatchGrader(ComparingGrader):
     type = Const("match")
+    prefix = Flag(required=False)
 
 
 class IncludesGrader(ComparingGrader):
     type = Const("includes")
+    ignore_case = Flag(required=False)
 
 
 class FuzzyMatchGrader(ComparingGrader):

@@ -108,7 +108,7 @@ class GraderViewSet(OpenAIViewSet):
             "type", "name", "input", "reference", "operation", "evaluation_metric", "model",
             "labels", "passing_labels", "range", "sampling_params", "pass_threshold", "source",
             "image_tag", "graders", "calculate_output", "choices", "prompt", "is_template",
-            "params", "actual", "ideal",
+            "params", "actual", "ideal", "prefix", "ignore_case",
         )
     }  # fmt: skip
 
