@@ -11,6 +11,7 @@ from rest_framework import serializers
 from apps.datasets.models import NAME_LENGTH
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.evaluations import NewCriterion
+from apps.evaluations.services.named_runs import UNKNOWN
 from apps.grading.graders.sides import ReferenceGrader
 from apps.grading.graders.string_check import HOLDS
 from apps.grading.graders.text_similarity import METRICS
@@ -30,6 +31,7 @@ from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.messages import Message, echoed
 from evalplatform.dialects.openai.words import NAME, REASONING_EFFORTS
 
+NAMELESS = "unknown"  # the kind of an imported criterion that was not saved itself
 SOURCE_CHARS = 256 * 1000
 CRITERIA = 1_000  # at most in one evaluation
 
@@ -177,6 +179,8 @@ APPEARANCES = {
     "embedding_distance": {"type": "text_similarity", "evaluation_metric": "cosine"},
     "prompt_judge": {"type": "score_model"},
 }
+# A name that means nothing yet, and what an import knows by its verdicts alone.
+STRANGERS = {kind: {"type": "string_check", "operation": "eq"} for kind in (UNKNOWN, NAMELESS)}
 
 
 # The vendor's names of settings -> the core's, by kind. The core's name may be a key that the
@@ -213,8 +217,8 @@ def new_criterion(sent: Mapping[str, Any]) -> NewCriterion:
 def criterion_shown(criterion: Criterion) -> dict[str, Any]:
     """Show a criterion as it was sent, with its id and the fields that the vendor adds.
 
-    A kind that the vendor lacks, in an evaluation that came through another face, appears as one
-    of the vendor's; otherwise its clients would read it as a label_model.
+    A kind that the vendor lacks, in an evaluation that came through another face, or that nobody
+    knows, appears as one of the vendor's; otherwise its clients would read it as a label_model.
     """
     settings = criterion.read_settings()
     shown = {"type": criterion.kind, **renamed(criterion.kind, settings)}
@@ -231,11 +235,13 @@ def criterion_shown(criterion: Criterion) -> dict[str, Any]:
 
 def type_shown(kind: str, dialect: str) -> str:
     """Return the type under which a criterion of this kind is shown. dialect: its evaluation's."""
-    return APPEARANCES[kind]["type"] if _appears_as_another(kind, dialect) else kind
+    if not _appears_as_another(kind, dialect):
+        return kind
+    return (STRANGERS.get(kind) or APPEARANCES[kind])["type"]
 
 
 def _appears_as_another(kind: str, dialect: str) -> bool:
-    return kind in APPEARANCES and dialect != NAME
+    return kind in STRANGERS or (kind in APPEARANCES and dialect != NAME)
 
 
 def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +251,8 @@ def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     threshold = settings.get("pass_threshold")
     above = ABOVE_ZERO if threshold is None else threshold
-    shown = {**APPEARANCES[kind], "kind": kind, "settings": settings}
+    seen_as = STRANGERS.get(kind) or APPEARANCES[kind]
+    shown = {**seen_as, "kind": kind, "settings": settings}
     if shown["type"] == "score_model":
         prompt = {"role": "system", "content": settings.get("prompt", "")}
         judge = {"model": settings["model"], "input": echoed([prompt]), "range": None}
@@ -258,6 +265,8 @@ def _appearance(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 def own_criterion(shown: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """Return the true kind and settings of a criterion that appears as another, else None."""
     kind, settings = shown.get("kind"), shown.get("settings")
-    if not isinstance(kind, str) or kind not in APPEARANCES or not isinstance(settings, dict):
+    if not isinstance(kind, str) or not isinstance(settings, dict):
+        return None
+    if kind not in APPEARANCES and kind not in STRANGERS:
         return None
     return kind, settings

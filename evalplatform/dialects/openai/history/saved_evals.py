@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from apps.datasets.models import NAME_LENGTH
 from apps.evaluations.services.saved_history import SavedCriterion, SavedEvaluation
-from evalplatform.dialects.openai.evals.criteria import own_criterion, renamed
+from evalplatform.dialects.openai.evals.criteria import NAMELESS, own_criterion, renamed
 from evalplatform.dialects.openai.history.saved_values import (
     array_of,
     criterion_key,
@@ -39,7 +39,7 @@ def saved_evaluation(sent: Mapping[str, Any], also_named: Sequence[str]) -> Save
     ]  # the first of twins
     known = {one.key for one in criteria} | {one.name for one in criteria}
     criteria += [
-        SavedCriterion(key, "unknown", _name_in(key)[:NAME_LENGTH])
+        SavedCriterion(key, NAMELESS, _name_in(key)[:NAME_LENGTH])
         for key in also_named
         if key not in known
     ]
@@ -70,7 +70,7 @@ def _criterion(sent: Any) -> SavedCriterion:
     }
     settings = {field: value for field, value in sent.items() if field not in left_out}
     # One of ours that was exported as one of the vendor's becomes itself again.
-    kind, settings = own_criterion(sent) or (string_of(sent.get("type")) or "unknown", settings)
+    kind, settings = own_criterion(sent) or (string_of(sent.get("type")) or NAMELESS, settings)
     return SavedCriterion(
         key=key,
         kind=kind[:40],

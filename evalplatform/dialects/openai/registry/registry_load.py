@@ -83,7 +83,7 @@ def _load(
     with_files: bool,
     dry_run: bool,
 ) -> LoadedEval:
-    graders = check_criteria(plan.criteria, ITEM_SCHEMA, has_sample=True)
+    graders = check_criteria(plan.criteria, ITEM_SCHEMA)
     check_judges(actor.require(Action.EDIT).pk, graders)
     kinds = tuple(criterion.kind for criterion in plan.criteria)
     if dry_run:

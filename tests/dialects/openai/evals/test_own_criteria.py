@@ -11,7 +11,9 @@ from openai.types.graders import LabelModelGrader
 
 from apps.evaluations.models import Criterion
 from apps.evaluations.services.evaluations import NewCriterion, create_evaluation
+from apps.evaluations.services.named_runs import name_evaluation
 from apps.inference.endpoints import add_endpoint
+from evalplatform.dialects.openai.evals.criteria import GRADERS, own_criterion
 from tests.dialects.openai.caller import EVAL, Caller, run_body, work
 from tests.model_server import ModelServer
 
@@ -231,3 +233,23 @@ def test_those_of_another_face_appear_as_the_vendors_and_come_back_from_an_expor
     assert [(one.kind, one.name, one.read_settings()) for one in found] == [
         (one["type"], one["name"], rest) for one, rest in zip(criteria, settings, strict=True)
     ]
+
+
+def test_a_scorer_that_nobody_knows_appears_as_a_type_that_clients_know(caller: Caller) -> None:
+    """A name that is no scorer yet, one that is a model by now, and one beside a known one."""
+    scorers = {"only": ["nonsense"], "both": ["match", "nonsense"], "several": ["a", "b/c", "d e"]}
+    for name, names in scorers.items():
+        name_evaluation(caller.actor, call_name=name, dataset_name="none", scorers=names)
+    status, page = caller.get("/evals")
+    assert status == 200
+    for shown in page["data"]:
+        names = [criterion["name"] for criterion in shown["testing_criteria"]]
+        assert names == scorers[shown["name"]]
+        for criterion in shown["testing_criteria"]:
+            assert criterion["type"] == "string_check"
+            shape = GRADERS[criterion["type"]](data=criterion)
+            assert shape.is_valid(), shape.errors
+        EvalRetrieveResponse.model_validate(shown, strict=True)
+    stranger = page["data"][0]["testing_criteria"][0]
+    assert (stranger["kind"], stranger["settings"]) == ("unknown_scorer", {})
+    assert own_criterion(stranger) == ("unknown_scorer", {})
