@@ -177,3 +177,16 @@ SERVERS: dict[str, Callable[[Request, dict[bytes, bytes], str], Refusal | None]]
     "openrouter": openrouter,
     "litellm": litellm,
 }
+
+# What is learned of each by a request that has it all, as its notes say it. Azure has another path,
+# and a test of its own.
+LEARNED = {
+    "vllm": ["developer", "Only the first message", "max_completion_tokens", "reasoning_effort"],
+    "ollama": ["reasoning_effort"],
+    "llama.cpp": ["developer", "Only the first message"],
+    "lm-studio": ["Roles have to alternate"],
+    "mistral": ["developer", "Only the first message", "max_completion_tokens", "seed"],
+    "gemini": ["seed", "The role system is refused"],
+    "openrouter": ["seed"],
+    "litellm": ["seed", "reasoning_effort"],
+}

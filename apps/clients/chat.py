@@ -156,8 +156,11 @@ class ChatClient:
         return await self._call(EMBEDDINGS, request)
 
     async def list_models(self) -> list[str]:
-        """Return the names of the models that the server lists; raises CallFailed."""
-        answer = await self._answer(self._pool.opening(self._url("models"), "GET"), b"", 1)
+        """Return the names of the models that the server lists, asked once; raises CallFailed."""
+        try:
+            answer = await self._answer(self._pool.opening(self._url("models"), "GET"), b"", 1)
+        except RetryableError as failure:
+            self._failures.fail(failure.code, failure.message, status=failure.status, calls=1)
         try:
             body, _ = read_body(answer.body, self._policy.reply_bytes, answer.unread_coding)
         except BadReply as error:

@@ -18,7 +18,7 @@ from apps.accounts.models import Actor
 from apps.accounts.roles import Action
 from apps.errors import StateError
 from apps.evaluations.models import Evaluation, Result, Run
-from apps.evaluations.reports import summarize, summary
+from apps.evaluations.reports import refused_forms, summarize, summary
 from apps.evaluations.services.estimates import estimate_retry
 from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
@@ -171,6 +171,7 @@ def run(request: HttpRequest, actor: Actor, run_id: UUID) -> HttpResponse:
     context = run_context(actor, found)
     context |= results_context(request, context["view"].summary)
     # Outside of what refreshes: rows are read for it.
+    context["refused_forms"] = refused_forms(found)
     context["estimate"] = estimate_retry(actor, found) if context["may_retry"] else None
     return render(request, "web/run.html", context)
 

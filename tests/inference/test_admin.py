@@ -5,8 +5,9 @@ from django.utils import timezone
 
 from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
-from apps.clients import Extras
+from apps.clients import Extras, Lesson
 from apps.inference.endpoints import set_endpoint_disabled
+from apps.inference.learned_quirks import remember
 from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
 from apps.inference.server_settings import extras_of
 from tests.admin_pages import page_of, said, sign_in, text_of
@@ -23,12 +24,18 @@ def root(client):
     return user
 
 
+def no_quirks() -> dict:
+    counts = {"TOTAL": 0, "INITIAL": 0, "MIN_NUM": 0, "MAX_NUM": 0}
+    return {f"quirks-{name}_FORMS": count for name, count in counts.items()}
+
+
 def served(*rows: dict, initial: int = 0) -> dict:
     data = {
         "models-TOTAL_FORMS": len(rows),
         "models-INITIAL_FORMS": initial,
         "models-MIN_NUM_FORMS": 0,
         "models-MAX_NUM_FORMS": 1000,
+        **no_quirks(),
     }
     for number, row in enumerate(rows):
         data |= {f"models-{number}-{name}": value for name, value in row.items()}
@@ -42,6 +49,7 @@ def test_an_endpoint_is_added_with_its_models_by_the_service(client):
         "url": "http://models.example.com/v1/",
         "new_key": "sk-very-secret",
         "concurrency": 8,
+        "is_unchecked": "on",
     }
     rows = (
         {"name": "one", "upstream_name": "", "kind": "chat"},
@@ -72,7 +80,10 @@ def test_an_endpoints_key_is_kept_when_left_empty_and_shown_nowhere(client, root
     model = endpoint.models.get()
     page = page_of("modelendpoint", "change", endpoint.pk)
     row = {"id": model.pk, "endpoint": endpoint.pk, "upstream_name": "theirs", "kind": "chat"}
-    given = {"new_key": "", "concurrency": 3, "allow_private": "on", **served(row, initial=1)}
+    given = {
+        **{"new_key": "", "concurrency": 3, "allow_private": "on", "is_unchecked": "on"},
+        **served(row, initial=1),
+    }
     assert client.post(page, given).status_code == 302
     endpoint.refresh_from_db()
     model.refresh_from_db()
@@ -106,6 +117,7 @@ def test_what_the_service_refuses_of_an_endpoint_is_said_and_not_done(client, ro
         "url": "http://other.example.com/v1",
         "new_key": "",
         "concurrency": 8,
+        "is_unchecked": "on",
         **served({"name": "taken", "upstream_name": "", "kind": "chat"}),
     }
     answer = client.post(page_of("modelendpoint", "add"), given)
@@ -196,6 +208,7 @@ def test_settings_are_made_in_the_admin_and_secret_ones_shown_nowhere(client):
     page = page_of("modelendpoint", "change", endpoint.pk)
     given = {
         "concurrency": 8,
+        "is_unchecked": "on",
         "key_header": "api-key",
         "query": "api-version=2024-10-21",
         "call_seconds": "300",
@@ -247,6 +260,82 @@ def test_settings_are_made_in_the_admin_and_secret_ones_shown_nowhere(client):
 def test_settings_that_no_request_can_carry_are_refused(client, wrong, words):
     endpoint = make_endpoint(sign_in(client, Role.ADMIN))
     page = page_of("modelendpoint", "change", endpoint.pk)
-    answer = client.post(page, {"concurrency": 8, **served(), **wrong})
+    answer = client.post(page, {"concurrency": 8, "is_unchecked": "on", **served(), **wrong})
     assert words in said(answer)
     assert "secret" not in said(answer).lower().replace("secret_headers", "")
+
+
+def test_a_server_is_looked_at_before_it_is_stored_and_its_url_corrected(client, server):
+    actor = sign_in(client, Role.ADMIN)
+    given = {
+        **{"account": actor.account.pk, "concurrency": 8, "allow_private": "on"},
+        **served({"name": "echo", "upstream_name": "", "kind": "chat"}),
+    }
+    add = page_of("modelendpoint", "add")
+    answer = client.post(add, {**given, "url": f"{server.url}/nothing"})
+    assert "no such route" in said(answer)
+    assert not ModelEndpoint.objects.exists()
+    answer = client.post(add, {**given, "url": f"{server.url}/v1/chat/completions"})
+    assert f"stored as {server.base_url}, without /chat/completions" in said(answer)
+    assert ModelEndpoint.objects.get().base_url == server.base_url
+    ModelEndpoint.objects.all().delete()
+    answer = client.post(add, {**given, "url": server.url})
+    assert "without /v1 nothing answers" in said(answer)
+    assert ModelEndpoint.objects.get().base_url == server.base_url
+
+
+def test_a_change_that_leads_nowhere_is_refused_and_one_of_a_limit_is_not_looked_at(client, server):
+    endpoint = make_endpoint(sign_in(client, Role.ADMIN), base_url="http://127.0.0.1:9/v1")
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    given = {"concurrency": 3, **served()}
+    assert "could not be reached" not in said(client.post(page, given))
+    endpoint.refresh_from_db()
+    assert endpoint.concurrency == 3
+    answer = client.post(page, {**given, "new_key": "sk-new", "allow_private": "on"})
+    assert "could not be reached" in said(answer)
+    endpoint.refresh_from_db()
+    assert endpoint.api_key == ""
+
+
+def test_the_test_button_asks_every_model_for_a_word(client, server):
+    actor = sign_in(client, Role.ADMIN)
+    models = ["echo", "fail-404", "like:gemini"]
+    endpoint = make_endpoint(
+        actor,
+        base_url=server.base_url,
+        models=models,
+        embedding_models=["vectors"],
+        allow_private=True,
+    )
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    assert "_test" in text_of(client.get(page))
+    words = said(client.post(page, {"_test": "Test"}))
+    assert "echo answered 'Reply with one word: yes'" in words
+    assert "fail-404: The model server answered 404" in words
+    assert "vectors answered a vector of 8 numbers" in words
+    assert "does not list fail-404" in words
+    reader = sign_in(client, Role.VIEWER, account=actor.account)
+    before = server.counts()["total"]
+    assert client.post(page, {"_test": "Test"}).status_code in {302, 403}
+    assert server.counts()["total"] == before, reader
+
+
+def test_what_a_server_refuses_is_shown_on_its_page_and_forgotten_there(client):
+    actor = sign_in(client, Role.ADMIN)
+    endpoint = make_endpoint(actor)
+    other = make_endpoint(make_actor())
+    lesson = Lesson("one", "seed", "Unknown name seed")
+    remember([(endpoint.pk, lesson), (other.pk, lesson)])
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    shown = text_of(client.get(page))
+    assert "seed is refused: it is left out." in shown
+    assert "Unknown name seed" in shown
+    quirk, foreign = endpoint.quirks.get(), other.quirks.get()
+    for row in (foreign, quirk):
+        rows = {
+            **{"quirks-TOTAL_FORMS": 1, "quirks-INITIAL_FORMS": 1},
+            **{"quirks-0-id": row.pk, "quirks-0-endpoint": endpoint.pk, "quirks-0-DELETE": "on"},
+        }
+        client.post(page, {"concurrency": 8, **served(), **rows})
+    assert not endpoint.quirks.exists()
+    assert other.quirks.get() == foreign

@@ -12,6 +12,7 @@ from apps.evaluations.reports.items import (
 )
 from apps.evaluations.reports.lookup import find_evaluation, find_run, read_target, runs_of
 from apps.evaluations.reports.pairs import Pairs, pair_runs
+from apps.evaluations.reports.refused_forms import RefusedForms, refused_forms
 from apps.evaluations.reports.summaries import (
     Counts,
     CriterionSummary,
@@ -37,6 +38,7 @@ __all__ = [
     "ModelUsage",
     "Pairs",
     "Place",
+    "RefusedForms",
     "Spending",
     "Summary",
     "Values",
@@ -51,6 +53,7 @@ __all__ = [
     "read_results",
     "read_target",
     "read_values",
+    "refused_forms",
     "rows_with",
     "runs_of",
     "shown_money",

@@ -1,140 +1,53 @@
 """The admin of model servers and the models they serve."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
-from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import BooleanField, ExpressionWrapper, Prefetch, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 
 from apps.accounts.admin_display import preview
-from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
+from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become, with_refusals_shown
 from apps.accounts.roles import Action
 from apps.accounts.staff import actor_in, may
+from apps.inference.admin.endpoint_forms import (
+    COMPLETION_PRICE,
+    PER_MINUTE,
+    PROMPT_PRICE,
+    REACHING,
+    EndpointForm,
+    QuirkInline,
+    ServedModelInline,
+    models_in,
+)
 from apps.inference.endpoints import (
     add_endpoint,
     remove_model,
     set_endpoint_disabled,
     set_prices,
 )
-from apps.inference.models import ModelEndpoint, ServedModel
-from apps.inference.server_settings import ServerSettings, header_lines, read_header_lines
+from apps.inference.learned_quirks import forget_quirk
+from apps.inference.looking import look_before, try_endpoint
+from apps.inference.models import LearnedQuirk, ModelEndpoint, ServedModel
 
-PER_MINUTE = "requests_per_minute", "tokens_per_minute"
 # By what says that there is one, the column that keeps it; no list and no page reads it.
 SECRETS = {"key": "api_key", "secret_headers": "secret_headers", "proxy": "proxy"}
 FIXED = (
     *("account", "base_url", "has_key", "has_secret_headers", "has_proxy"),
     *("disabled_at", "created_at"),
 )
-PRICES = PROMPT_PRICE, COMPLETION_PRICE = "prompt_price", "completion_price"
 
 
-class EndpointForm(forms.ModelForm):
-    """Two fields are none of the model's: no form ever holds the key that is kept, and the service
-    takes URLs that Django does not, `http://vllm:8000/v1`.
-    """
-
-    url = forms.CharField(
-        label="Base URL",
-        max_length=2000,
-        widget=forms.TextInput(attrs={"size": 60}),
-        help_text=ModelEndpoint._meta.get_field("base_url").help_text,
-    )
-    new_key = forms.CharField(
-        label="API key",
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
-        help_text="Kept encrypted and never shown again. Leave empty to keep the one there is.",
-    )
-
-    plain_headers = forms.CharField(
-        label="Headers",
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "cols": 60}),
-        help_text="Of every request; Name: value, one a line.",
-    )
-    new_secret_headers = forms.CharField(
-        label="Secret headers",
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "autocomplete": "off"}),
-        help_text="Name: value, one a line. Values are kept encrypted and never shown again; a "
-        "name without a value takes that header away, all others stay.",
-    )
-    new_proxy = forms.CharField(
-        label="Proxy",
-        required=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
-        help_text="http://[user:password@]host:port; kept encrypted. Leave empty to keep the one "
-        "there is; - takes it away.",
-    )
-
-    class Meta:
-        model = ModelEndpoint
-        fields = (
-            *("account", "concurrency", *PER_MINUTE, "allow_private"),
-            *("key_header", "query", "call_seconds", "strips_think"),
-        )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not self.instance._state.adding:
-            # Another URL would be another endpoint.
-            del self.fields["url"]
-            self.fields["plain_headers"].initial = header_lines(self.instance)
-
-    def settings(self) -> ServerSettings:
-        """The settings as the service takes them; once the form is valid. Raises Invalid."""
-        given = self.cleaned_data
-        proxy = given["new_proxy"].strip()
-        return ServerSettings(
-            key_header=given["key_header"],
-            headers=read_header_lines(given["plain_headers"], "headers"),
-            secret_headers=read_header_lines(given["new_secret_headers"], "secret_headers"),
-            query=given["query"],
-            proxy="" if proxy == "-" else (proxy or None),
-            call_seconds=given["call_seconds"] or 0,
-            strips_think=given["strips_think"],
-        )
+TEST = "_test"  # the button's name
 
 
-class ServedModelForm(forms.ModelForm):
-    class Meta:
-        model = ServedModel
-        fields = ("name", "upstream_name", "kind", *PRICES)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not self.instance._state.adding:
-            # Another name would be another model.
-            self.fields["name"].disabled = True
-
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or {}
-        is_chat = given.get("kind") == ServedModel.Kind.CHAT
-        if given.get("upstream_name") and not is_chat:
-            self.add_error("upstream_name", "Only a chat model can have another name there.")
-        return given
-
-
-class ServedModelInline(admin.TabularInline):
-    model = ServedModel
-    form = ServedModelForm
-    fields = ("name", "upstream_name", "kind", *PRICES)
-    extra = 1
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may(request, Action.READ, obj and obj.account)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may(request, Action.MANAGE, obj and obj.account)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_change_permission(request, obj)
+def _names_in(posted: QueryDict) -> Iterator[str]:
+    """Yield what the models of a form that was sent are called at their server."""
+    for field, name in posted.items():
+        if field.startswith("models-") and field.endswith("-name") and name:
+            yield str(posted.get(f"{field.removesuffix('name')}upstream_name") or name)
 
 
 @admin.register(ModelEndpoint)
@@ -156,7 +69,8 @@ class ModelEndpointAdmin(OwnedAdmin):
     list_filter = (AccountFilter, "allow_private", ("disabled_at", admin.EmptyFieldListFilter))
     actions = ("disable", "enable")
     search_fields = ("base_url",)
-    inlines = (ServedModelInline,)
+    inlines = (ServedModelInline, QuirkInline)
+    change_form_template = "admin/inference/endpoint.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         has = {
@@ -172,10 +86,10 @@ class ModelEndpointAdmin(OwnedAdmin):
         shown = ("key_header", "query", "strips_think")
         written = ("plain_headers", "new_secret_headers", "new_proxy")
         if obj is None:
-            return ("account", "url", "new_key", *limits, *shown, *written)
+            return ("account", "url", "new_key", *limits, *shown, *written, "is_unchecked")
         if not self.has_change_permission(request, obj):
             return (*FIXED[:2], *limits, *shown, *FIXED[2:])
-        return (*FIXED[:2], "new_key", *limits, *shown, *written, *FIXED[2:])
+        return (*FIXED[:2], "new_key", *limits, *shown, *written, "is_unchecked", *FIXED[2:])
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return FIXED if obj else ()
@@ -212,6 +126,48 @@ class ModelEndpointAdmin(OwnedAdmin):
     def has_proxy(self, endpoint: Any) -> bool:
         return endpoint.has_proxy
 
+    @with_refusals_shown
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        # Before Django's own view, which is one transaction: nobody waits in it for a server.
+        if request.method == "POST":
+            endpoint = self.get_object(request, object_id) if object_id else None
+            if TEST in request.POST and endpoint is not None:
+                return self._test(request, endpoint)
+            self._look(request, endpoint)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def _test(self, request: HttpRequest, endpoint: ModelEndpoint) -> HttpResponse:
+        """Ask the server as runs would, and show what came of it."""
+        for tried in try_endpoint(actor_in(request, endpoint.account), endpoint):
+            level = messages.SUCCESS if tried.is_good else messages.ERROR
+            self.message_user(request, tried.words, level)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def _look(self, request: HttpRequest, endpoint: ModelEndpoint | None) -> None:
+        """Look at the server that a form is about, where that tells whether it will answer."""
+        if not self.has_edit_permission(request):
+            return
+        form: Any = self.get_form(request, endpoint)(request.POST, instance=copy(endpoint))
+        if not form.is_valid() or form.cleaned_data["is_unchecked"]:
+            return
+        if endpoint is not None and not REACHING & {*form.changed_data}:
+            return
+        actor = actor_in(request, form.instance.account)
+        request.look = look_before(  # type: ignore[attr-defined]
+            actor,
+            base_url=endpoint.base_url if endpoint else form.cleaned_data["url"],
+            api_key=form.cleaned_data["new_key"] or None,
+            allow_private=form.cleaned_data["allow_private"],
+            settings=form.settings(),
+            models=[*_names_in(request.POST)],
+        )
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing yet: a server and its models are one call of the service, made below."""
 
@@ -220,14 +176,29 @@ class ModelEndpointAdmin(OwnedAdmin):
             formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
         endpoint = form.instance
         actor = actor_in(request, endpoint.account)
-        gone = [row for formset in formsets for row in formset.deleted_forms]
-        for model in ServedModel.objects.filter(pk__in=[row.instance.pk for row in gone]):
+        gone = {
+            formset.model: [row.instance.pk for row in formset.deleted_forms]
+            for formset in formsets
+        }
+        for model in ServedModel.objects.filter(pk__in=gone.get(ServedModel, ())):
             remove_model(actor, model)
-        changed = [row for formset in formsets for row in formset if row.has_changed()]
-        rows = [row.cleaned_data for row in changed if row not in gone]
+        quirks = LearnedQuirk.objects.select_related("endpoint__account")
+        for quirk in quirks.filter(endpoint=endpoint.pk, pk__in=gone.get(LearnedQuirk, ())):
+            forget_quirk(actor, quirk)
+        rows = [
+            row.cleaned_data
+            for formset in formsets
+            if formset.model is ServedModel
+            for row in formset
+            if row.has_changed() and row not in formset.deleted_forms
+        ]
+        look = getattr(request, "look", None)
+        for note in look.notes if look else ():
+            self.message_user(request, note, messages.WARNING)
+        given = form.cleaned_data.get("url") or endpoint.base_url
         made = add_endpoint(
             actor,
-            base_url=form.cleaned_data.get("url") or endpoint.base_url,
+            base_url=look.base_url if look else given,
             api_key=form.cleaned_data["new_key"] or None,
             concurrency=form.cleaned_data["concurrency"],
             requests_per_minute=form.cleaned_data["requests_per_minute"] or 0,
@@ -235,7 +206,7 @@ class ModelEndpointAdmin(OwnedAdmin):
             allow_private=form.cleaned_data["allow_private"],
             settings=form.settings(),
             enables=False,
-            **_models_in(rows),
+            **models_in(rows),
         )
         for row in rows:
             model = ServedModel.objects.select_related("account").get(
@@ -244,17 +215,3 @@ class ModelEndpointAdmin(OwnedAdmin):
             prices = {"prompt": row[PROMPT_PRICE], "completion": row[COMPLETION_PRICE]}
             set_prices(actor, model, **prices)
         become(endpoint, made)
-
-
-def _models_in(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The rows of the inline as the service takes them."""
-    models: list[str] = []
-    embedding_models: list[str] = []
-    aliases: dict[str, str] = {}
-    for row in rows:
-        if row["upstream_name"]:
-            aliases[row["name"]] = row["upstream_name"]
-        else:
-            kept = models if row["kind"] == ServedModel.Kind.CHAT else embedding_models
-            kept.append(row["name"])
-    return {"models": models, "embedding_models": embedding_models, "aliases": aliases}

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from apps.accounts.services.actors import actor_of
-from apps.inference.endpoints import add_endpoint
+from apps.inference.looking import register_endpoint
 from apps.inference.server_settings import ServerSettings, read_header_lines
 from evalplatform.dialects.kit.commands import CoreCommand
 
@@ -64,6 +64,11 @@ class Command(CoreCommand):
             metavar="NAME=MODEL",
             help="a name that callers use for a model of this server; repeatable",
         )
+        parser.add_argument(
+            "--unchecked",
+            action="store_true",
+            help="store it without looking whether the server answers",
+        )
         self.add_settings(parser)
 
     def add_settings(self, parser: ArgumentParser) -> None:
@@ -115,7 +120,7 @@ class Command(CoreCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         aliases = dict(self._alias(text) for text in options["alias"])
-        endpoint = add_endpoint(
+        registered = register_endpoint(
             actor_of(options["account"]),
             base_url=options["base_url"],
             models=options["models"],
@@ -127,12 +132,16 @@ class Command(CoreCommand):
             embedding_models=options["embedding_models"],
             aliases=aliases,
             settings=self._settings(options),
+            looks=not options["unchecked"],
         )
+        endpoint = registered.endpoint
         names = ", ".join(endpoint.models.order_by("name").values_list("name", flat=True))
         self.stdout.write(
             f"Registered {endpoint.base_url} serving {names or 'no model yet'} "
             f"({endpoint.concurrency} calls at once)."
         )
+        for note in registered.notes:
+            self.stdout.write(note)
 
     def _settings(self, options: dict[str, Any]) -> ServerSettings:
         headers, secrets, proxy = (

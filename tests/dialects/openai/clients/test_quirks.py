@@ -7,24 +7,14 @@ import openai
 import pytest
 
 from tests.dialects.openai.clients.waiting import wait_over
+from tests.imitations import LEARNED as LIKE
 from tests.shared_server import Platform
 
 VERDICT = '{"steps": [], "result": "good"}'
-ASKED = {"max_completion_tokens": 20, "seed": 7, "temperature": 0.2}
 AZURE = "like:azure"
-# What is learned of each server, as its notes say it; what its judge is not asked for.
-LIKE = {
-    "vllm": ["developer", "Only the first message", "max_completion_tokens", "reasoning_effort"],
-    "ollama": ["reasoning_effort"],
-    "llama.cpp": ["developer", "Only the first message"],
-    "lm-studio": ["Roles have to alternate"],
-    "mistral": ["developer", "Only the first message", "max_completion_tokens", "seed"],
-    "gemini": ["seed", "The role system is refused"],
-    "openrouter": ["seed"],
-    "litellm": ["seed", "reasoning_effort"],
-}
+ASKED = {"max_completion_tokens": 20, "seed": 7, "temperature": 0.2}
 MODELS = [f"like:{name}" for name in LIKE]
-JUDGES = [f"like:{name}:answer:{VERDICT}" for name in (*LIKE, "azure")]
+JUDGES = [f"like:{name}:answer:{VERDICT}" for name in LIKE]
 PICKY = ["length", "filter", "silent", "echo"]
 
 
@@ -35,7 +25,7 @@ def key(platform: Platform) -> str:
     silent = ["unstructured:echo", f"unstructured:answer:{VERDICT}"]
     # One call at a time, so that each is the next one's lesson.
     return platform.open_account(
-        "quirks", *MODELS, *JUDGES[:-1], *picky, *picky_judges, *silent, "fail-400", concurrency=1
+        "quirks", *MODELS, *JUDGES, *picky, *picky_judges, *silent, "fail-400", concurrency=1
     )
 
 
