@@ -41,11 +41,6 @@ class Store:
             self.connection.cursor().executemany(statement, rows)
             self.connection.commit()
 
-    def page(self, table: str, after: int, size: int) -> list[Any]:
-        """Rows by keyset: the table's column `number` beyond `after`."""
-        statement = f"SELECT * FROM {table} WHERE number > {self.mark} ORDER BY number LIMIT {size}"
-        return self.connection.execute(statement, [after]).fetchall()
-
     def drop(self) -> None:
         for table in self.tables:
             self.connection.execute(f"DROP TABLE {table}")

@@ -1,18 +1,21 @@
 """Figure A: 2,000 chat samples, 64 in flight, exact match, stored; from POST to `completed`.
 
-    .venv/bin/python benchmarks/chat_run.py [--samples 2000] [--delay 0.05] [--rounds 3]
+    .venv/bin/python benchmarks/chat_run.py [--samples 2000] [--delay 0.05] [--rounds 5]
 
 A local model server answers after a fixed delay. In turns, within the same minute, a bare aiohttp
 loop asks it and stores the answers in batches, and our server, started by `manage.py up` on a
-fresh data directory, does the same for a client that creates a run over HTTP and polls it every
-20 ms. DATABASE_URL and REDIS_URL are used where they are set.
+fresh data directory, does the same for a client that has uploaded the rows as a file, creates a run
+over HTTP and polls it every 20 ms. DATABASE_URL and REDIS_URL are used where they are set.
 """
 
 import asyncio
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,11 +37,17 @@ def questions(count: int) -> list[tuple[str, str]]:
 
 def our_run(platform: Platform, eval_id: str, samples: int, model: str) -> tuple[float, float]:
     """Seconds from POST to completed, and processor milliseconds a sample."""
-    rows = [{"item": {"question": asked, "answer": reply}} for asked, reply in questions(samples)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        with path.open("wb") as file:
+            for asked, reply in questions(samples):
+                row = {"item": {"question": asked, "answer": reply}}
+                file.write(orjson.dumps(row) + b"\n")
+        file_id = platform.upload(path)
     data_source = {
         "type": "completions",
         "model": model,
-        "source": {"type": "file_content", "content": rows},
+        "source": {"type": "file_id", "id": file_id},
         "input_messages": {
             "type": "template",
             "template": [{"role": "user", "content": "{{ item.question }}"}],
@@ -73,7 +82,7 @@ def figures(samples: int, delay: float, rounds: int) -> list[Figure]:
     limit = samples / IN_FLIGHT * delay
     work = f"A: {samples:,} chat samples, {IN_FLIGHT} in flight, {delay * 1000:.0f} ms"
     return [
-        Figure(work, seconds, "s", limit, "physical limit", ratio_at_least=0.65),
+        Figure(work, seconds, "s", limit, "physical limit", ratio_at_least=0.85),
         Figure(work, seconds, "s", bare_seconds, "bare loop"),
         Figure(
             "A: processor time a sample, whole process tree",
@@ -81,13 +90,13 @@ def figures(samples: int, delay: float, rounds: int) -> list[Figure]:
             "ms",
             bare_milliseconds,
             "bare loop",
-            at_most=1,
+            ratio_at_least=0.4,
         ),
     ]
 
 
 def main() -> None:
-    options = options_of(__doc__, samples=2_000, delay=0.05, rounds=3)
+    options = options_of(__doc__, samples=2_000, delay=0.05, rounds=5)
     report(figures(options.samples, options.delay, options.rounds), options)
 
 

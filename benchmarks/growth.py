@@ -1,10 +1,10 @@
 """Growth: what a row costs, in time and memory, as runs grow from a thousand rows to a million.
 
-    .venv/bin/python benchmarks/growth.py [--sizes 1000,10000,100000,1000000] [--pages 50]
+    .venv/bin/python benchmarks/growth.py [--sizes 10000,100000,1000000]
 
 One served instance takes the runs one after the other, so that its tables grow as well. Each is
-uploaded, graded and read in pages as in ingest.py; the second smallest is what the largest is
-measured by, since the smallest is mostly the wait for its start.
+uploaded and graded as in ingest.py; the second smallest is what the largest is measured by, since
+the smallest is mostly the wait for its start. How they are read is measured in pages.py.
 DATABASE_URL and REDIS_URL are used where they are set.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.figures import Figure, options_of, report
-from benchmarks.ingest import PAGE_ROWS, PLACES, Passage, pass_through, write_rows
+from benchmarks.ingest import WARM_ROWS, Passage, pass_through, write_rows
 from benchmarks.platform_up import platform_up
 
-MEMORY_MB = 400
+MEMORY_MB = 200
 
 
 def figures(passages: Sequence[Passage]) -> list[Figure]:
@@ -30,9 +30,9 @@ def figures(passages: Sequence[Passage]) -> list[Figure]:
         found.append(
             Figure(
                 f"growth: time a row, {of}",
-                1000 / passage.graded_a_second,
+                passage.graded / passage.rows * 1000,
                 "ms",
-                1000 / base.graded_a_second,
+                base.graded / base.rows * 1000,
                 f"{base.rows:,} rows",
                 ratio_at_least=1 / 1.3 if is_last else None,
             )
@@ -40,9 +40,9 @@ def figures(passages: Sequence[Passage]) -> list[Figure]:
     found += [
         Figure(
             f"growth: processor time a row, {passage.rows:,} rows",
-            passage.graded_processor_seconds / passage.rows * 1000,
+            passage.graded_processor / passage.rows * 1000,
             "ms",
-            base.graded_processor_seconds / base.rows * 1000,
+            base.graded_processor / base.rows * 1000,
             f"{base.rows:,} rows",
         )
         for passage in passages
@@ -62,50 +62,37 @@ def figures(passages: Sequence[Passage]) -> list[Figure]:
     last = passages[-1]
     found += [
         Figure(
-            f"growth: a page of {PAGE_ROWS} at the {place} of {last.rows:,} rows",
-            last.page_milliseconds(place),
-            "ms",
-            base.page_milliseconds(place),
-            f"{base.rows:,} rows",
-            at_most=12,
-        )
-        for place in PLACES
-    ]
-    found.append(
-        Figure(
-            f"growth: processor time of a page of {last.rows:,} rows",
-            last.page_processor_seconds * 1000,
-            "ms",
-            base.page_processor_seconds * 1000,
-            f"{base.rows:,} rows",
-        )
-    )
-    found.append(
-        Figure(
             f"growth: upload and run creation, {last.rows:,} rows",
-            last.ingested_a_second,
+            last.rows / last.ingested,
             "rows/s",
-            base.ingested_a_second,
+            base.rows / base.ingested,
             f"{base.rows:,} rows",
             at_least=25_000,
-        )
-    )
+        ),
+        Figure(
+            f"growth: upload and run creation, {last.rows:,} rows, processor time a row",
+            last.ingested_processor / last.rows * 1000,
+            "ms",
+            base.ingested_processor / base.rows * 1000,
+            f"{base.rows:,} rows",
+        ),
+    ]
     return found
 
 
 def main() -> None:
-    options = options_of(__doc__, sizes=(1_000, 10_000, 100_000, 1_000_000), pages=50)
+    options = options_of(__doc__, sizes=(10_000, 100_000, 1_000_000))
     passages = []
     with tempfile.TemporaryDirectory() as folder, platform_up() as platform:
         path = Path(folder) / "rows.jsonl"
-        write_rows(path, PAGE_ROWS)
-        pass_through(platform, path, PAGE_ROWS, 1)  # imports are not what is measured
+        write_rows(path, WARM_ROWS)
+        pass_through(platform, path, WARM_ROWS)  # imports are not what is measured
         for size in sorted(options.sizes):
             write_rows(path, size)
-            passages.append(pass_through(platform, path, size, options.pages))
+            passages.append(pass_through(platform, path, size))
             print(
-                f"{size:>9,} rows: {passages[-1].graded_seconds:.1f} s graded "
-                f"({passages[-1].graded_processor_seconds:.1f} s of the processor), "
+                f"{size:>9,} rows: {passages[-1].graded:.1f} s graded "
+                f"({passages[-1].graded_processor:.1f} s of the processor), "
                 + ", ".join(f"{kind} {mb:.0f} MB" for kind, mb in passages[-1].memory.items()),
                 flush=True,
             )

@@ -1,6 +1,6 @@
 """Time a clean clone until the demo's table, and our processes until they answer and work.
 
-    .venv/bin/python benchmarks/start.py [--rounds 5] [--clone 0]
+    .venv/bin/python benchmarks/start.py [--rounds 3] [--clone 0]
 
 The clone is made with pip's cache warm; its reference is the share in which pip installs what the
 demo needs. Needs git and make. `up` and `worker` are started on data that are migrated: the web
@@ -9,6 +9,7 @@ reference is a Python that imports Django's command line and ends.
 """
 
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -105,23 +106,40 @@ def worker_start(folder: Path) -> tuple[float, float]:
         return time.perf_counter() - began, used(managed)
 
 
-def python_start() -> float:
-    began = time.perf_counter()
+def python_start() -> tuple[float, float]:
+    """Seconds until a bare Python has imported Django's commands, and of the processor."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", "import django.core.management"], check=True)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, processor
 
 
 def figures_of_processes(rounds: int) -> list[Figure]:
-    bare = statistics.median(python_start() for _ in range(rounds))
-    found = []
-    for name, start in (("web", web_start), ("worker", worker_start)):
-        took = []
-        for _ in range(rounds):
+    taken: dict[str, list[tuple[float, float]]] = {"bare": [], "web": [], "worker": []}
+    for _ in range(rounds):
+        taken["bare"].append(python_start())
+        for name, start in (("web", web_start), ("worker", worker_start)):
             with tempfile.TemporaryDirectory() as folder:
-                took.append(start(Path(folder, "data")))
-        seconds, processor = (statistics.median(values) for values in zip(*took, strict=True))
-        found.append(Figure(f"start: {name}", seconds, "s", bare, "Python with Django"))
-        found.append(Figure(f"start: {name}, processor time of all processes", processor, "s"))
+                taken[name].append(start(Path(folder, "data")))
+    wall, processor = (
+        {name: statistics.median(one[index] for one in took) for name, took in taken.items()}
+        for index in (0, 1)
+    )
+    against = "Python with Django"
+    found = []
+    for name in ("web", "worker"):
+        work = f"start: {name}"
+        found += [
+            Figure(work, wall[name], "s", wall["bare"], against),
+            Figure(
+                f"{work}, processor time of all processes",
+                processor[name],
+                "s",
+                processor["bare"],
+                against,
+            ),
+        ]
     return found
 
 
@@ -139,7 +157,7 @@ def figure_of_a_clone() -> Figure:
 
 
 def main() -> int:
-    options = options_of(__doc__, rounds=5, clone=1)
+    options = options_of(__doc__, rounds=3, clone=1)
     clone = [figure_of_a_clone()] if options.clone else []
     report([*clone, *figures_of_processes(options.rounds)], options)
     return 0
