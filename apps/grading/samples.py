@@ -9,6 +9,8 @@ from apps.strict_json import BadJSON, parse_json
 
 T = TypeVar("T")
 
+MADE_AGAIN = ("output_text", "output_tools")
+
 
 class _Unanswered(dict[str, Any]):
     """The answer of a row that has none: whatever else is asked of it is null."""
@@ -108,6 +110,19 @@ def complete_sample(sample: dict[str, Any], *, wants_json: bool = False) -> dict
         if isinstance(value, dict):
             done["output_json"] = value
     return done
+
+
+def shortened_sample(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return the sample without what `complete_sample` adds again, so that a text is stored once.
+
+    Whole where the completed one would not be the same, its order included, and where it has
+    `output_json`, of which the rest does not tell that it is wanted.
+    """
+    if "output_json" in sample:
+        return sample
+    short = {name: value for name, value in sample.items() if name not in MADE_AGAIN}
+    done = complete_sample(short)
+    return short if list(done.items()) == list(sample.items()) else sample
 
 
 def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.evaluations.models import Result
+from apps.evaluations.models import MOST_REPEATS, Result, key_of
 from apps.evaluations.packing import (
     ERRORED,
     FAILED,
@@ -102,14 +102,12 @@ def test_results_are_found_by_what_a_criterion_said(backwards: bool) -> None:
     found = {
         (criterion.name, state): [
             result.row_index
-            for wanted in [Wanted(run, criterion, state)]
-            for start, stop in wanted.spans(None, backwards=backwards)
-            for result in wanted.results().filter(row_index__gte=start, row_index__lt=stop)
+            for result in Wanted(run, criterion, state).find(None, backwards=backwards, limit=9)
         ]
         for criterion in (first, second)
         for state in VERDICTS
     }
-    assert found == {
+    wanted = {
         ("same 1", "passed"): [0],
         ("same 1", "failed"): [1, 3],
         ("same 1", "errored"): [2],
@@ -117,6 +115,10 @@ def test_results_are_found_by_what_a_criterion_said(backwards: bool) -> None:
         ("same 2", "failed"): [3],
         ("same 2", "errored"): [0],
     }
+    assert found == {key: rows[::-1] if backwards else rows for key, rows in wanted.items()}
+    after = key_of(run.number, 1, MOST_REPEATS - 1)
+    passed = Wanted(run, second, "passed").find(after, backwards=backwards, limit=1)
+    assert [result.row_index for result in passed] == [1 if backwards else 2]
 
 
 PLAIN = [

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apps.grading.graders import build_grader
 from apps.grading.graders.base import PlainGrader
-from apps.grading.samples import NOTHING_SAID, Sample, complete_sample
+from apps.grading.samples import NOTHING_SAID, Sample, complete_sample, shortened_sample
 from apps.grading.templating import MissingVariable
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
@@ -52,8 +54,8 @@ def test_an_answer_always_has_its_five_keys(given: Any, seen: dict[str, Any]) ->
     ],
 )  # fmt: skip
 def test_what_was_not_said_is_the_empty_text(path: str) -> None:
-    for given in (None, {"output_text": None}):
-        assert Sample({}, given).render(f"<{{{{ sample.{path} }}}}>") == "<>"
+    for said in (None, {"output_text": None}):
+        assert Sample({}, said).render(f"<{{{{ sample.{path} }}}}>") == "<>"
 
 
 def test_a_message_without_a_call_or_a_text_has_said_nothing_of_the_kind() -> None:
@@ -105,3 +107,19 @@ def test_no_answer_never_equals_a_missing_reference_nor_a_text_about_null(
     grader = build_grader("string_check", swapped)
     assert isinstance(grader, PlainGrader)
     assert grader.grade(sample).passed is True  # contract: openai section 13.1: as any empty text
+
+
+@given(
+    st.one_of(st.none(), st.text(), st.lists(st.fixed_dictionaries({"text": st.text()}))),
+    st.lists(st.just({"id": "c", "type": "function"}), max_size=2),
+    st.dictionaries(st.sampled_from(["model", "output_text", "output_tools", "x"]), st.text()),
+)
+def test_a_shortened_sample_is_completed_to_what_it_was(
+    content: Any, tools: Any, more: Any
+) -> None:
+    message = {"role": "assistant", "content": content, **({"tool_calls": tools} if tools else {})}
+    sample = complete_sample({"choices": [{"message": message}], **more})
+    short = shortened_sample(sample)
+    assert list(complete_sample(short).items()) == list(sample.items())
+    if not more and content:
+        assert "output_text" not in short

@@ -163,6 +163,8 @@ def _item(
 ) -> Item:
     if not result.sample:
         sample = row.sample
+    elif sample is not None:
+        sample = complete_sample(sample)
     scores = [
         Judgement(criterion, *verdict, item=row.item, sample=sample)
         for criterion, verdict in zip(criteria, result.read_verdicts(), strict=False)

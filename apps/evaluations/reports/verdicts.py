@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from django.db.models import F
 
 from apps.evaluations import packing, tally
-from apps.evaluations.models import Criterion, Result, Run, row_in
-from apps.evaluations.models.results import ResultQuerySet
+from apps.evaluations.models import MOST_REPEATS, Criterion, Result, Run, key_of, row_in
 from apps.evaluations.tally import Tally
 
 # State -> the letters of the verdicts that mean it, and where a tally counts them. No verdict
@@ -26,10 +25,6 @@ class Wanted:
     run: Run
     criterion: Criterion
     state: str
-
-    def results(self) -> ResultQuerySet:
-        letters, _ = VERDICTS[self.state]
-        return Result.objects.of_run(self.run).judged(self.criterion.position, letters)
 
     def spans(self, row: int | None, *, backwards: bool) -> Iterator[tuple[int, int]]:
         """Yield the ranges of rows, from `row` on or back, that hold such results; nearest first.
@@ -57,12 +52,17 @@ class Wanted:
         """
         found: list[Result] = []
         order = "-pk" if backwards else "pk"
-        results = self.results().order_by(order)
-        if key is not None:
-            results = results.filter(**{"pk__lt" if backwards else "pk__gt": key})
+        letters, _ = VERDICTS[self.state]
         row = None if key is None else row_in(key)
-        for first, stop in self.spans(row, backwards=backwards):
-            found += results.in_rows(self.run, first, stop)[: limit - len(found)]
+        for first_row, stop_row in self.spans(row, backwards=backwards):
+            first = key_of(self.run.number, first_row)
+            stop = key_of(self.run.number, stop_row - 1) + MOST_REPEATS
+            if key is not None:
+                first, stop = (first, min(stop, key)) if backwards else (max(first, key + 1), stop)
+            # One bound on each side: of two lower ones SQLite searches by the wrong one.
+            results = Result.objects.filter(pk__gte=first, pk__lt=stop)
+            results = results.judged(self.criterion.position, letters)
+            found += results.order_by(order)[: limit - len(found)]
             if len(found) >= limit:
                 break
         return found

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from apps.clients import Stopped, Usage, is_built_in
 from apps.evaluations.models import Evaluation
 from apps.grading.graders.base import Fault
+from apps.grading.samples import shortened_sample
 from apps.inference.attached_models import Address, Models
 from apps.inference.models import ModelEndpoint
 from apps.strict_json import dump_json
@@ -55,12 +56,12 @@ class Answer(NamedTuple):
 
     @property
     def stored_sample(self) -> str | None:
-        """The sample as JSON where it is not the row's own."""
+        """The sample as JSON where it is not the row's own; its text stands in it once."""
         if self.kept is not None:
             return self.kept
         if self.exchange is None or self.sample is None:
             return None
-        return dump_json(self.sample)
+        return dump_json(shortened_sample(self.sample))
 
 
 @dataclass(frozen=True)

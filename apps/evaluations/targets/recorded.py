@@ -88,6 +88,6 @@ class KeptAnswers(Instant):
         if kept.sample is None:
             answer = Recorded().at_once(row, repeat)
             return answer._replace(exchange=kept.exchange, fault=fault or answer.fault)
-        sample = parse_json(kept.sample)
+        sample = complete_sample(parse_json(kept.sample))
         fault = fault or recorded_fault(sample)
         return Answer(sample, kept.exchange, fault, kept=kept.sample)

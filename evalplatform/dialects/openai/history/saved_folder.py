@@ -71,7 +71,7 @@ def _with_extras(item: Item, shown: dict[str, Any]) -> dict[str, Any]:
     ]
     extras = {
         "state": result.state,
-        "sample": RawJSON(result.sample) if result.sample else None,
+        "sample": item.sample if result.sample else None,
         "exchange": RawJSON(result.exchange) if result.exchange else None,
         "row_sample": None if result.sample else item.sample,
     }
