@@ -24,17 +24,19 @@ def beyond(fields: Sequence[str], place: Sequence[Any], *, descending: bool = Fa
     return condition
 
 
-def pages_of(rows: QuerySet[M], fields: Sequence[str], size: int) -> Iterator[list[M]]:
-    """Yield all rows in the ascending order of `fields`, never more than a page in memory.
+def pages_of(
+    rows: QuerySet[M], fields: Sequence[str], size: int, *, descending: bool = False
+) -> Iterator[list[M]]:
+    """Yield all rows in the order of `fields`, never more than a page in memory.
 
     Each page is a query of its own and not a piece of one cursor, so rows may be written on the
     same connection meanwhile.
     """
-    ordered = rows.order_by(*fields)
+    ordered = rows.order_by(*(f"-{field}" if descending else field for field in fields))
     page = list(ordered[:size])
     while page:
         yield page
         if len(page) < size:
             return
         place = [getattr(page[-1], field) for field in fields]
-        page = list(ordered.filter(beyond(fields, place))[:size])
+        page = list(ordered.filter(beyond(fields, place, descending=descending))[:size])

@@ -29,7 +29,8 @@ or use `running()`. The name of the model says how a request is answered:
     choice:JSON            the usual answer, whose choice and message have these members
     retry-helps:HOW        as HOW, with X-Should-Retry: true
     body:JSON              200 and this
-    told:WORD:HOW          "Gladly!", unless a message says WORD; then as HOW
+    told:WORD:HOW          "Gladly!", unless a message says WORD, or the request has a field of
+                           that name; then as HOW
     system-first:HOW       400 where a system message comes after another, else as HOW
     like:SERVER[:HOW]      refused as that server refuses what it does not take, see imitations.py;
                            else as HOW
@@ -346,7 +347,8 @@ class Conversation(asyncio.Protocol):
             then = "fail-400" if "system" in roles[1:] else rest
         elif how == "told":
             word, _, rest = rest.partition(":")
-            then = rest if any(word in text_of(one) for one in messages) else "answer:Gladly!"
+            is_told = word in request or any(word in text_of(one) for one in messages)
+            then = rest if is_told else "answer:Gladly!"
         elif how == "tool":
             name, _, rest = rest.partition(":")
             is_done = messages[-1].get("role") == "tool"

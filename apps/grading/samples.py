@@ -78,7 +78,7 @@ def _as_seen(sample: dict[str, Any]) -> dict[str, Any]:
     if not seen["output_tools"] or not seen["output_audio"]:
         message = _first_message(sample) or {}
         seen["output_tools"] = seen["output_tools"] or message.get("tool_calls") or []
-        seen["output_audio"] = seen["output_audio"] or message.get("audio")
+        seen["output_audio"] = seen["output_audio"] or _audio_in(message)
     return seen
 
 
@@ -123,6 +123,13 @@ def shortened_sample(sample: dict[str, Any]) -> dict[str, Any]:
     short = {name: value for name, value in sample.items() if name not in MADE_AGAIN}
     done = complete_sample(short)
     return short if list(done.items()) == list(sample.items()) else sample
+
+
+def _audio_in(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    audio = message.get("audio")
+    if not isinstance(audio, dict):
+        return None
+    return {name: audio.get(name) for name in ("data", "transcript")}
 
 
 def _first_message(sample: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.accounts.models import Actor
@@ -15,10 +16,11 @@ from apps.datasets.stored_files import store_file
 from apps.datasets.tabular import write_jsonl
 from apps.grading.samples import complete_sample
 from apps.inference.models import StoredCompletion
-from apps.keyset import pages_of
+from apps.keyset import beyond, pages_of
 
 SNAPSHOT_PURPOSE = "snapshot"
 ROWS_AT_ONCE = 200
+ORDER = ("created_at", "id")
 # A snapshot that no run came to use, or whose run is gone, is purged after this.
 SNAPSHOT_LIFE = timedelta(days=1)
 
@@ -28,7 +30,8 @@ class Selection:
     """The stored completions that become rows of a run; what is None or empty selects all.
 
     metadata: pairs that each must be there. created_after, created_before: inclusive. instructions:
-    a text to find in them, whatever its case. fits: whether these parameters are wanted.
+    a text to find in them, whatever its case. fits: whether these parameters are wanted. limit: the
+    most that become rows, of more the newest.
     """
 
     kind: str
@@ -47,9 +50,7 @@ def take_snapshot(actor: Actor, selection: Selection, *, with_answers: bool) -> 
     item.input holds the messages, and where it was kept instructions what was said before them;
     with_answers: `sample` is the stored answer.
     """
-    rows = (
-        _row(kept, with_answers) for kept in islice(_selected(actor, selection), selection.limit)
-    )
+    rows = (_row(kept, with_answers) for kept in _selected(actor, selection))
     return store_file(
         actor,
         filename="stored-completions.jsonl",
@@ -77,8 +78,26 @@ def _selected(actor: Actor, selection: Selection) -> Iterator[StoredCompletion]:
         found = found.filter(created_at__gte=selection.created_after)
     if selection.instructions:
         found = found.filter(instructions__icontains=selection.instructions)
+    yield from _fitting(_newest(found, selection), selection)
+
+
+def _newest(found: QuerySet[StoredCompletion], selection: Selection) -> QuerySet[StoredCompletion]:
+    """Keep as many of the newest as fit within the limit, and among them any that do not fit."""
+    if selection.limit is None:
+        return found
+    # contract: openai section 8.2: the newest, though as rows the oldest of them comes first
+    keys = _fitting(found.only("created_at", "params"), selection, descending=True)
+    oldest = next(islice(keys, selection.limit - 1, None), None)
+    if oldest is None:
+        return found
+    return found.filter(Q(pk=oldest.pk) | beyond(ORDER, (oldest.created_at, oldest.pk)))
+
+
+def _fitting(
+    found: QuerySet[StoredCompletion], selection: Selection, *, descending: bool = False
+) -> Iterator[StoredCompletion]:
     # The rows of the snapshot are written meanwhile.
-    for page in pages_of(found, ("created_at", "id"), ROWS_AT_ONCE):
+    for page in pages_of(found, ORDER, ROWS_AT_ONCE, descending=descending):
         for kept in page:
             if selection.fits is None or selection.fits(kept.read_params()):
                 yield kept

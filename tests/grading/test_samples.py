@@ -13,6 +13,7 @@ from apps.grading.templating import MissingVariable
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
 AUDIO = {"id": "a", "data": "UklG", "transcript": "Hello", "expires_at": 1}
+HEARD = {"data": "UklG", "transcript": "Hello"}
 
 
 def completion(**message: Any) -> dict[str, Any]:
@@ -30,7 +31,9 @@ def completion(**message: Any) -> dict[str, Any]:
         (completion(content=None, refusal=None), {}),
         (completion(content=None, tool_calls=[CALL]), {"output_tools": [CALL]}),
         (completion(content=None, tool_calls=None), {}),
-        (completion(content=None, audio=AUDIO), {"output_audio": AUDIO}),
+        (completion(content=None, audio=AUDIO), {"output_audio": HEARD}),
+        ({"output_text": "", "output_audio": HEARD}, {"output_audio": HEARD}),
+        (completion(content="hi", audio=None), {"output_text": "hi"}),
         ({**completion(tool_calls=[CALL]), "output_text": "own"},
          {"output_text": "own", "output_tools": [CALL]}),
         ({**completion(content="hi"), "output_text": None}, {"output_text": "hi"}),

@@ -94,6 +94,24 @@ def test_of_several_ideals_a_judge_sees_the_array_and_embeddings_take_the_closes
 
 
 @pytest.mark.parametrize(
+    ("reply", "mean"),
+    [
+        ('```json\n{"score": 2.5}\n```', 2.5),
+        ('<think>Say {"score": 1}.</think> I say {"score": "2.5"}.', 2.5),
+        ('First {"score": 1}, and then {"score": -3}', -3),
+    ],
+)
+def test_a_judges_score_is_found_in_what_it_puts_around_it(
+    caller: Caller, model_server: ModelServer, working: None, reply: str, mean: float
+) -> None:
+    declare(caller, model_server, reply)
+    caller.have(scorers=["referee"])
+    told = caller.post().json()
+    assert (told["status"], told["error_message"]) == ("completed", None)
+    assert told["metrics"] == {"referee/mean": mean}
+
+
+@pytest.mark.parametrize(
     ("reply", "prompt"),
     [("prose", ""), ('{"score": 1}', "{{ ideal"), ('{"score": 1}', "{{ x() }}")],
 )

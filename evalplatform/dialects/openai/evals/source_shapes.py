@@ -152,6 +152,10 @@ class JsonlSource(Shape):
 class SampledSource(Shape):
     model = Text(max_length=300, required=False)
     input_messages = OneOf(PROMPTS, required=False)
+    modalities = Array(
+        child=Choice(choices=["text", "audio"]), min_length=1, required=False, allow_null=True
+    )
+    audio = AnyObject(required=False, allow_null=True, help_text="The voice and the format.")
 
     def to_internal_value(self, data: Any) -> Any:
         data = super().to_internal_value(data)

@@ -73,6 +73,7 @@ def target_of(sent: Mapping[str, Any]) -> Target:
     prompt = sent["input_messages"]
     sampling = sent.get("sampling_params") or {}
     params = chat_params(in_chat_form(sampling) if sent["type"] == "responses" else sampling)
+    params |= {name: sent[name] for name in ("modalities", "audio") if sent.get(name)}
     if prompt["type"] == "item_reference":
         return Chat(sent["model"], reference=prompt["item_reference"], params=params)
     return Chat(sent["model"], messages=for_chat(prompt["template"]), params=params)

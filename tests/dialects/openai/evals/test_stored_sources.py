@@ -1,5 +1,6 @@
 """Runs over what was kept: stored completions and responses, as they are or asked anew."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -207,6 +208,31 @@ def test_rows_are_selected_by_model_time_and_number():
     assert selected(caller, stored(created_before=second - 1)) == 0
     assert selected(caller, stored(created_after=second + 1)) == 1
     assert selected(caller, stored(created_after=second + 7_200)) == 0
+
+
+@pytest.mark.parametrize("of_a_page", [1, 2, 200])
+def test_a_limit_takes_the_newest_and_the_oldest_of_them_comes_first(
+    monkeypatch: pytest.MonkeyPatch, of_a_page: int
+):
+    monkeypatch.setattr(completion_rows, "ROWS_AT_ONCE", of_a_page)
+    caller, now = Caller(), timezone.now()
+    for number in range(6):
+        made = {"created_at": now - timedelta(minutes=9 - number // 2), "metadata": {"a": "b"}}
+        params = {"top_p": 0.5 if number % 2 else 1}
+        for kind in ("chat", "responses"):
+            keep(caller, str(number), kind, params=params, **made)
+    before = int((now - timedelta(minutes=8)).timestamp())
+    for source, said in (
+        (stored(limit=2), ["4", "5"]),
+        (responses(limit=3), ["3", "4", "5"]),
+        (responses(limit=2, top_p=0.5), ["3", "5"]),
+        (stored(limit=3, metadata={"a": "b"}, created_before=before), ["1", "2", "3"]),
+        (stored(limit=6), [*"012345"]),
+        (stored(limit=9), [*"012345"]),
+    ):
+        start(caller, new_eval(caller), source)
+        items = [json.loads(row)["item"] for row in rows_of_the_last_run()]
+        assert [item["input"][-1]["content"] for item in items] == said, source
 
 
 def test_deleted_ones_other_kinds_and_other_accounts_are_no_rows():
