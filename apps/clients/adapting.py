@@ -12,6 +12,8 @@ from apps.clients.quirks import (
     adapt,
     formats_among,
     is_of_the_row,
+    names_a_param,
+    of_this_value,
     refused_in,
     small_request,
     suspects,
@@ -47,10 +49,9 @@ class Lessons:
         return self.quirks.get(model, ())
 
     def learn(self, model: str, quirks: Iterable[str], words: str) -> None:
-        known = self.quirks.setdefault(model, [])
         for quirk in quirks:
-            if quirk not in known:
-                known.append(quirk)
+            if quirk not in self.of(model):
+                self.quirks.setdefault(model, []).append(quirk)
                 self.told(Lesson(model, quirk, words))
 
 
@@ -199,6 +200,8 @@ class AdaptingClient:
         if (
             failure.status not in WORDLESS_STATUSES
             or is_of_the_row(failure.refusal or "")
+            # Not refused, or its words would have been read: its value is wrong, which is no quirk.
+            or names_a_param(sent, failure.refusal or "")
             or not set(doubted) - probed
         ):
             # Of a form of reply that was found to be refused each who asks for it hears.
@@ -218,9 +221,10 @@ class AdaptingClient:
             return []  # the row's text was refused
         if await self._is_refused(sent, (), failure):
             return []  # whatever is asked is refused
-        if len(doubted) == 1:
-            return doubted
-        return [one for one in doubted if await self._is_refused(sent, (one,), failure)]
+        found = doubted
+        if len(doubted) > 1:
+            found = [one for one in doubted if await self._is_refused(sent, (one,), failure)]
+        return [of_this_value(sent, one) for one in found]
 
     async def _is_refused(
         self, sent: Mapping[str, Any], quirks: Collection[str], failure: CallFailed

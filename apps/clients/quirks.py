@@ -167,8 +167,18 @@ def _refused_params(request: Request, words: str) -> Iterator[str]:
             yield name
 
 
+def names_a_param(request: Request, words: str) -> bool:
+    """Tell whether an error's words speak of a parameter of this request, its value perhaps."""
+    present = [name for name in PARAMS if request.get(name) is not None]
+    return any(any(_mentions(ALIASES.get(name, re.escape(name)), words)) for name in present)
+
+
+def _mentions(pattern: str, words: str) -> Iterator[re.Match[str]]:
+    return re.finditer(rf"(?<![\w-])(?:{pattern})(?![\w-])", words)
+
+
 def _is_refused(pattern: str, words: str) -> bool:
-    for found in re.finditer(rf"(?<![\w-])(?:{pattern})(?![\w-])", words):
+    for found in _mentions(pattern, words):
         if REFUSES.search(words[max(0, found.start() - NEAR) : found.end() + NEAR]):
             return True
     return False
@@ -201,6 +211,12 @@ def suspects(request: Request) -> list[str]:
     forms = [form for form in _forms(request["messages"]) if form not in {ALTERNATE, NO_SYSTEM}]
     params = [name for name in PARAMS if request.get(name) is not None]
     return forms + [format_quirk(request[FORMAT]) if one == FORMAT else one for one in params]
+
+
+def of_this_value(request: Request, quirk: str) -> str:
+    """Narrow a parameter's quirk to the value of this request, which alone was tried."""
+    is_param = quirk in PARAMS and quirk != FORMAT
+    return _of_value(quirk, request[quirk]) if is_param else quirk
 
 
 def small_request(request: Request, quirks: Collection[str]) -> dict[str, Any]:
@@ -251,11 +267,12 @@ def sentence(quirk: str, quirks: Collection[str] = ()) -> str:
     if quirk in FORMS:
         return FORMS[quirk]
     name, equals, value = quirk.partition("=")
-    if equals:
-        return f"{name} {value} is refused: it is left out."
+    shown = f"{name} {value}" if equals else name
     other = RENAMED.get(name)
     if other and other not in quirks:
-        return f"{name} is refused: it is sent as {other}."
+        return f"{shown} is refused: it is sent as {other}."
+    if equals:
+        return f"{shown} is refused: it is left out."
     name, colon, kind = quirk.partition(":")
     if colon:
         return f"{name} of the type {kind} is refused: it is left out."
