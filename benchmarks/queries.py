@@ -67,15 +67,19 @@ def questions(run: "Run", other: "Run", elsewhere: "Run | None") -> dict[str, Ca
     # Imported now: models want Django to be set up.
     from apps.evaluations.engine.row_places import rows_at  # noqa: PLC0415
     from apps.evaluations.models import Result, Shard, key_of  # noqa: PLC0415
+    from apps.evaluations.packing import Verdict  # noqa: PLC0415
     from apps.evaluations.reports import (  # noqa: PLC0415
         Wanted,
         pair_runs,
         read_criteria,
         read_items,
         read_values,
+        read_versions,
         rows_with,
     )
+    from apps.evaluations.services.pushed_results import put_result  # noqa: PLC0415
     from apps.leases import database_now  # noqa: PLC0415
+    from tests.factories import make_actor  # noqa: PLC0415
 
     exact, score = read_criteria(run)
     rows = run.row_count
@@ -114,6 +118,12 @@ def questions(run: "Run", other: "Run", elsewhere: "Run | None") -> dict[str, Ca
         pairs = pair_runs((run, score), (with_run, score))
         assert len(pairs.rows) == rows - -(-rows // WITHOUT_VALUE)
 
+    actor = make_actor(account=run.account)
+    changing = key_of(run.number, rows // 3)
+
+    def changed() -> None:
+        put_result(actor, run, rows // 3, verdicts=[Verdict(0.0, False), Verdict(0.5, True)])
+
     found: dict[str, Callable[[], Any]] = {
         "sorted by value, the first page": sorted_page,
         "sorted by value, a page in the middle": lambda: sorted_page(after=middle),
@@ -128,6 +138,8 @@ def questions(run: "Run", other: "Run", elsewhere: "Run | None") -> dict[str, Ca
         "state errored, 1 row of 1,009": lambda: by_state("errored"),
         "an item's field, the only such row, in the middle": lambda: by_field(rows // 2),
         "paired with a run over the same file": lambda: paired(other),
+        "a result from outside in the place of another, whose history is kept": changed,
+        "the history of a result": lambda: read_versions(Result.objects.get(pk=changing)),
         "the next shard to claim, shards in random order": lambda: Shard.objects.next_of(
             run.pk, database_now(), ()
         ),

@@ -25,19 +25,25 @@ class Tally:
     judging: dict[str, list[int]] = field(default_factory=dict)
 
     def judge(
-        self, criterion: str, value: float | None, passed: bool | None, errored: bool
+        self,
+        criterion: str,
+        value: float | None,
+        passed: bool | None,
+        errored: bool,
+        times: int = 1,
     ) -> None:
+        """Count a verdict; times: -1 takes it out again."""
         sums = self.criteria.get(criterion)
         if sums is None:
             sums = self.criteria[criterion] = [0, 0, 0, 0, 0.0, 0.0]
         if errored:
-            sums[ERRORED] += 1
+            sums[ERRORED] += times
         elif passed is not None:
-            sums[PASSED if passed else FAILED] += 1
+            sums[PASSED if passed else FAILED] += times
         if value is not None:
-            sums[SCORED] += 1
-            sums[TOTAL] += value
-            sums[SQUARES] += value * value
+            sums[SCORED] += times
+            sums[TOTAL] += times * value
+            sums[SQUARES] += times * value * value
 
     def use(self, model: str, counts: Sequence[int], *, judging: bool = False) -> None:
         _add(self.models, model, counts)

@@ -27,6 +27,13 @@ def store_columns(run: Run, shard: Shard) -> None:
         insert_rows(Column, ("id", "letters", "numbers"), columns)
 
 
+def remove_columns_of(run: Run, shard: Shard, criteria: int) -> None:
+    """Remove the columns of one shard: its results are read until they are stored again."""
+    positions = range(min(criteria, MOST_COLUMNS))
+    keys = [column_key(run.number, position, shard.first_row) for position in positions]
+    Column.objects.filter(pk__in=keys).delete()
+
+
 def remove_columns(run: Run, renew: Callable[[], None] = lambda: None) -> bool:
     """Remove some columns of a run in a transaction that `renew` opens; False when none is left."""
     keys = list(Column.objects.of_run(run).values_list("pk", flat=True)[:COLUMNS_AT_ONCE])

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django_q.models import Task
 
 from apps.evaluations.engine.columns import remove_columns
-from apps.evaluations.models import Evaluation, Result, Run, Shard
+from apps.evaluations.models import Evaluation, Result, ResultVersion, Run, Shard
 
 RUNS_AT_ONCE = 200
 PIECE = 5_000  # results in one transaction: about as long as others may be kept waiting
@@ -60,6 +60,9 @@ def _remove_results(run: Run) -> int:
 
 
 def _remove(run: Run) -> None:
+    versions = ResultVersion.objects.of_run(run)
+    while ids := list(versions.order_by().values_list("pk", flat=True)[:PIECE]):
+        ResultVersion.objects.filter(pk__in=ids).delete()
     while remove_columns(run):
         pass
     while pks := list(

@@ -31,6 +31,25 @@ PASSED, FAILED = Result.State.PASSED.value, Result.State.FAILED.value
 ERRORED, UNJUDGED = Result.State.ERRORED.value, Result.State.UNJUDGED.value
 
 
+def state_of(verdicts: Iterable[tuple[float | None, bool | None]], *, is_faulty: bool) -> str:
+    """Return the state of a result whose criteria gave these values and verdicts.
+
+    errored beats failed beats passed; without any verdict the item is not judged. is_faulty:
+    there is no answer to judge.
+    """
+    if is_faulty:
+        return ERRORED
+    state = UNJUDGED
+    for value, passed in verdicts:
+        if value is None:
+            return ERRORED
+        if passed is False:
+            state = FAILED
+        elif passed and state is UNJUDGED:
+            state = PASSED
+    return state
+
+
 class Judged(NamedTuple):
     """A criterion's mark, and what a judge was asked for it, as JSON.
 
@@ -67,18 +86,9 @@ class Outcome(NamedTuple):
 
     @property
     def state(self) -> str:
-        """errored beats failed beats passed; without any verdict the item is not judged."""
-        if self.fault is not None:
-            return ERRORED
-        state = UNJUDGED
-        for _, mark, _, _ in self.judged:
-            if mark.value is None:
-                return ERRORED
-            if mark.passed is False:
-                state = FAILED
-            elif mark.passed and state is UNJUDGED:
-                state = PASSED
-        return state
+        """The state that its fault and its marks make; see `state_of`."""
+        marks = [(one.mark.value, one.mark.passed) for one in self.judged]
+        return state_of(marks, is_faulty=self.fault is not None)
 
     def errored_by(self, fault: Fault) -> "Outcome":
         """The same item with nothing to show but a fault; what was spent stays spent."""

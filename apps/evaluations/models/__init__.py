@@ -14,6 +14,7 @@ from apps.evaluations.models.results import (
 from apps.evaluations.models.runs import Run, RunNumber, new_number
 from apps.evaluations.models.shards import Shard
 from apps.evaluations.models.spending import CallQuota, MonthSpending, SpendingLimits
+from apps.evaluations.models.versions import ResultVersion
 from apps.evaluations.models.workers import MachineHeartbeat, UpkeepLease, WorkerHeartbeat
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MachineHeartbeat",
     "MonthSpending",
     "Result",
+    "ResultVersion",
     "Run",
     "RunNumber",
     "Shard",

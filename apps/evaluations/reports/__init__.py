@@ -26,6 +26,7 @@ from apps.evaluations.reports.summaries import (
 )
 from apps.evaluations.reports.values import Place, Values, read_values
 from apps.evaluations.reports.verdicts import VERDICTS, Wanted
+from apps.evaluations.reports.versions import read_versions
 
 __all__ = [
     "VERDICTS",
@@ -53,6 +54,7 @@ __all__ = [
     "read_results",
     "read_target",
     "read_values",
+    "read_versions",
     "refused_forms",
     "rows_with",
     "runs_of",
