@@ -15,6 +15,7 @@ import django
 import hypothesis
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import TransactionTestCase, override_settings
 
 from tests.emptying import empty_tables
@@ -97,6 +98,16 @@ def _is_near(family: int, address: Any) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
+    """Copy what another process has migrated, where several share the tests; else migrate."""
+    is_shared = "PYTEST_XDIST_WORKER" in os.environ and connection.vendor == "sqlite"
+    if is_shared:
+        template = Template(Path(os.environ[Template.FOLDER])).file()
+        shutil.copyfile(template, settings.DATABASES["default"]["TEST"]["NAME"])
+    return is_shared
 
 
 @pytest.fixture(autouse=True, scope="session")

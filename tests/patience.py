@@ -1,4 +1,4 @@
-"""How long tests wait for what ought to happen: generously, and longer on a slow machine.
+"""Wait in tests for what ought to happen: generously, and longer on a slow machine.
 
 No test passes or fails by the machine's speed. What is promised in seconds is measured by the fault
 command (`python -m tests.faults`) and the benchmarks.
@@ -12,6 +12,9 @@ from collections.abc import Callable
 ENVIRONMENT = "EVALPLATFORM_TESTS_SLOWNESS"
 REFERENCE_SECONDS = 0.025  # what the work below takes on a quick machine that idles
 MOST = 20.0  # so that a wait in vain ends, whatever was measured
+# Between two looks: a tenth of the time that was waited already. What is waited for is slowed by
+# those who look, often a server that answers them.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.3
 # Waiting costs only where a test fails, and a machine may get busier after it was measured.
 GENEROSITY = 4.0
 
@@ -52,5 +55,6 @@ def wait_until(true: Callable[[], object], seconds: float = 10, what: object = "
         if time.monotonic() > ends_at:
             named = what() if callable(what) else what
             raise AssertionError(f"{named}: not within {patience(seconds):.0f} s")
-        time.sleep(0.05)
+        waited = time.monotonic() - began
+        time.sleep(min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
     return time.monotonic() - began

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -140,6 +141,7 @@ def test_eight_runs_and_a_long_one_leave_pages_and_polls_their_answers(spiced: S
             assert spiced.ask("GET", "/v1/evals")[0] == 200
             assert len(spiced.runs("long")) <= 1
             seen_beside += 1
+            time.sleep(0.1)  # enough is seen, and the runs need the processor
         *short, long = [future.result() for future in waiting]
     assert seen_beside > 5
     assert {told["metrics"]["match/mean"] for told in short} == {0.5}

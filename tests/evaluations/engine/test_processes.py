@@ -1,7 +1,7 @@
 """Several worker processes on one database: what they share, and what their deaths cost."""
 
+import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +12,7 @@ from apps.grading.graders import GRADERS
 from apps.inference.models import EndpointSlot
 from apps.leases import database_now
 from tests.evaluations.engine.deadly import Deadly
-from tests.evaluations.engine.workers import start_worker, workers
+from tests.evaluations.engine.workers import WorkerProcess, workers
 from tests.factories import ask, make_actor, make_endpoint, make_evaluation, make_run
 from tests.judgements import judgement
 from tests.patience import patience, slowness, wait_until
@@ -45,15 +45,14 @@ def deadly(actor, monkeypatch):
     return make_run(actor, evaluation=make_evaluation(actor, criteria=[criterion]), source=30)
 
 
-def deaths_until_completed(run, **environment: str) -> Iterator[int]:
-    """How many worker processes died of it."""
+def deaths_until_completed(run) -> int:
+    """Have one worker after the other work on it; return how many died of it."""
     deaths = 0
     ends_at = time.monotonic() + patience(60)
     while state(run) != Run.State.COMPLETED:
         assert time.monotonic() < ends_at
-        process = start_worker("1", ENGINE_LEASE_SECONDS="0.6", **environment)
-        output, _ = process.communicate(timeout=patience(30))
-        assert process.returncode in {0, 9}, output
+        process = WorkerProcess(1, ENGINE_LEASE_SECONDS=0.6)
+        assert process.wait() in {0, 9}, process.log
         deaths += process.returncode == 9
     return deaths
 
@@ -126,12 +125,11 @@ def test_a_killed_worker_costs_only_the_calls_that_were_not_stored(actor, server
     with workers(1) as (victim,):
         wait_until(lambda: stored() > 60)
         victim.kill()
-        victim.wait()
     kept = stored()
     asked = server.counts()["total"]
     # 8 in flight, and 80 a second answered: half a second of them at most were not stored.
     assert asked - kept <= 8 + 40 * slowness()
-    with workers(2, "5"):
+    with workers(2, 5):
         wait_until(completed(run), 30)
     counts = server.counts()
     assert counts["total"] - 400 <= asked - kept
@@ -145,9 +143,9 @@ def test_a_worker_that_was_stopped_for_long_writes_nothing_over_its_successor(ac
     run = make_run(actor, source=100, target=ask("slow:0.2"))
     with workers(1) as (sleeper,):
         wait_until(lambda: stored() > 10)
-        sleeper.send_signal(19)
-        with workers(1, "4"):
+        sleeper.send(signal.SIGSTOP)
+        with workers(1, 4):
             wait_until(lambda: stored() > 40)
-            sleeper.send_signal(18)
+            sleeper.send(signal.SIGCONT)
             wait_until(completed(run))
     assert server.counts()["max_in_flight"] <= 16

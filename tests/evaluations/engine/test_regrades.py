@@ -20,7 +20,7 @@ from apps.evaluations.services.runs import cancel_run, delete_run, retry_errored
 from apps.evaluations.tally import CALLS, Tally
 from tests.evaluations.engine.plain_runs import labels
 from tests.evaluations.engine.shards import claim, hold, outcomes, plan
-from tests.evaluations.engine.workers import start_worker, work_until_idle, workers
+from tests.evaluations.engine.workers import WorkerProcess, work_until_idle, workers
 from tests.factories import (
     SAME,
     ask,
@@ -302,15 +302,15 @@ def test_workers_killed_while_grading_again_neither_lose_nor_double_anything(act
     new = regrade_run(actor, old, criteria=[LOOSE, labels(judge)])
     server.reset()
     for _ in range(2):
-        with workers(2, ENGINE_LINGER_SECONDS="5") as running:
+        with workers(2, ENGINE_LINGER_SECONDS=5) as running:
             goal = Result.objects.of_run(new).count() + 30
             wait_until(lambda goal=goal: Result.objects.of_run(new).count() >= goal, 20)
             for process in running:
-                process.send_signal(signal.SIGKILL)
+                process.send(signal.SIGKILL)
     ends_at = time.monotonic() + patience(40)
     while Run.objects.get(pk=new.pk).state == Run.State.RUNNING:
         assert time.monotonic() < ends_at
-        start_worker("1").communicate(timeout=patience(30))
+        WorkerProcess(1).wait()
     new.refresh_from_db()
     assert (new.state, new.passed_count) == (Run.State.COMPLETED, 300)
     assert answers(new) == answers(old)

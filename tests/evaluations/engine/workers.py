@@ -1,17 +1,22 @@
 """Workers for tests: in this process, or in others that stand on the same database."""
 
+import atexit
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from django.db import connection
 
 from apps.evaluations.engine.worker import Worker
-from tests.patience import patience, slowness
+from tests.patience import patience, slowness, wait_until
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 ROOT = SCRIPT.parents[3]
@@ -60,33 +65,72 @@ def database_url() -> str:
     return f"postgres://{person}@{kept['HOST']}:{kept['PORT']}/{kept['NAME']}"
 
 
-def start_worker(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """A worker in a process of its own, for one slice after the other until nothing is left."""
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *arguments],
+@cache
+def nursery() -> "subprocess.Popen[str]":
+    """Start the process that forks the workers of these tests, which ends with them."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT)],
         env={
             **os.environ,
             **SHORT,
             "EVALPLATFORM_ROLE": "cluster",
             "PYTHONPATH": str(ROOT),
             "DATABASE_URL": database_url(),
-            **environment,
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
     )
+    atexit.register(process.communicate)
+    return process
+
+
+class WorkerProcess:
+    """A worker in a process of its own, for one slice after the other until nothing is left.
+
+    seconds: goes on for so long of a quick machine without work. settings: its own, of Django.
+    """
+
+    def __init__(self, seconds: float = 0, **settings: float) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="worker-", dir=os.environ["DATA_DIR"]))
+        asked = {"seconds": seconds, "settings": settings, "folder": str(self._folder)}
+        process = nursery()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{json.dumps(asked)}\n")
+        process.stdin.flush()
+        self.pid = int(process.stdout.readline())
+
+    @property
+    def log(self) -> str:
+        return (self._folder / f"{self.pid}.log").read_text()
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for the signal that killed it, or None while it lives."""
+        code = self._folder / f"{self.pid}.code"
+        return int(code.read_text()) if code.exists() else None
+
+    def wait(self, seconds: float = 30) -> int:
+        wait_until(lambda: self.returncode is not None, seconds, lambda: f"the end of\n{self.log}")
+        assert self.returncode is not None
+        return self.returncode
+
+    def send(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.wait()
 
 
 @contextmanager
-def workers(
-    count: int, *arguments: str, **environment: str
-) -> Iterator[list["subprocess.Popen[str]"]]:
+def workers(count: int, seconds: float = 0, **settings: float) -> Iterator[list[WorkerProcess]]:
     """So many worker processes; killed in the end where they still work."""
-    running = [start_worker(*arguments, **environment) for _ in range(count)]
+    running = [WorkerProcess(seconds, **settings) for _ in range(count)]
     try:
         yield running
     finally:
         for process in running:
             process.kill()
-            process.communicate()
