@@ -7,12 +7,15 @@ from typing import BinaryIO, Self
 
 from apps.accounts.models import Actor
 from apps.datasets.import_export import import_cases
-from apps.datasets.models import Dataset, DatasetVersion
+from apps.datasets.models import Dataset, DatasetVersion, File
 from apps.datasets.row_readers import ReadingOptions, Watch, open_rows
+from apps.datasets.stored_files import store_file
 from apps.datasets.tabular import BadRow
 from apps.datasets.unpacking import READ_BYTES, BadFile
 from apps.errors import Invalid
 from apps.strict_json import dump_json
+
+SKIPPED_PURPOSE = "skipped rows"
 
 
 class SkippedRows:
@@ -93,3 +96,14 @@ def import_file(
         message = f"Nothing was imported. The file cannot be read: {error}."
         raise Invalid(message, path=error.asks or "file") from error
     return ImportedFile(version, reading.told, skipped.count if skipped else 0)
+
+
+def keep_skipped(actor: Actor, done: ImportedFile, skipped: SkippedRows) -> File:
+    """Store the rows that an import passed over as a file, for whoever mends them."""
+    return store_file(
+        actor,
+        filename=f"{done.version.dataset.name[:100]}-v{done.version.num}-skipped.jsonl",
+        purpose=SKIPPED_PURPOSE,
+        chunks=skipped.chunks(),
+        is_inline=True,
+    )

@@ -1,4 +1,4 @@
-"""Forms by which operators import and edit datasets in the admin."""
+"""Forms by which people import and edit datasets, in the admin and on pages."""
 
 import json
 from typing import Any
@@ -6,17 +6,21 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from apps.accounts.models import Account
+from apps.accounts.models import Account, Actor
+from apps.accounts.staff import reason_of
+from apps.datasets.file_imports import ImportedFile, SkippedRows, import_file
 from apps.datasets.models import NAME_LENGTH, Dataset, TestCase
 from apps.datasets.row_readers import FORMATS, ReadingOptions
 from apps.datasets.sniffing import DELIMITERS
 from apps.datasets.text_encodings import named
 from apps.datasets.unpacking import BadFile
+from apps.errors import Refusal
 from apps.strict_json import BadJSON, parse_json
 
 
-class ImportForm(forms.Form):
-    account = forms.ModelChoiceField(Account.objects.none())
+class FileForm(forms.Form):
+    """A file to import, and what is said of it."""
+
     name = forms.CharField(
         max_length=NAME_LENGTH, help_text="A dataset of the account; a new one is made."
     )
@@ -69,6 +73,34 @@ class ImportForm(forms.Form):
         """Return what a valid form says of the file."""
         given = self.cleaned_data
         return ReadingOptions(given["format"], given["encoding"], given["delimiter"])
+
+    def run(self, actor: Actor, skipped: SkippedRows) -> ImportedFile:
+        """Import the file of a valid form. Raises as import_file."""
+        given = self.cleaned_data
+        return import_file(
+            actor,
+            into=given["name"],
+            file=given["file"].open(),
+            filename=given["file"].name,
+            options=self.options(),
+            skipped=skipped if given["on_error"] == "skip" else None,
+            flat=given["flat"],
+            label_field=given["label_field"],
+            text_field=given["text_field"],
+        )
+
+    def refuse(self, error: Exception) -> None:
+        """Show a refusal at the field that it speaks of."""
+        path = error.problems[0].path if isinstance(error, Refusal) else ()
+        field = str(path[0]) if path and path[0] in self.fields else None
+        self.add_error(field, reason_of(error))
+
+
+class ImportForm(FileForm):
+    """A file to import into an account that is chosen too."""
+
+    account = forms.ModelChoiceField(Account.objects.none())
+    field_order = ("account",)
 
 
 class DatasetForm(forms.ModelForm):

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import Actor
+from apps.accounts.roles import Action
 from apps.datasets.models import Dataset, TestCase
 from apps.strict_json import parse_json
 from evalplatform.sessions import in_account_of, in_any_account, signed_in
@@ -37,7 +38,11 @@ class CaseLine:
 @require_safe
 def datasets(request: HttpRequest, actor: Actor) -> HttpResponse:
     rows = Dataset.objects.visible_to(actor).present()
-    context = {"page": page_of(finder(rows, ORDER), ORDER, request.GET), "account": actor.account}
+    context = {
+        "page": page_of(finder(rows, ORDER), ORDER, request.GET),
+        "account": actor.account,
+        "may_import": actor.account is not None and actor.may(Action.EDIT),
+    }
     return render(request, "web/datasets.html", context)
 
 
@@ -46,7 +51,7 @@ def datasets(request: HttpRequest, actor: Actor) -> HttpResponse:
 def dataset(request: HttpRequest, actor: Actor, dataset_id: UUID) -> HttpResponse:
     visible = Dataset.objects.visible_to(in_any_account(actor)).present()
     found = get_object_or_404(visible.select_related("account"), pk=dataset_id)
-    in_account_of(request, actor, found)
+    actor = in_account_of(request, actor, found)
     newest = found.newest_version()
     cases = newest.cases() if newest else TestCase.objects.none()
     page = page_of(finder(cases, CASES), CASES, request.GET, size=CASES_SHOWN)
@@ -54,6 +59,7 @@ def dataset(request: HttpRequest, actor: Actor, dataset_id: UUID) -> HttpRespons
     columns = _columns(values)
     context = {
         "dataset": found,
+        "may_import": actor.may(Action.EDIT, found.account),
         "newest": newest,
         "versions": found.versions.select_related("created_by")[:VERSIONS_SHOWN],
         "page": page,

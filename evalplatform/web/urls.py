@@ -3,7 +3,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from evalplatform.web import access, criteria, datasets, evaluations, results, runs
+from evalplatform.web import access, criteria, datasets, evaluations, imports, results, runs
 
 app_name = "web"
 urlpatterns = [
@@ -24,5 +24,7 @@ urlpatterns = [
     path("evaluations/<uuid:evaluation_id>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:evaluation_id>/criteria/", criteria.change, name="change_criteria"),
     path("datasets/", datasets.datasets, name="datasets"),
+    path("datasets/import/", imports.import_dataset, name="import_dataset"),
+    path("datasets/skipped/<uuid:file_id>/", imports.skipped_rows, name="skipped_rows"),
     path("datasets/<uuid:dataset_id>/", datasets.dataset, name="dataset"),
 ]

@@ -1,10 +1,16 @@
 """The list of datasets, and a dataset's page."""
 
+import html
+import json
+from typing import Any
+
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
+from apps.accounts.roles import Role
 from apps.datasets.drafts import add_cases, freeze_version
-from apps.datasets.models import Dataset
+from apps.datasets.models import Dataset, File
 from apps.datasets.services import delete_dataset
 from tests.factories import make_actor, make_dataset, make_version
 from tests.web.pages import text_of
@@ -82,3 +88,60 @@ def test_cases_are_text() -> None:
 
 def test_another_accounts_dataset_is_not_found() -> None:
     assert browser_of(make_actor()).get(url_of(make_dataset())).status_code == 404
+
+
+def send(browser: Any, content: bytes, filename: str = "fragen.csv", **given: str) -> Any:
+    data = {"name": "Fragen", "file": SimpleUploadedFile(filename, content), **given}
+    return browser.post("/app/datasets/import/", data)
+
+
+def test_a_file_is_imported_on_a_page_which_says_how_it_was_read() -> None:
+    actor = make_actor()
+    browser = browser_of(actor)
+    assert "Import a file" in text_of(browser.get("/app/datasets/"))
+    assert "Import a dataset" in text_of(browser.get("/app/datasets/import/?name=Fragen"))
+    answer = send(browser, "Frage;Antwort\nGrößte Stadt?;München\n".encode("latin-1"))
+    dataset = Dataset.objects.get()
+    assert (answer.status_code, answer["location"]) == (302, url_of(dataset))
+    page = html.unescape(text_of(browser.get(url_of(dataset))))
+    assert "Imported 1 row into Fragen version 1. The file was read as CSV with semicolons" in page
+    assert "in Windows-1252 (Latin-1), guessed from 'Größte'." in page
+    assert "Größte Stadt? München" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "words"),
+    [
+        (b"a;b,c\n1;2,3\n", {}, "its cells may be parted by commas or by semicolons"),
+        (b"a,b\n1,2\n", {"encoding": "klingon"}, "there is no encoding 'klingon'"),
+        (b"a,b\n1\n", {}, "Nothing was imported: these rows are bad. line 2: 1 cells under"),
+        (b"a,b\n", {}, "There are no rows to import."),
+        (b"PK\x03\x04 nothing", {}, "not readable as a workbook"),
+    ],
+)
+def test_what_cannot_be_imported_is_told_on_the_page(
+    content: bytes, given: dict[str, str], words: str
+) -> None:
+    answer = send(browser_of(make_actor()), content, **given)
+    assert answer.status_code == 422
+    assert words in html.unescape(text_of(answer))
+    assert not Dataset.objects.exists()
+
+
+def test_skipped_rows_can_be_fetched_by_their_account_alone() -> None:
+    actor = make_actor()
+    browser = browser_of(actor)
+    send(browser, b"a,b\n1,2\n3\n4\n", on_error="skip")
+    url = reverse("web:skipped_rows", args=[File.objects.get().pk])
+    assert url in browser.get(url_of(Dataset.objects.get())).content.decode()
+    lines = b"".join(browser.get(url).streaming_content).splitlines()
+    assert [json.loads(line)["place"] for line in lines] == ["line 3", "line 4"]
+    assert browser_of(make_actor()).get(url).status_code == 404
+
+
+def test_a_viewer_is_not_offered_to_import_and_may_not() -> None:
+    browser = browser_of(make_actor(Role.VIEWER))
+    assert "Import a file" not in text_of(browser.get("/app/datasets/"))
+    assert browser.get("/app/datasets/import/").status_code == 403
+    assert send(browser, b"a\n1\n").status_code == 403
+    assert not Dataset.objects.exists()

@@ -13,9 +13,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import content_disposition_header
 
 from apps.accounts.owned_admin import AccountFilter, OwnedAdmin, become
-from apps.accounts.staff import REFUSALS, actor_in, reason_of
+from apps.accounts.staff import REFUSALS, actor_in
 from apps.datasets.drafts import freeze_version
-from apps.datasets.file_imports import SkippedRows, import_file
+from apps.datasets.file_imports import SkippedRows, keep_skipped
 from apps.datasets.forms import DatasetForm, ImportForm
 from apps.datasets.import_export import BAD_ROWS_SHOWN, BadRows, export_cases
 from apps.datasets.models import Dataset, DatasetVersion
@@ -26,12 +26,9 @@ from apps.datasets.services import (
     restore_dataset,
     update_dataset,
 )
-from apps.datasets.stored_files import store_file
 from apps.datasets.tabular import write_jsonl
-from apps.errors import Refusal
 
 VERSIONS_SHOWN = 50
-SKIPPED_PURPOSE = "skipped rows"
 
 
 def download(filename: str, chunks: Iterator[bytes], content_type: str) -> StreamingHttpResponse:
@@ -157,7 +154,7 @@ class DatasetAdmin(OwnedAdmin):
             except BadRows as error:
                 bad_rows = error.rows
             except REFUSALS as error:
-                form.add_error(_field_of(error, form), reason_of(error))
+                form.refuse(error)
         context = {
             **self.admin_site.each_context(request),
             "title": "Import a dataset",
@@ -169,38 +166,14 @@ class DatasetAdmin(OwnedAdmin):
 
     def _import(self, request: HttpRequest, form: ImportForm, skipped: SkippedRows) -> None:
         """Import the form's file, say how it was read, and keep the rows that were skipped."""
-        given = form.cleaned_data
-        actor = actor_in(request, given["account"])
-        done = import_file(
-            actor,
-            into=given["name"],
-            file=given["file"].open(),
-            filename=given["file"].name,
-            options=form.options(),
-            skipped=skipped if given["on_error"] == "skip" else None,
-            flat=given["flat"],
-            label_field=given["label_field"],
-            text_field=given["text_field"],
-        )
+        actor = actor_in(request, form.cleaned_data["account"])
+        done = form.run(actor, skipped)
         self.message_user(request, done.summary(), messages.SUCCESS)
         if skipped.count:
-            name = f"{done.version.dataset.name[:100]}-v{done.version.num}-skipped.jsonl"
-            file = store_file(
-                actor,
-                filename=name,
-                purpose=SKIPPED_PURPOSE,
-                chunks=skipped.chunks(),
-                is_inline=True,
-            )
+            file = keep_skipped(actor, done, skipped)
             url = f"{reverse('admin:datasets_file_changelist')}?id={file.pk}"
-            said = format_html('The skipped rows, with the reasons: <a href="{}">{}</a>', url, name)
-            self.message_user(request, said, messages.WARNING)
-
-
-def _field_of(error: Exception, form: ImportForm) -> str | None:
-    """Return the form's field that a refusal speaks of; None for none."""
-    path = error.problems[0].path if isinstance(error, Refusal) else ()
-    return str(path[0]) if path and path[0] in form.fields else None
+            message = 'The skipped rows, with the reasons: <a href="{}">{}</a>'
+            self.message_user(request, format_html(message, url, file.filename), messages.WARNING)
 
 
 @admin.register(DatasetVersion)
