@@ -61,23 +61,22 @@ class _Form:
     doubted: quirks that this request alone is made without, until it is known to help.
     """
 
-    __slots__ = (
-        *("doubted", "keeps_format", "lessons", "notes", "request", "rounds", "said", "sent"),
-        *("without", "words"),
-    )
+    # Of the class, since one is made for every call and hardly any has something to say.
+    doubted: Collection[str] = ()
+    without: Collection[str] = ()
+    notes: Collection[str] = ()
+    said: str | None = None
+    words = ""
+    rounds = 0
 
     def __init__(self, request: dict[str, Any], lessons: Lessons, keeps_format: bool) -> None:
         self.request = self.sent = request
         self.lessons = lessons
         self.keeps_format = keeps_format
-        self.doubted: list[str] = []
-        self.without: Collection[str] = ()
-        self.notes: list[str] = []
-        self.said: str | None = None
-        self.words = ""
-        self.rounds = 0
 
     def __call__(self) -> dict[str, Any]:
+        if not (self.lessons.quirks or self.doubted):
+            return self.request
         self.without = self._quirks()
         if self.without:
             self.sent, self.notes = adapt(self.request, self.without)
@@ -102,7 +101,7 @@ class _Form:
         if self.keeps_format:
             failure.lacks = tuple(formats_among(found))
             found = [quirk for quirk in found if not quirk.startswith(FORMAT)]
-        self.doubted += found
+        self.doubted = [*self.doubted, *found]
         return bool(found)
 
     def has_more_to_leave_out(self) -> bool:
@@ -113,7 +112,7 @@ class _Form:
         """Share what was left out in doubt: it helped."""
         if self.doubted:
             self.lessons.learn(self.request["model"], self.doubted, self.words)
-            self.doubted = []
+            self.doubted = ()
 
     def _quirks(self) -> Collection[str]:
         known = self.lessons.of(self.request["model"])
