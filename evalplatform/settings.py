@@ -169,6 +169,8 @@ REDIS_URL = env.text("REDIS_URL")
 REDIS_PATIENCE = "socket_timeout=10&socket_connect_timeout=5&socket_keepalive=true"
 
 WORKERS = env.integer("WORKERS", 2)
+# Of the database, for each worker process; with 1 it asks and stores by turns.
+WORKER_CONNECTIONS = env.integer("WORKER_CONNECTIONS", 2)
 # By it machines tell themselves from others, and one that is started again from its dead self.
 MACHINE_NAME = (env.text("MACHINE_NAME") or socket.gethostname())[:255]
 Q_CLUSTER = {
@@ -187,6 +189,7 @@ Q_CLUSTER = {
     "max_rss": 350_000,
     "guard_cycle": 0.5,  # a binary fraction: the guard tests the timer for exact zero
     "catch_up": False,
+    "scheduler": False,  # nothing is scheduled: supervisors sweep
     "log_level": env.text("LOG_LEVEL", "INFO"),
 }
 if REDIS_URL:

@@ -1,7 +1,7 @@
 """Share an endpoint's concurrency among workers, by rows under leases."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -171,6 +171,6 @@ def release_all(worker: UUID) -> None:
     EndpointSlot.objects.filter(worker=worker)._raw_delete("default")
 
 
-def drop_expired(now: datetime) -> None:
-    """Remove the expired slots of dead workers."""
+def drop_expired(now: Any) -> None:
+    """Remove the slots of dead workers that have run out by now, a time or the database's clock."""
     EndpointSlot.objects.filter(lease_until__lt=now)._raw_delete("default")

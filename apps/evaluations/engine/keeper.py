@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from uuid import UUID
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from apps.evaluations.engine.heartbeats import renew_leases
+from apps.leases import close_connection
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +20,14 @@ DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
 # Of a lease's time. In the rest calls are cut, so that none is in flight when others take the
 # slots: the lease is the database's clock, this one ours, and a cut takes a moment.
 LEASE_SHARE = 0.9
+PATIENCE = 0.5  # of ENGINE_RENEW_SECONDS the keeper waits for the coordinator's thread
 
 
 class Keeper:
     """Prolongs what `held` and `endpoints` name; a thread, since grading keeps the loop busy.
 
-    Both functions are called in the keeper's thread.
+    in_coordinator: runs a function in the coordinator's thread, whose connection is used where
+    that thread is soon free for it; else the keeper opens one of its own, for once.
     """
 
     def __init__(
@@ -31,10 +35,12 @@ class Keeper:
         worker: UUID,
         held: Callable[[], Collection[UUID]],
         endpoints: Callable[[], Collection[UUID]],
+        in_coordinator: Callable[[Callable[[], None]], "Future[None]"],
     ) -> None:
         self._worker = worker
         self._held = held
         self._endpoints = endpoints
+        self._in_coordinator = in_coordinator
         self.began = time.monotonic()
         self._set_cut_off(self.began)
         self._was_cut_off = False
@@ -42,8 +48,8 @@ class Keeper:
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def start(self) -> None:
-        """Say that the worker is there, in this thread, and keep its leases from now on."""
-        renew_leases(self._worker, [], [])
+        """Say that the worker is there, and keep its leases from now on."""
+        self._in_coordinator(lambda: renew_leases(self._worker, [], [])).result()
         self._thread.start()
 
     def stop(self) -> None:
@@ -76,9 +82,23 @@ class Keeper:
             if self.is_cut_off():
                 break
             try:
-                renew_leases(self._worker, self._held(), self._endpoints())
+                self._renew_somewhere()
                 self._set_cut_off(began)
             except DatabaseError:
                 log.exception("Leases could not be prolonged; trying again")
+                self._in_coordinator(close_connection)
+
+    def _renew_somewhere(self) -> None:
+        renewing = self._in_coordinator(self._renew)
+        try:
+            renewing.result(PATIENCE * settings.ENGINE_RENEW_SECONDS)
+        except TimeoutError:
+            # That thread is busy, or waits for the database. What it does later does no harm.
+            renewing.cancel()
+            try:
+                self._renew()
+            finally:
                 connection.close()
-        connection.close()
+
+    def _renew(self) -> None:
+        renew_leases(self._worker, self._held(), self._endpoints())

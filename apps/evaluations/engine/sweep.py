@@ -11,7 +11,7 @@ from apps.evaluations.engine.heartbeats import drop_old_heartbeats
 from apps.evaluations.models import Result, Run, Shard, UpkeepLease
 from apps.evaluations.models.shards import ShardQuerySet
 from apps.inference.slots import drop_expired
-from apps.leases import clock, database_now
+from apps.leases import clock
 
 MOST_WANTED = 1_000  # workers that a sweep rings for
 # Changed rows after which PostgreSQL is to look at a table: so many, and this part of it.
@@ -31,13 +31,12 @@ def step_back() -> None:
 
 def sweep_runs() -> int:
     """End runs that nobody ended; return how many workers could find something to do."""
-    for run_id in _over():
-        close_run(run_id)
-    now = database_now()
-    drop_expired(now)
-    drop_old_heartbeats(now)
+    drop_expired(clock())
+    drop_old_heartbeats(clock())
     if not Run.objects.unfinished().exists():
         return 0
+    for run_id in _over():
+        close_run(run_id)
     plans, shards = Run.objects.plannable(clock()), _free_shards()
     return plans[:MOST_WANTED].count() + shards[:MOST_WANTED].count()
 

@@ -67,12 +67,20 @@ class Worker:
             wake=self._wake.set,
             all_done=self._poll_at_once,
         )
-        self._keeper = Keeper(self.id, self._items.known, lambda: list(self._limiters.copy()))
         self._writer = Writer(self._is_cut_off)
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=name)
             for name in ("coordinator", "writer", "planner", "batches")
         }
+        if settings.WORKER_CONNECTIONS == 1:
+            # Each thread has a connection. Polls wait while results are stored, and vice versa.
+            self._threads["writer"] = self._threads["coordinator"]
+        self._keeper = Keeper(
+            self.id,
+            self._items.known,
+            lambda: list(self._limiters.copy()),
+            self._threads["coordinator"].submit,
+        )
         self._contexts: list[RunContext] = []  # those whose clients are open
         self._learned: list[Learned] = []  # of contexts that are closed
         self._planning: asyncio.Future[None] | None = None
@@ -293,6 +301,8 @@ class Worker:
             plan_run(run)
         except DatabaseError:
             log.exception("Planning run %s was interrupted; it will be taken up again", run.pk)
+        finally:
+            # Most slices plan once, and connections are few.
             connection.close()
 
     def _planned(self, planning: "asyncio.Future[None]") -> None:
