@@ -68,7 +68,7 @@ def told_failure(completion: Mapping[str, Any]) -> ToldFailure | None:
         status = _status_of(fault)
         code = refusal_code(status) if status else "model_server_error"
         return ToldFailure(code, f"The model gave up: {reason}", status)
-    if is_empty and any(end.partition(":")[0] in FILTERED for end in ends):
+    if is_empty and any(map(_is_filtered, ends)):
         return ToldFailure(CONTENT_FILTER, "A content filter kept the whole answer back.")
     if is_empty and ends & CUT:
         return ToldFailure(LENGTH, "The answer reached its limit of tokens before its first word.")
@@ -90,9 +90,16 @@ def _status_of(fault: Any) -> int | None:
     return code if type(code) is int and 400 <= code < 600 else None
 
 
-def was_cut(completion: Mapping[str, Any]) -> bool:
-    """Tell whether the first choice reached its limit of tokens."""
-    return _word(completion["choices"][0].get("finish_reason")) in CUT
+def stopped_by(completion: Mapping[str, Any]) -> str:
+    """Return content_filter or length where that ended the first choice, else the empty text."""
+    reason = _word(completion["choices"][0].get("finish_reason"))
+    if reason in CUT:
+        return LENGTH
+    return CONTENT_FILTER if _is_filtered(reason) else ""
+
+
+def _is_filtered(reason: str) -> bool:
+    return reason.partition(":")[0] in FILTERED
 
 
 def _word(reason: Any) -> str:

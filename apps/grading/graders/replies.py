@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from apps.clients.replies import told_failure, was_cut
+from apps.clients.base import LENGTH
+from apps.clients.replies import stopped_by, told_failure
 from apps.clients.tidying import split_think, text_of
 from apps.grading.graders.base import Fault
 from apps.strict_json import MAX_DIGITS, dump_json
@@ -16,6 +17,8 @@ from apps.text import quoted
 T = TypeVar("T")
 
 REPLY_QUOTED = 300
+# A text that is longer than a label by this factor and these characters is none, however wrapped.
+WRAPPED, WRAPPING = 4, 200
 REFUSED, PARSE = "model_grader_refusal_error", "model_grader_parse_error"
 
 _FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
@@ -23,7 +26,7 @@ _OPENING = re.compile(r"[{\[]")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SIGNED = re.compile(r"[\s*_`\"']*-\d")
 _EMPHASIS = " \t\r\n*_`~\"'"
-_WRAPPING = f"{_EMPHASIS}.,;:!?()"
+_AROUND = f"{_EMPHASIS}.,;:!?()"
 
 
 class Unreadable(ValueError):
@@ -40,7 +43,7 @@ def read_reply(completion: Mapping[str, Any], read: Callable[[str], T]) -> T | F
     if refusal := message.get("refusal"):
         return Fault(REFUSED, f"The judge refused: {_cut(str(refusal))}")
     told = told_failure(completion)
-    is_cut = was_cut(completion)
+    is_cut = stopped_by(completion) == LENGTH
     if told is not None and not is_cut:
         return Fault(told.code, f"The judge said nothing. {told.message}")
     text = split_think(text_of(message.get("content")))[1].strip()
@@ -53,7 +56,7 @@ def read_reply(completion: Mapping[str, Any], read: Callable[[str], T]) -> T | F
     shown = f": {_cut(text)}" if text else "."
     if is_cut:
         return Fault(
-            "length", f"The judge's reply was cut at its limit of tokens, and {wrong}{shown}"
+            LENGTH, f"The judge's reply was cut at its limit of tokens, and {wrong}{shown}"
         )
     return Fault(PARSE, f"The judge's reply {wrong}{shown}")
 
@@ -64,8 +67,8 @@ def last_object(text: str, member: str) -> dict[str, Any]:
     Words and fences around it do not count. Raises Unreadable, also where the text ends inside
     of an object, for what stands before would be a draft.
     """
-    found: list[dict[str, Any]] = []
-    at = 0
+    fitting: dict[str, Any] | None = None
+    found, at = False, 0
     while opening := _OPENING.search(text, at):
         start = opening.start()
         try:
@@ -79,10 +82,9 @@ def last_object(text: str, member: str) -> dict[str, Any]:
             break
         else:
             if isinstance(value, dict):
-                found.append(value)
-    fitting = [one for one in found if member in one]
-    if fitting:
-        return fitting[-1]
+                found, fitting = True, value if member in value else fitting
+    if fitting is not None:
+        return fitting
     raise Unreadable(f"has no {member}" if found else "has no JSON object")
 
 
@@ -93,7 +95,7 @@ def read_label(value: Any, labels: Sequence[str]) -> str | None:
     """
     if isinstance(value, bool | int):
         value = dump_json(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > WRAPPED * max(map(len, labels)) + WRAPPING:
         return None
     value = _unfenced(value)
     is_json = value.lstrip().startswith(("{", "["))
@@ -132,7 +134,7 @@ def _unfenced(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    return text.strip(_WRAPPING).casefold()
+    return text.strip(_AROUND).casefold()
 
 
 def _words(text: str) -> str:

@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.roles import Action
+from apps.clients.replies import stopped_by
 from apps.errors import Invalid, Unfit
 from apps.inference.live_calls import Chunk, LiveCall
 from apps.inference.models import StoredCompletion
@@ -270,8 +271,7 @@ def response_shown(
     completion: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Show a response. echo: what it says of its request. completion: None while it comes in."""
-    reason = completion["choices"][0].get("finish_reason") if completion else None
-    cut = INCOMPLETE.get(reason) if isinstance(reason, str) else None
+    cut = INCOMPLETE.get(stopped_by(completion)) if completion else None
     status = "incomplete" if cut else "completed"
     return {
         "id": RESPONSE_ID.to_representation(pk),

@@ -105,7 +105,12 @@ def test_a_failure_inside_a_200_errs_its_item_with_the_reason_and_shows_what_was
 def test_a_response_without_a_word_is_incomplete_and_a_broken_one_is_none(
     client: openai.OpenAI,
 ) -> None:
-    for model, reason in ((FILTERED, "content_filter"), (CUT, "max_output_tokens")):
+    for model, reason in (
+        (FILTERED, "content_filter"),
+        (choice("sensitive"), "content_filter"),
+        (CUT, "max_output_tokens"),
+        (choice("max_tokens", "\n\n"), "max_output_tokens"),
+    ):
         response = client.responses.create(model=model, input="Hi")
         assert response.status == "incomplete"
         assert response.incomplete_details is not None

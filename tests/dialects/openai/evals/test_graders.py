@@ -23,12 +23,25 @@ CLOSE = {
     "reference": "{{ item.label }}",
     "evaluation_metric": "fuzzy_match",
 }
+# What judges say that is no score -> the flags. contract: openai section 13.5: here it counts as 0
+UNREAD = {"model_grader_parse_error"}
+NO_SCORE = {
+    "answer:hm": UNREAD,
+    'answer:{"result": "N/A"}': UNREAD,
+    'answer:{"result": null}': UNREAD,
+    'choice:{"finish_reason": "length", "message": {"content": "I"}}': {
+        "model_grader_exceeded_max_tokens_error"
+    },
+    'choice:{"finish_reason": "content_filter", "message": {"content": ""}}': {
+        "model_grader_refusal_error"
+    },
+}
 
 
 @pytest.fixture
 def caller(server: ModelServer) -> Caller:
     caller = Caller()
-    models = ['answer:{"result": 0.75}', "refusal", "answer:hm", "status-401"]
+    models = ['answer:{"result": 0.75}', "refusal", "status-401", *NO_SCORE]
     add_endpoint(caller.actor, base_url=server.base_url, models=models, allow_private=True)
     return caller
 
@@ -108,7 +121,7 @@ def test_a_judge_is_asked_and_its_tokens_are_told(caller: Caller) -> None:
     ("model", "flags"),
     [
         ("refusal", {"model_grader_refusal_error"}),
-        ("answer:hm", {"model_grader_parse_error"}),
+        *NO_SCORE.items(),
         ("status-401", {"model_grader_server_error", "model_grader_server_error_details"}),
     ],
 )
