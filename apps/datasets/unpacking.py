@@ -9,7 +9,7 @@ READ_BYTES = 1024 * 1024
 FREE_BYTES = 64 * 1024 * 1024
 # Beyond that so many bytes from each packed one. Text packs to a tenth, seldom to a hundredth.
 RATIO = 200
-MOST_BYTES = 16 * 1024**3
+MOST_BYTES = 4 * 1024**3
 
 _GZIP = b"\x1f\x8b"
 _WITH_HEADER = 31  # zlib's word for gzip's header and trailer

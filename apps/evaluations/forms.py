@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from django import forms
@@ -10,7 +12,9 @@ from django.db.models import F
 
 from apps.accounts.models import Actor
 from apps.datasets.models import DatasetVersion
-from apps.datasets.tabular import BadRow, iter_lines
+from apps.datasets.row_readers import open_rows
+from apps.datasets.tabular import BadRow, Row
+from apps.datasets.unpacking import BadFile
 from apps.errors import Invalid, LimitError, Problem, Refusal, StateError, Unfit, dotted
 from apps.evaluations.models import Evaluation, Result, Run
 from apps.evaluations.reports import ModelUsage
@@ -21,7 +25,7 @@ from apps.evaluations.services.previews import ROWS, PreviewSource, try_criteria
 from apps.evaluations.services.quick_judging import Preview
 from apps.evaluations.services.regrades import regrade_run
 from apps.grading.graders.base import Fault, Mark
-from apps.strict_json import dump_json, parse_json
+from apps.strict_json import dump_json
 
 OFFERED = 30  # newest runs, and newest datasets
 EXCERPT = 400  # characters of an item or an answer
@@ -246,14 +250,13 @@ class ChangeForm(CriteriaForm):
 
 
 def _pasted(text: str, count: int) -> list[Any]:
-    rows: list[Any] = []
-    for line in iter_lines([text.encode(errors="replace")]):
-        if len(rows) == count:
-            break
-        if isinstance(line, BadRow):
-            raise Invalid(f"Line {line.number}: {line.message}", path="rows")
-        try:
-            rows.append(parse_json(line.raw))
-        except ValueError as error:
-            raise Invalid(f"Line {line.number}: {error}", path="rows") from error
-    return rows
+    """Read rows as they would be read from a file. Raises Invalid."""
+    try:
+        with open_rows(BytesIO(text.encode(errors="replace")), "rows.jsonl") as reading:
+            rows = list(islice(reading, count))
+    except BadFile as error:
+        raise Invalid(f"The rows cannot be read: {error}.", path="rows") from error
+    for row in rows:
+        if isinstance(row, BadRow):
+            raise Invalid(f"{row.place.capitalize()}: {row.message}", path="rows")
+    return [row.value for row in rows if isinstance(row, Row)]

@@ -183,6 +183,7 @@ def test_criteria_are_tried_on_a_run_a_dataset_or_rows_and_then_kept(actor, run)
         ({"rows_from": RUN, "run": run.pk}, ["failed"] * 5),
         ({"rows_from": DATASET, "dataset": version.pk}, ["failed"] * 3),
         ({"rows_from": PASTE, "rows": rows}, ["passed", "failed"]),
+        ({"rows_from": PASTE, "rows": f"[{rows.replace(chr(10) * 2, ',')}]"}, ["passed", "failed"]),
     ):
         answer = browser.post(url, sent("try", **fields))
         assert [row.state for row in answer.context["trial"].rows] == states, answer.content

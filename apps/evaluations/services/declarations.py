@@ -16,7 +16,7 @@ from apps.datasets.import_export import begin_import, show_version
 from apps.datasets.models import Dataset
 from apps.datasets.row_readers import RowFile
 from apps.datasets.unpacking import BadFile
-from apps.errors import Invalid
+from apps.errors import Invalid, Refusal, StateError
 from apps.evaluations.models import Evaluation
 from apps.evaluations.services.named_runs import name_evaluation
 from apps.grading.graders import BUILT_IN_SCORERS
@@ -102,7 +102,9 @@ def declare(actor: Actor, declarations: Declarations, *, dry_run: bool = False) 
         for one, fields in zip(declarations.datasets, nulls, strict=True):
             if fields is None:
                 continue
-            fill = begin_import(actor, into=one.name)
+            fill = _try(one, partial(begin_import, actor, into=one.name), left_out)
+            if fill is None:
+                continue
             stack.callback(fill.abandon)
             earlier = [each.fill for each in filled]
             work = partial(_fill, fill, earlier, one, fields, dry_run=dry_run)
@@ -133,10 +135,11 @@ def _try(one: DeclaredDataset, work: Callable[[], T], left_out: list[str]) -> T 
     """Return what the work makes of a dataset; None, and a warning, for one that is left out."""
     try:
         return work()
-    except Invalid as error:
+    except (Refusal, StateError) as error:
         if not one.optional:
             raise
-        left_out.append(f"{error.messages[0].removesuffix('.')}: {LEFT_OUT}")
+        reason = error.messages[0] if isinstance(error, Refusal) else str(error)
+        left_out.append(f"{reason.removesuffix('.')}: {LEFT_OUT}")
         return None
 
 

@@ -404,6 +404,15 @@ def test_what_no_eval_uses_is_left_out_with_a_warning(load, owner, endpoint, sec
     assert TestCase.objects.count() == 2
 
 
+def test_a_dataset_in_a_state_that_takes_no_rows_refuses_nothing_where_no_eval_uses_it(load, owner):
+    make_dataset(owner, name="drafted")
+    _, err = load(datasets=[dataset("drafted"), dataset()], evals=[evaluation()])
+    assert "drafted has changes that no version holds: freeze it: it is left out" in err
+    assert len(items(owner)) == 2
+    with pytest.raises(CommandError, match="drafted has changes"):
+        load(datasets=[dataset("drafted")], evals=[evaluation("e", "drafted")])
+
+
 def test_the_vendors_own_eval_is_loaded_without_an_endpoint(load, owner):
     """A view of the simplest form, and a model to be asked that no eval names."""
     out, err = load(
@@ -719,10 +728,10 @@ def test_an_archived_dataset_stays_and_a_new_one_takes_the_name(load, owner):
 def test_a_dataset_that_cannot_be_replaced_is_refused(load, owner):
     make_dataset(owner, name="trivia")
     with pytest.raises(CommandError, match="changes that no version holds"):
-        load(datasets=[dataset("fine"), dataset()])
+        load(datasets=[dataset("fine"), dataset()], evals=[evaluation()])
     make_dataset(owner, name="trivia")
     with pytest.raises(CommandError, match="Several datasets are named"):
-        load(datasets=[dataset()])
+        load(datasets=[dataset()], evals=[evaluation()])
     assert not Dataset.objects.filter(name="fine").exists()
 
 
