@@ -64,9 +64,10 @@ class Judged(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Return whether its mark's value and verdict are all there is to keep."""
-        if self.mark.error is not None or self.exchange is not None:
+        mark = self.mark
+        if mark.error is not None or mark.notes is not None or self.exchange is not None:
             return False
-        return not (self.keeps_evidence and self.mark.evidence)
+        return not (self.keeps_evidence and mark.evidence)
 
 
 class Outcome(NamedTuple):

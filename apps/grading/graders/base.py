@@ -37,8 +37,9 @@ class Mark(NamedTuple):
     value: None when the sample could not be judged; `error` then says why. passed: None when the
     grader has no threshold to pass, or no value. evidence: what explains the value to a reader.
     error: beside a value it says why that is 0, where what could not be judged counts as failed.
-    notes: JSON values that faces show beside the value under these names: `clamped_from`.
-    Source: docs/contracts/openai.md, sections 13.3 and 13.5.
+    notes: JSON values that faces show beside the value under these names: `clamped_from`,
+    and `warning` of what makes the value worthless.
+    Source: docs/contracts/openai.md, sections 13.2, 13.3 and 13.5.
     """
 
     value: float | None

@@ -9,7 +9,7 @@ from rapidfuzz import fuzz
 from apps.grading.graders import meteor, ngrams
 from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader
 from apps.grading.samples import Sample
-from apps.text import quoted
+from apps.text import quoted, shown
 
 LARGEST_TABLE = 10**10
 
@@ -19,12 +19,14 @@ class Metric:
     """A similarity metric.
 
     measure: computes it from a sample, a text and a reference. quadratic: its time grows with the
-    product of the lengths. evidence: is shown beside every score.
+    product of the lengths. evidence: is shown beside every score. warn: says of a sample and its
+    two texts what makes their score worthless, "" if nothing does.
     """
 
     measure: Callable[[Sample, str, str], float]
     quadratic: bool = False
     evidence: str = ""
+    warn: Callable[[Sample, str, str], str] | None = None
 
 
 def _words(sample: Sample, text: str) -> list[str]:
@@ -67,13 +69,24 @@ def _rouge_l(sample: Sample, text: str, reference: str) -> float:
     return ngrams.rouge_l(_alphanumerics(sample, text), _alphanumerics(sample, reference))
 
 
+def _warn_of_scripts(sample: Sample, text: str, reference: str) -> str:
+    """Warn of texts in which ROUGE finds nothing to count, such as Chinese or Russian ones."""
+    for side in (text, reference):
+        if not _alphanumerics(sample, side) and any(map(str.isalnum, side)):
+            return f"ROUGE counts a-z and 0-9 alone, of which this has none: {shown(side)}"
+    return ""
+
+
 METRICS: dict[str, Metric] = {
     "fuzzy_match": Metric(_fuzzy_match, quadratic=True),
     "bleu": Metric(_bleu),
     "gleu": Metric(_gleu),
     "meteor": Metric(_meteor, evidence=", ".join(meteor.STAGES)),
-    **{f"rouge_{order}": Metric(partial(_rouge_n, order)) for order in range(1, 6)},
-    "rouge_l": Metric(_rouge_l, quadratic=True),
+    **{
+        f"rouge_{order}": Metric(partial(_rouge_n, order), warn=_warn_of_scripts)
+        for order in range(1, 6)
+    },
+    "rouge_l": Metric(_rouge_l, quadratic=True, warn=_warn_of_scripts),
 }
 
 
@@ -87,7 +100,8 @@ class TextSimilarity(PlainGrader):
     bleu          sentence BLEU of 1- to 4-grams on whitespace words, smoothed exponentially
     gleu          the lesser of precision and recall over all 1- to 4-grams
     meteor        alignment of words in stages, which the evidence names
-    rouge_1 .. 5  F-measure of n-grams of lower-cased a-z and 0-9; text in other scripts has none
+    rouge_1 .. 5  F-measure of n-grams of lower-cased a-z and 0-9; text in other scripts has none,
+                  of which a `warning` beside the score tells
     rouge_l       F-measure of the longest common subsequence of the same tokens
     Both texts empty: fuzzy_match is 1, all others 0. One empty: 0. Texts whose lengths in
     characters multiply to more than LARGEST_TABLE are errored by fuzzy_match and rouge_l, which
@@ -118,6 +132,8 @@ class TextSimilarity(PlainGrader):
             return too_long(self.metric, text, reference)
         value = min(max(metric.measure(sample, text, reference), 0.0), 1.0)
         passed = None if self.pass_threshold is None else value >= self.pass_threshold
+        if metric.warn is not None and (warning := metric.warn(sample, text, reference)):
+            return Mark(value, passed, warning, notes={"warning": warning})
         return Mark(value, passed, metric.evidence)
 
 

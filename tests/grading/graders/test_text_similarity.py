@@ -227,3 +227,27 @@ def test_texts_too_long_for_a_table_are_errored_where_one_is_needed(metric):
         assert "120,000" in mark.error.message
     else:
         assert mark.value == 0.0
+
+
+@pytest.mark.parametrize("metric", [name for name in METRICS if name.startswith("rouge")])
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [("巴黎", "巴黎"), ("パリです", "Paris"), ("Paris", "ปารีส"), ("Париж", "Париж")],
+)
+def test_rouge_warns_of_texts_in_which_it_has_nothing_to_count(metric, text, reference):
+    settings = {"input": "{{item.a}}", "reference": "{{item.b}}", "metric": metric}
+    grader = build_grader("text_similarity", settings)
+    mark = grader.grade(Sample({"a": text, "b": reference}, None))
+    assert (mark.value, mark.error) == (0.0, None)
+    assert mark.notes == {"warning": mark.evidence}
+    assert "has none" in mark.evidence
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("text", "reference"), [("", ""), ("...", "Paris"), ("Caf\xe9", "caf\xe9")]
+)
+def test_nothing_else_is_warned_of(metric, text, reference):
+    settings = {"input": "{{item.a}}", "reference": "{{item.b}}", "metric": metric}
+    grader = build_grader("text_similarity", settings)
+    assert grader.grade(Sample({"a": text, "b": reference}, None)).notes is None

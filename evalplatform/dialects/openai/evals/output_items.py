@@ -77,6 +77,7 @@ class CriterionResult(serializers.Serializer):
     clamped_from = serializers.FloatField(
         required=False, help_text="What the judge said, where that is out of range."
     )
+    warning = serializers.CharField(required=False, help_text="What makes the score worthless.")
 
 
 # For the schema alone: items_shown makes the object.

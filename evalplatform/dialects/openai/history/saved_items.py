@@ -26,7 +26,7 @@ SHOWN_PARAMS = {
     "max_completions_tokens": None,
     "reasoning_effort": None,
 }
-NOTES = ("clamped_from",)  # what is said of a score beside it
+NOTES = ("clamped_from", "warning")  # what is said of a score beside it
 ITEM_STATES = {status: state for state, status in reversed(ITEM_STATUS.items())}
 
 

@@ -1,14 +1,24 @@
 """Output items through the wire: what came of each row, in the order of the rows."""
 
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from apps.evaluations.models import Result, Run, Shard, key_of
 from apps.strict_json import dump_json
 from evalplatform.dialects.openai.evals.output_items import OutputItemSerializer, sample_shown
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID
-from tests.dialects.openai.caller import STRING_CHECK, Caller, chat_body, run_body, work
+from tests.dialects.openai.caller import (
+    STRING_CHECK,
+    TEXT_SIMILARITY,
+    Caller,
+    chat_body,
+    run_body,
+    work,
+)
 from tests.factories import make_actor
 
 NO_SAMPLE = {
@@ -274,3 +284,23 @@ def test_a_page_of_a_hundred_takes_four_queries(django_assert_num_queries):
     with django_assert_num_queries(4):
         _, page = caller.get(where, limit=100, after=first)
     assert len(page["data"]) == 100
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_score_that_counts_nothing_says_so_and_so_does_its_copy(tmp_path: Path):
+    caller = Caller()
+    near = {**TEXT_SIMILARITY, "evaluation_metric": "rouge_l"}
+    rows = [{"item": {"answer": text, "label": text}} for text in ("Париж", "Paris")]
+    run, items = caller.over(run_body(rows), near)
+    first, second = (item["results"][0] for item in items)
+    assert (first["score"], first["passed"], "error" in first) == (0.0, False, False)
+    assert "Париж" in first["warning"]
+    assert (second["score"], "warning" in second) == (1.0, False)
+    to_folder = ("--format", "folder", "--output", str(tmp_path / "run"))
+    call_command("export_run", run["id"], *to_folder, stdout=StringIO())
+    there = Caller()
+    assert there.actor.account is not None
+    account = ("--account", there.actor.account.name)
+    call_command("import_openai_export", str(tmp_path / "run"), *account, stdout=StringIO())
+    _, listed = there.get(f"/evals/{run['eval_id']}/runs/{run['id']}/output_items")
+    assert listed["data"] == items
