@@ -76,7 +76,8 @@ def test_three_workers_never_have_more_calls_in_flight_than_the_endpoint_allows(
     make_endpoint(actor, server.base_url, models=["slow:0.1"], concurrency=10)
     # More than can be done before the last worker is there, however slowly that starts.
     runs = [make_run(actor, source=5_000, target=ask("slow:0.1")) for _ in range(2)]
-    with workers(3):
+    # Whoever finds all slots taken stays until it is given some.
+    with workers(3, 60):
 
         def all_have_some():
             slots = EndpointSlot.objects.filter(lease_until__gt=database_now())
