@@ -1,6 +1,6 @@
 """The messages between a worker's loop and its coordinator: the state told, the work assigned."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -10,7 +10,6 @@ from apps.evaluations.models import Run, Shard
 from apps.evaluations.tally import Tally
 from apps.evaluations.targets import Row
 from apps.evaluations.targets.recorded import KeptAnswers
-from apps.inference.learned_quirks import Learned
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class WorkerState:
     capacity: how many more items each held run may have waiting here, FIRST_CAPACITY for other
     runs. spare: how many more rows may be in memory for runs that ask no endpoint. slots: per
     endpoint how many calls are wanted, and how many may be in flight before the next poll. held:
-    the shards at work here. budget_requests: by the id of the context. learned: what model servers
-    were found to refuse. may_claim: false while
+    the shards at work here. budget_requests: by the id of the context. may_claim: false while
     draining. may_plan: nobody plans. is_free: nothing is at work here, nor planned.
     """
 
@@ -46,7 +44,6 @@ class WorkerState:
     slots: dict[UUID, tuple[int, int]]
     held: Collection[UUID]
     budget_requests: dict[int, BudgetRequest]
-    learned: Sequence[Learned]
     may_claim: bool
     may_plan: bool
     is_free: bool

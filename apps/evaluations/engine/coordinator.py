@@ -12,7 +12,6 @@ from apps.evaluations.engine.heartbeats import remove_heartbeat
 from apps.evaluations.engine.slot_shares import SlotShares
 from apps.evaluations.engine.spending import BudgetKeeper, BudgetRequest, give_back_calls
 from apps.evaluations.models import Run, Shard
-from apps.inference.learned_quirks import Learned, remember
 from apps.inference.slots import release_all
 
 
@@ -43,7 +42,6 @@ class Coordinator:
         self._slots.share(state, assignments)
         assignments.allowances = self._budget_keeper.answer(state.budget_requests)
         assignments.is_waiting = self._slots.is_waiting
-        remember(state.learned)
         return assignments
 
     def suspect(self, shard: Shard, position: int) -> None:
@@ -64,11 +62,8 @@ class Coordinator:
                 attempts=Greatest(F("attempts") - 1, 0),
             )
 
-    def leave(
-        self, requests: Iterable[BudgetRequest] = (), learned: Iterable[Learned] = ()
-    ) -> None:
+    def leave(self, requests: Iterable[BudgetRequest] = ()) -> None:
         """Sign off: nothing is held and nothing in flight."""
-        remember(learned)
         for request in requests:
             give_back_calls(request.run.pk, request.surplus)
         release_all(self.worker)

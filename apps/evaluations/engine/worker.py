@@ -129,7 +129,8 @@ class Worker:
             flusher.cancel()
             watcher.cancel()
             self._stop_listening()
-            await self._in("writer", self._writer.store, self._buffer.take())
+            taken = self._buffer.take()
+            await self._in("writer", self._writer.store, taken, self._take_learned())
             await self._leave()
 
     def _is_busy(self) -> bool:
@@ -239,7 +240,6 @@ class Worker:
                 for context in self._contexts
                 if context.endpoints
             },
-            learned=self._take_learned(),
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
             is_free=is_free,
@@ -325,7 +325,7 @@ class Worker:
             await self._buffer.wait_until_due()
             if self._buffer:
                 taken = self._buffer.take()
-                await self._in("writer", self._writer.store, taken)
+                await self._in("writer", self._writer.store, taken, self._take_learned())
                 self._settle(taken)
                 self._buffer.reopen()
                 self._items.forget_stored()
@@ -369,6 +369,6 @@ class Worker:
         await self._close_unused()
         try:
             await self._in("coordinator", self._coordinator.release, held)
-            await self._in("coordinator", self._coordinator.leave, requests, self._take_learned())
+            await self._in("coordinator", self._coordinator.leave, requests)
         except DatabaseError:
             log.exception("Could not sign off; the leases will run out by themselves")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -12,6 +12,7 @@ from apps.evaluations.engine.close import close_run
 from apps.evaluations.engine.store import Batch, HeldShard, Outcome, store, transactions
 from apps.evaluations.models import Result, Run
 from apps.grading.graders.base import Fault
+from apps.inference.learned_quirks import Learned, remember
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,15 @@ class Writer:
     def __init__(self, is_cut_off: Callable[[], bool]) -> None:
         self._is_cut_off = is_cut_off
 
-    def store(self, pairs: Iterable[tuple[HeldShard, Outcome]]) -> None:
+    def store(
+        self, pairs: Iterable[tuple[HeldShard, Outcome]], learned: Collection[Learned] = ()
+    ) -> None:
+        """Store outcomes, and before them what was learned of model servers by them.
+
+        Before, so that whoever starts a run after this one finds it known.
+        """
+        if learned:
+            _remember(learned)
         for batches in transactions(pairs):
             self._store(batches)
             for batch in batches:
@@ -71,6 +80,14 @@ class Writer:
             return
         fault = Fault(UNSTORABLE, "What came of this item cannot be stored; the log says why.")
         self._store([Batch(batch.held, [outcome.errored_by(fault)])])
+
+
+def _remember(learned: Collection[Learned]) -> None:
+    try:
+        remember(learned)
+    except DatabaseError:
+        log.exception("What was learned of model servers is not kept; it is learned again")
+        connection.close()
 
 
 def _close(batch: Batch) -> None:

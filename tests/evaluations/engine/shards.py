@@ -43,7 +43,6 @@ def poll(coordinator: Coordinator, **state: Any) -> Assignments:
         "slots": {},
         "budget_requests": {},
         "may_claim": True,
-        "learned": (),
         "may_plan": False,
         "is_free": not state["held"],
     }
