@@ -36,15 +36,15 @@ SIMILAR = NewCriterion(
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Rows of which every fifth has no answer; the text of each is nearer to the answer."""
+    """Rows of which every fifth has no text; the text of each is nearer to the answer."""
     return [
         {
             "item": {
-                "text": "x" * index + "y" * (count - index),
                 "label": "x" * count,
                 "n": index % 3,
+                **({} if index % 5 == 4 else {"text": "x" * index + "y" * (count - index)}),
             },
-            **({} if index % 5 == 4 else {"sample": {"output_text": "x" * count}}),
+            "sample": {"output_text": "x" * count},
         }
         for index in range(count)
     ]

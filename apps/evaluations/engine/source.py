@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
 from django.db.models.functions import Coalesce, Length
 
 from apps.datasets.stored_files import read_file
@@ -101,44 +100,6 @@ def _lines(
     lines = (line for line in text.split(b"\n") if line and not line.isspace())
     for index, line in enumerate(lines, first_row):
         if wanted is None or index in wanted:
-            row = parse_json(line)
-            yield Row(index, row["item"], row.get("sample"))
-
-
-def item_hashes(run: Run, shard: Shard) -> Iterator[int]:
-    """Yield a number for each row of a shard that only rows with the same item have.
-
-    The order of an item's keys does not change it. It is another in each process.
-    """
-    # Checked when they were planned, so the quicker parser does; it makes floats of integers
-    # beyond 64 bits, of those that are compared too.
-    if run.source_version is not None:
-        cases = run.source_version.cases(shard.start).filter(position__lt=shard.stop)
-        items: Iterator[Any] = map(orjson.loads, cases.values_list("item", flat=True))
-    else:
-        lines = b"".join(read_file(_file_id(run), shard.start, shard.stop)).split(b"\n")
-        items = (orjson.loads(line)["item"] for line in lines if line and not line.isspace())
-    for item in items:
-        yield hash(orjson.dumps(item, option=orjson.OPT_SORT_KEYS))
-
-
-def rows_holding(run: Run, shard: Shard, text: str) -> Iterator[Row]:
-    """Yield the rows of a shard whose JSON holds this text, or may hold it in another spelling."""
-    if run.source_version is not None:
-        cases = run.source_version.cases(shard.start).filter(position__lt=shard.stop)
-        for index, (item, sample) in enumerate(
-            cases.values_list("item", "sample"), shard.first_row
-        ):
-            if text in item or "\\" in item:
-                yield Row(index, parse_json(item), parse_json(sample) if sample else None)
-        return
-    wanted = text.encode()
-    lines = b"".join(read_file(_file_id(run), shard.start, shard.stop))
-    if wanted not in lines and b"\\" not in lines:
-        return
-    rows = (line for line in lines.split(b"\n") if line and not line.isspace())
-    for index, line in enumerate(rows, shard.first_row):
-        if wanted in line or b"\\" in line:
             row = parse_json(line)
             yield Row(index, row["item"], row.get("sample"))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apps.evaluations.engine.source import rows_holding
+from apps.evaluations.engine.row_search import rows_holding
 from apps.evaluations.models import Run
 from apps.strict_json import dump_json
 
@@ -22,18 +22,14 @@ def rows_with(
     """
     found: list[int] = []
     text = _text_of(value)
-    shards = run.shards.order_by("-first_row").filter(first_row__lte=first)
-    start = shards.values_list("first_row", flat=True).first() or 0
-    for shard in (
-        run.shards.order_by("first_row")
-        .filter(first_row__gte=start)
-        .iterator(chunk_size=SHARDS_AT_ONCE)
-    ):
-        for row in rows_holding(run, shard, text):
-            if row.index >= first and _is_same(_value_at(row.item, path), value):
-                found.append(row.index)
-                if len(found) == limit:
-                    return found
+    before = run.shards.order_by("-first_row").filter(first_row__lte=first)
+    start = before.values_list("first_row", flat=True).first() or 0
+    shards = run.shards.order_by("first_row").filter(first_row__gte=start)
+    for row in rows_holding(run, shards.iterator(chunk_size=SHARDS_AT_ONCE), text):
+        if row.index >= first and _is_same(_value_at(row.item, path), value):
+            found.append(row.index)
+            if len(found) == limit:
+                break
     return found
 
 

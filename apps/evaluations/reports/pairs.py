@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apps.evaluations.engine.source import item_hashes
+from apps.evaluations.engine.row_search import item_hashes
 from apps.evaluations.models import MOST_ROWS, Criterion, Run
 from apps.evaluations.models.results import ROW_SHIFT
 from apps.evaluations.reports.values import Values, read_values
@@ -86,11 +86,11 @@ def _items(run: Run) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     import numpy as np  # noqa: PLC0415  numpy takes long to import
 
     rows, hashes = array("q"), array("q")
-    for shard in run.shards.order_by("first_row").iterator(chunk_size=200):
-        before = len(hashes)
+    shards = run.shards.order_by("first_row").iterator(chunk_size=200)
+    for first_row, of_shard in item_hashes(run, shards):
         # Keyed anew in each process, so nobody can look for two items with the same.
-        hashes.extend(item_hashes(run, shard))
-        rows.extend(range(shard.first_row, shard.first_row + len(hashes) - before))
+        hashes.extend(of_shard)
+        rows.extend(range(first_row, first_row + len(of_shard)))
     found = np.frombuffer(hashes, dtype=np.int64).view(np.uint64)
     order = np.argsort(found, kind="stable")
     ordered = found[order]
