@@ -10,7 +10,7 @@ def request_id(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
     def answer(request: HttpRequest) -> HttpResponse:
         request.request_id = f"req_{uuid4().hex}"  # type: ignore[attr-defined]  # ours
         response = get_response(request)
-        response["x-request-id"] = request.request_id  # type: ignore[attr-defined]
+        response["x-request-id"] = request.request_id  # type: ignore[attr-defined]  # ours
         return response
 
     return answer

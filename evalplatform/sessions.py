@@ -33,7 +33,7 @@ def actor_of(request: HttpRequest) -> Actor | None:
         selected = request.GET.get(ACCOUNT) or request.session.get(SELECTED_ACCOUNT)
         actor = actor_for_user(request.user, selected, request_id_of(request))
         request.actor = actor  # type: ignore[attr-defined]  # ours
-    return request.actor  # type: ignore[attr-defined]
+    return request.actor  # type: ignore[attr-defined]  # ours
 
 
 def signed_in(page: Page[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:

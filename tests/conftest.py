@@ -1,4 +1,4 @@
-"""What every test stands on: a data folder of its own, fast passwords, no network but loopback."""
+"""Give every test a data folder of its own, fast passwords, and no network but loopback."""
 
 import gc
 import ipaddress

@@ -1,4 +1,4 @@
-"""What JSON can hold, for tests by hypothesis: texts, and values of every kind and depth."""
+"""Generate what JSON can hold: texts, and values of every kind and depth."""
 
 from hypothesis import strategies as st
 

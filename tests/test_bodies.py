@@ -46,7 +46,7 @@ def key(db) -> str:
 
 
 def environ_of(path: str, body: bytes, kind: str, **headers: Any) -> dict[str, Any]:
-    """What a server hands on that tells where a body ends."""
+    """The request as a server hands it on that tells where a body ends."""
     return {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": path,

@@ -143,6 +143,15 @@ def test_an_import_inside_a_function_says_why():
                 assert re.search(r"noqa: PLC0415  ?#? ?\w{2,} \w{2,}", line), (path, line)
 
 
+def test_what_a_checker_is_told_to_pass_over_says_why():
+    silenced = re.compile(r"# (type: ignore|noqa)\b")
+    with_reason = re.compile(r"(type: ignore\[[^]]+\]|noqa: [A-Z0-9, ]+) +(# |- )?\w+")
+    for path in (*lines_of("apps"), *lines_of("evalplatform")):
+        for line in (ROOT / path).read_text().splitlines():
+            if silenced.search(line):
+                assert with_reason.search(line), (path, line)
+
+
 def test_no_docstring_opens_like_a_riddle_and_no_banner_parts_a_module():
     riddle = re.compile(r'^ *"""(What|Who|How|Whether|Those|That|Where|Have|May|Is|Are) ', re.M)
     banner = re.compile(r"^ *# ---", re.M)

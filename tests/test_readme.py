@@ -1,4 +1,4 @@
-"""What the README says is there: commands, their options, settings, paths and pictures."""
+"""The README names commands, options, settings, paths and pictures that there are."""
 
 import re
 import shlex

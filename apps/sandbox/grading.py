@@ -56,7 +56,7 @@ def as_score(returned: object) -> float:
     is_text = isinstance(returned, (str, bytes, bytearray))
     if is_text or not hasattr(type(returned), "__float__") or getattr(returned, "ndim", False):
         raise TypeError(f"grade() must return a number, not {type(returned).__name__}")
-    value = float(returned)  # type: ignore[arg-type]
+    value = float(returned)  # type: ignore[arg-type]  # it has __float__
     if not math.isfinite(value):
         raise ValueError(f"grade() must return a finite number, not {value}")
     return value

@@ -1,4 +1,4 @@
-"""That every benchmark still runs and says what it is for; its times are nobody's business here."""
+"""Every benchmark still runs and says what it is for; its times are nobody's business here."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What the tests of clients share: a server that misbehaves, certificates, both event loops."""
+"""Give the tests of clients a server that misbehaves, certificates, both event loops."""
 
 import asyncio
 import contextlib

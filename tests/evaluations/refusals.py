@@ -1,4 +1,4 @@
-"""What services refuse and what they record."""
+"""Collect what services refuse and what they record."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What calls cost, exactly."""
+"""Calls cost what their prices say, exactly."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""What the tasks do beside working on runs."""
+"""The tasks refresh statistics, ring bells and purge, beside working on runs."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ from tests.patience import wait_until
 
 
 def counted_results() -> float:
-    """How many results PostgreSQL's planner believes in."""
+    """Ask PostgreSQL's planner in how many results it believes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples FROM pg_class WHERE relname = 'evaluations_result'")
         return float(cursor.fetchone()[0])

@@ -1,4 +1,4 @@
-"""What is done inside a hurt system, by `manage.py shell`, since no test sees its database."""
+"""Look into a hurt system by `manage.py shell`, since no test sees its database."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def open_account(name: str, base_url: str, model: str, concurrency: int) -> None
 
 
 def recount(run: Run) -> dict[str, Any]:
-    """What the run says of itself, and what its rows say."""
+    """Count a run's rows, beside what it says of itself."""
     results = Result.objects.of_run(run).order_by()
     criteria = run.evaluation.criteria.filter(version=run.criteria_version).order_by("position")
     keys = [pk.hex for pk in criteria.values_list("pk", flat=True)]

@@ -1,4 +1,4 @@
-"""What is done to a system, and when: a seed decides, and the same seed decides the same."""
+"""Draw by a seed what is done to a system, and when; the same seed draws the same."""
 
 import random
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ START_SECONDS = 30
 
 
 def postgres_programs() -> Path | None:
-    """Where initdb and postgres are, of the newest version."""
+    """Find the folder of initdb and postgres, of the newest version."""
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in found if (folder / "postgres").exists()), None)

@@ -58,7 +58,7 @@ class Site:
         self.models_url = models.base_url
 
     def inside(self, calls: str) -> str:
-        """What these calls of functions of tests.faults.inside print, in a process of its own."""
+        """Call functions of tests.faults.inside in a process of its own; return what they print."""
         code = f"from tests.faults.inside import *\n{calls}"
         return self.served.manage("shell", "--no-imports", "-c", code)
 
@@ -160,7 +160,7 @@ class System(Site):
         return []
 
     def busy_workers(self) -> list[psutil.Process]:
-        """Those that hold connections to the model server."""
+        """Find the workers that hold connections to the model server."""
         busy = []
         for process in self.cluster_processes():
             with suppress(psutil.Error):

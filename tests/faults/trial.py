@@ -29,7 +29,7 @@ MOST_BYTES = 400 * 1024 * 1024
 
 @dataclass
 class Tally:
-    """What one trial showed.
+    """The figures of one trial.
 
     took: seconds from the last fault to the end of the last run. surrenders: how often a worker
     gave up what it was too slow for.
@@ -131,7 +131,7 @@ def run_trial(
 
 
 def check(trial: Trial, tally: Tally) -> None:
-    """That all runs are whole, as little as possible was asked twice, and nobody is left behind."""
+    """Fail unless all runs are whole, little was asked twice, and nobody is left behind."""
     system = trial.system
     found = json.loads(system.inside("tell()"))
     assert len(found) >= len(trial.runs), found

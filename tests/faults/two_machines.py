@@ -145,7 +145,7 @@ class TwoMachines(Site):
         self._stack.close()
 
     def holder(self) -> Callable[[], None]:
-        """What has the second machine lock what places are shared by, as long as it is let."""
+        """Have the second machine lock the rows by which places are shared, as long as let."""
         code = (
             "import time\nfrom django.db import transaction\n"
             "from apps.inference.models import ModelEndpoint\n"

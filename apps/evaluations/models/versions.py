@@ -1,4 +1,4 @@
-"""What results were before somebody changed them."""
+"""Keep what results were before somebody changed them."""
 
 from typing import Self
 

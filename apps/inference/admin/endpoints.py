@@ -159,7 +159,7 @@ class ModelEndpointAdmin(OwnedAdmin):
         if endpoint is not None and not REACHING & {*form.changed_data}:
             return
         actor = actor_in(request, form.instance.account)
-        request.look = look_before(  # type: ignore[attr-defined]
+        request.look = look_before(  # type: ignore[attr-defined]  # ours
             actor,
             base_url=endpoint.base_url if endpoint else form.cleaned_data["url"],
             api_key=form.cleaned_data["new_key"] or None,

@@ -1,4 +1,4 @@
-"""How a process is fitted out for work."""
+"""A process that works has the quickest loop and looks for little garbage."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Whether a process is called off, and how often it looks."""
+"""A process that is called off learns it soon, and looks seldom."""
 
 import os
 import time

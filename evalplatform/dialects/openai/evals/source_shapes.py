@@ -42,7 +42,8 @@ class Rows(Array):
             try:
                 self.child.run_validation(row)
             except FieldError as error:
-                raise FieldError({index: error.detail}) from None  # type: ignore[dict-item]
+                at = {index: error.detail}  # an index is no text, which DRF does not mind
+                raise FieldError(at) from None  # type: ignore[arg-type]  # as above
         return data
 
 

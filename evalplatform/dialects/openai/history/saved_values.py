@@ -73,7 +73,7 @@ def time_of(sent: Mapping[str, Any]) -> datetime:
     seconds = sent.get("created_at")
     if type(seconds) in {int, float}:
         try:
-            return datetime.fromtimestamp(seconds, UTC)  # type: ignore[arg-type]
+            return datetime.fromtimestamp(seconds, UTC)  # type: ignore[arg-type]  # a number
         except (OverflowError, ValueError, OSError):
             pass
     return timezone.now()

@@ -1,4 +1,4 @@
-"""What the tests of the vendor's own client do alike."""
+"""Wait for runs by the vendor's own client, as several tests do."""
 
 from typing import Any
 
