@@ -93,7 +93,9 @@ def _table(head: bytes, is_whole: bool, delimiter: str, ending: str) -> Table:
         if width < 2:
             continue
         rest = records[1:]
-        share = sum(len(record) == width for record in rest) / len(rest) if rest else 0.0
+        share = sum(len(record) == width for record in rest) / len(rest) if rest else 1.0
+        if not share and one != ",":
+            continue  # it stands in a name, and in no record
         fits.append((share, width, one, records))
     if not fits:
         return _described(",", list(_records(text, is_whole, ",")))
