@@ -98,6 +98,16 @@ def is_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
+def warn_of_list(sample: Sample, template: str, rendered: str) -> str:
+    """Warn of a template that stands for a list of texts, which a grader compares as its JSON."""
+    if not rendered.startswith("[") or not is_texts(sample.value(template)):
+        return ""
+    return (
+        "The reference is a list of texts, and was compared as its JSON. "
+        "match, includes and fuzzy_match take any of them."
+    )
+
+
 def as_text(value: Any) -> str:
     """Return a text as it is, null as the empty text, and all else as JSON."""
     if value is None:

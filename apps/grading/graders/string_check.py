@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader
+from apps.grading.graders.sides import warn_of_list
 from apps.grading.samples import Sample
 from apps.text import quoted, shown
 
@@ -23,7 +24,7 @@ class StringCheck(PlainGrader):
     input, reference: templates. operation: eq and ne compare the whole text, like and ilike look
     for `reference` inside `input` (ilike by Unicode case folding, so STRASSE is found in straße).
     Nothing is trimmed or normalised, no character is a wildcard, and every text contains the empty
-    reference.
+    reference. A reference that is a list is its JSON, of which a warning tells where it fails.
     Source: docs/contracts/openai.md, section 13.1.
     """
 
@@ -44,4 +45,7 @@ class StringCheck(PlainGrader):
     def mark(self, sample: Sample) -> Mark:
         text, reference = sample.render(self.input), sample.render(self.reference)
         passed = HOLDS[self.operation](text, reference)
-        return Mark(float(passed), passed, f"{shown(text)} {self.operation} {shown(reference)}")
+        evidence = f"{shown(text)} {self.operation} {shown(reference)}"
+        if not passed and (warning := warn_of_list(sample, self.reference, reference)):
+            return Mark(float(passed), passed, evidence, notes={"warning": warning})
+        return Mark(float(passed), passed, evidence)

@@ -8,6 +8,7 @@ from rapidfuzz import fuzz
 
 from apps.grading.graders import meteor, ngrams
 from apps.grading.graders.base import InvalidSetting, Mark, PlainGrader
+from apps.grading.graders.sides import warn_of_list
 from apps.grading.samples import Sample
 from apps.text import quoted, shown
 
@@ -132,7 +133,10 @@ class TextSimilarity(PlainGrader):
             return too_long(self.metric, text, reference)
         value = min(max(metric.measure(sample, text, reference), 0.0), 1.0)
         passed = None if self.pass_threshold is None else value >= self.pass_threshold
-        if metric.warn is not None and (warning := metric.warn(sample, text, reference)):
+        warning = warn_of_list(sample, self.reference, reference)
+        if not warning and metric.warn is not None:
+            warning = metric.warn(sample, text, reference)
+        if warning:
             return Mark(value, passed, warning, notes={"warning": warning})
         return Mark(value, passed, metric.evidence)
 

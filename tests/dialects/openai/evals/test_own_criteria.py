@@ -235,6 +235,24 @@ def test_those_of_another_face_appear_as_the_vendors_and_come_back_from_an_expor
     ]
 
 
+def test_a_list_that_is_compared_as_json_is_told_beside_the_score(caller: Caller) -> None:
+    check = {"type": "string_check", "name": "same", "operation": "eq", **SIDES}
+    like = {**check, "name": "like", "operation": "like"}
+    metric = {"type": "text_similarity", "evaluation_metric": "fuzzy_match", "name": "near"}
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    criteria = [check, like, {**metric, **SIDES, "pass_threshold": 0.9}]
+    body = {"data_source_config": config, "testing_criteria": criteria}
+    _, made = caller.post("/evals", body)
+    labels: list[Any] = [["Paris", "Rome"], "Paris", '["Rome"]', [1, 2]]
+    rows = [{"item": {"answer": "Rome", "label": label}} for label in labels]
+    _, run = caller.post(f"/evals/{made['id']}/runs", run_body(rows))
+    work()
+    _, page = caller.get(f"/evals/{made['id']}/runs/{run['id']}/output_items")
+    warned = [["warning" in result for result in one["results"]] for one in page["data"]]
+    assert warned == [[True] * 3, [False] * 3, [False] * 3, [False] * 3]
+    assert "match, includes and fuzzy_match take any" in page["data"][0]["results"][0]["warning"]
+
+
 def test_a_scorer_that_nobody_knows_appears_as_a_type_that_clients_know(caller: Caller) -> None:
     """A name that is no scorer yet, one that is a model by now, and one beside a known one."""
     scorers = {"only": ["nonsense"], "both": ["match", "nonsense"], "several": ["a", "b/c", "d e"]}
