@@ -109,6 +109,8 @@ ENGINE_DRAIN_SECONDS = env.seconds("ENGINE_DRAIN_SECONDS", 8)  # after SIGTERM
 ENGINE_SWEEP_SECONDS = env.seconds("ENGINE_SWEEP_SECONDS", 5)
 ENGINE_STUCK_SECONDS = env.seconds("ENGINE_STUCK_SECONDS", 15)
 ENGINE_CALL_SECONDS = env.seconds("ENGINE_CALL_SECONDS", 120)  # then a model call is cut
+# So long do rows wait for a model server that refuses every call (429) before they are errored.
+ENGINE_REFUSED_SECONDS = env.seconds("ENGINE_REFUSED_SECONDS", 600)
 ENGINE_ATTEMPTS = env.integer("ENGINE_ATTEMPTS", 3)  # claims without progress
 
 DATABASES = {

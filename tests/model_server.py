@@ -25,6 +25,12 @@ or use `running()`. The name of the model says how a request is answered:
                            the prompt, then well
     uncertain:HOW          as HOW, but of 100 requests two are answered 500 and two 429, once with
                            Retry-After; a prompt that says `hopeless` always 500
+    until:N:HOW            the usual answer to the first N requests, then as HOW
+    busy:N                 the usual answer, 429 while more than N requests are in flight
+    limited:N:SECONDS:SAYS[:WHICH]
+                           429 to a request more than N in SECONDS, else the usual answer. SAYS is
+                           retry-after (of 429: SECONDS), unavailable (the same with 503), silent,
+                           or remaining (x-ratelimit headers of answers tell what is left)
     unstructured:HOW       400 where a response_format is asked for, else as HOW
     choice:JSON            the usual answer, whose choice and message have these members
     retry-helps:HOW        as HOW, with X-Should-Retry: true
@@ -48,11 +54,12 @@ uncertain:HOW is as uncertain as above.
 
 A request with `stream` gets the usual answers word by word, as server-sent events.
 
-GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts, courses, harmed}:
-prompts and harmed by the last user message's text; courses are the statuses that each prompt (the
-first message, where it is empty) got in turn of each uncertain model. POST /reset forgets all but
-what is in flight. POST /mischief with {"how": NAME} has every request answered as if NAME were its
-model and counts it as harmed, until another with {"how": ""}.
+GET /counts tells {total, answered, in_flight, max_in_flight, models, prompts, courses, harmed,
+refused}: prompts and harmed by the last user message's text; courses are the statuses that each
+prompt (the first message, where it is empty) got in turn of each uncertain model; refused tells of
+busy and limited models how many requests they did not take. POST /reset forgets all but what is in
+flight. POST /mischief with {"how": NAME} has every request answered as if NAME were its model and
+counts it as harmed, until another with {"how": ""}.
 """
 
 import argparse
@@ -117,6 +124,8 @@ class Counts:
     courses: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     uncertain: int = 0
     harmed: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    taken: dict[str, list[float]] = field(default_factory=dict)
     unanswered: set["Conversation"] = field(default_factory=set)
 
     def begin(self, conversation: "Conversation") -> None:
@@ -135,6 +144,8 @@ class Counts:
 
     def reset(self) -> None:
         self.total = self.answered = self.uncertain = 0
+        self.taken.clear()
+        self.refused.clear()
         self.max_in_flight = self.in_flight
         for counter in (self.models, self.prompts, self.flaky, self.courses, self.harmed):
             counter.clear()
@@ -149,10 +160,33 @@ class Counts:
         course.append(int(how[5:8]) if how else 200)
         return how
 
+    def refuse(self, model: str, how: str) -> str:
+        self.refused[model] += 1
+        return how
+
+    def limit(self, model: str) -> tuple[str, tuple[str, ...]]:
+        """How a limited model meets a request, as the name of another, and headers of an answer."""
+        _, calls, seconds, says, *_ = model.split(":")
+        now, taken = time.monotonic(), self.taken.setdefault(model, [])
+        taken[:] = [at for at in taken if at > now - float(seconds)]
+        if len(taken) >= int(calls):
+            silent = "fail-503" if says == "unavailable" else "fail-429"
+            tells = says in ("retry-after", "unavailable")
+            return self.refuse(model, f"{silent}-retry-after:{seconds}" if tells else silent), ()
+        taken.append(now)
+        if says != "remaining":
+            return "echo", ()
+        left, reset = int(calls) - len(taken), taken[-1] + float(seconds) - now
+        headers = (
+            f"X-RateLimit-Remaining-Requests: {left}",
+            f"X-RateLimit-Reset-Requests: {reset:.3f}s",
+        )
+        return "echo", headers
+
     def as_json(self) -> bytes:
         names = (
             *("total", "answered", "in_flight", "max_in_flight"),
-            *("models", "prompts", "courses", "harmed"),
+            *("models", "prompts", "courses", "harmed", "refused"),
         )
         return orjson.dumps({name: getattr(self, name) for name in names})
 
@@ -340,6 +374,8 @@ class Conversation(asyncio.Protocol):
         elif how == "uncertain":
             asked = prompt or text_of(messages[0])
             then = self.counts.turn_of_luck(model, asked) or rest
+        elif how in ("until", "busy", "limited"):
+            then = self.rationed(how, rest, model)
         elif how == "unstructured":
             then = "fail-400" if "response_format" in request else rest
         elif how == "system-first":
@@ -375,6 +411,16 @@ class Conversation(asyncio.Protocol):
             return refusal_like(name, request, headers, self.query), then or "echo"
         said = "\n".join(map(text_of, messages))
         return ((400, PICKY[name](said)) if "poison" in said else None), then or "echo"
+
+    def rationed(self, how: str, rest: str, model: str) -> str:
+        if how == "until":
+            times, _, rest = rest.partition(":")
+            return "echo" if self.counts.models[model] <= int(times) else rest
+        if how == "busy":
+            is_busy = self.counts.in_flight > int(rest)
+            return self.counts.refuse(model, "fail-429") if is_busy else "echo"
+        then, self.headers = self.counts.limit(model)
+        return then
 
     def note(self, model: str, prompt: str) -> None:
         counts = self.counts

@@ -9,6 +9,8 @@ TOKENS_MAX = 2**40
 # Codes of failures: a call that was not made, for a limit is reached; and answers without a word.
 BUDGET, CONTENT_FILTER, LENGTH = "budget", "content_filter", "length"
 WORDLESS = (CONTENT_FILTER, LENGTH)
+# The statuses by which a server refuses the caller, and the code of that.
+DENIALS, DENIED = (401, 403), "model_server_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class CallFailed(Exception):
     """The model could not be made to answer; `message` never holds the endpoint's key.
 
     code: model_unreachable, model_timeout, model_rate_limited, model_server_error,
-    model_rejected, model_reply_invalid, model_reply_too_large, model_address_refused or budget.
+    model_rejected, model_server_refused (401 and 403), model_reply_invalid,
+    model_reply_too_large, model_address_refused or budget.
     status: the HTTP status of the last answer, if there was one. usage: of completions that told
     a failure. body: the last of them. refusal: the words of an answer that rejects the request,
     see quirks.words_of. lacks: the forms of reply that the server was found not to have.
@@ -135,25 +138,86 @@ class CallFailed(Exception):
 
 
 class Stopped(Exception):
-    """The work was called off before the model answered; nothing was sent since."""
+    """The work was called off before the model answered; nothing was sent since.
+
+    calls, usage: of those that had been made by then, to no end.
+    """
+
+    def __init__(self, calls: int = 0, usage: Usage = NO_USAGE) -> None:
+        super().__init__(calls)
+        self.calls = calls
+        self.usage = usage
 
 
-class Limiter(Protocol):
-    """The slots of an endpoint; a call is sent only by one who holds a slot."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that a server would not take: too many (429, or 503 with Retry-After), or 401, 403.
 
-    async def acquire(self) -> None: ...
+    words: what the server said. began: when the call was sent, by time.monotonic().
+    asked_seconds: how long it asked to be left alone, None where it did not say.
+    """
 
-    def release(self) -> None: ...
+    status: int
+    words: str
+    began: float
+    asked_seconds: float | None = None
+
+    @property
+    def is_denial(self) -> bool:
+        """Return whether it is the caller that is refused, and not only the moment."""
+        return self.status in DENIALS
 
 
-class Unlimited:
-    """A limiter with room for everyone."""
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """The calls and tokens that a server says are left, and when it begins to count anew.
 
-    async def acquire(self) -> None:
-        return None
+    None where it does not say.
+    """
+
+    calls: int | None = None
+    calls_reset_seconds: float | None = None
+    tokens: int | None = None
+    tokens_reset_seconds: float | None = None
+
+
+class GivenUp(Exception):
+    """The endpoint has taken no call for so long that nobody waits for it any more."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class Limiter:
+    """The slots of an endpoint; a call is sent only by one who holds a slot.
+
+    This one has room for everyone, and lets each caller see to refusals alone.
+    is_counting: every call needs a slot of its own, a repeated one too.
+    """
+
+    is_counting = False
+
+    async def acquire(self) -> int:
+        """Wait for a slot; return its number, greater for each later one. Raises GivenUp."""
+        return 0
 
     def release(self) -> None:
-        return None
+        """Give the slot back."""
+
+    def taken(self, began: float, tokens: int) -> None:
+        """Hear that the server answered a call, and how many tokens it took."""
+
+    def refused(self, refusal: Refusal) -> bool:
+        """Hear of a refusal; return whether `acquire` now waits until the server may be asked."""
+        return False
+
+    def told(self, remaining: Remaining, number: int) -> None:
+        """Hear what the server said is left, beside its answer to the call in slot `number`."""
+
+
+Unlimited = Limiter
 
 
 class Client(Protocol):

@@ -11,10 +11,13 @@ from yarl import URL
 
 from apps.clients.addresses import AddressRefused, check_url
 from apps.clients.base import (
+    DENIALS,
     NO_USAGE,
     WORDLESS,
     CallFailed,
+    GivenUp,
     Limiter,
+    Refusal,
     Reply,
     Stopped,
     ToldFailure,
@@ -22,27 +25,28 @@ from apps.clients.base import (
 )
 from apps.clients.exchanges import Answer, Bounds
 from apps.clients.extras import NO_EXTRAS, Extras
-from apps.clients.failures import Failures
-from apps.clients.faults import (
-    HttpFault,
-)
+from apps.clients.failures import TOO_MANY, Failures
+from apps.clients.faults import HttpFault
 from apps.clients.http_pool import HttpPool
 from apps.clients.lenient_json import read_leniently
+from apps.clients.rate_limits import read_remaining
 from apps.clients.replies import (
     CHAT,
     EMBEDDINGS,
-    REJECTED,
+    FINAL,
     BadReply,
     Service,
     error_text,
     model_names,
     read_body,
+    refusal_code,
     status_in,
     told_failure,
 )
 from apps.clients.retries import (
     DEFAULT_POLICY,
     Kind,
+    RefusedError,
     RetryableError,
     RetryPolicy,
     RetryState,
@@ -56,7 +60,6 @@ from apps.strict_json import BadJSON, parse_json
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-MESSAGE_CHARS = 500
 ERROR_BYTES = 64 * 1024  # of an error's body; its message is in the first of them
 STOP_CHECK_SECONDS = 0.25
 EVENT_STREAM = "text/event-stream"
@@ -178,12 +181,29 @@ class ChatClient:
         made: int = 0,
         spent: Usage = NO_USAGE,
     ) -> Reply:
-        self._go_on()
-        # A slot before a call of the budget: what is taken of the budget is then made at once.
-        await self._limiter.acquire()
-        has_slot = True
         state = RetryState(self._policy, time.monotonic())
         state.calls, state.usage = made, spent
+        try:
+            return await self._try(service, request, mend, state)
+        except CallFailed as failure:
+            failure.usage += state.usage
+            raise
+        except Stopped:
+            raise Stopped(state.calls, state.usage) from None
+
+    async def _try(
+        self,
+        service: Service,
+        request: dict[str, Any] | Callable[[], dict[str, Any]],
+        mend: Callable[[CallFailed], bool],
+        state: RetryState,
+    ) -> Reply:
+        """Try until there is a reply, or there shall be no other try."""
+        self._go_on()
+        # A slot before a call of the budget: what is taken of the budget is then made at once.
+        number = await self._slot(0)
+        has_slot = True
+        state.begin(time.monotonic())
         try:
             body = self._written(request)
             while True:
@@ -191,41 +211,59 @@ class ChatClient:
                 await self._before_call(state.calls)
                 self._go_on()  # again, for it may have waited
                 state.calls += 1
+                began = time.monotonic()
                 try:
-                    reply = await self._ask(service, body, state.calls)
+                    reply = await self._ask(service, body, state.calls, number)
+                    self._limiter.taken(began, reply.usage.total_tokens)
                     if state.usage is NO_USAGE:
                         return reply
                     return replace(reply, usage=state.usage + reply.usage)
                 except CallFailed as failure:
+                    self._hear_failed(failure, began)
                     if not mend(failure):
                         raise
                     body = self._written(request)
                     continue
                 except RetryableError as failure:
-                    pause = state.pause(failure, time.monotonic())
-                    if pause is None:
-                        raise CallFailed(
-                            failure.code,
-                            failure.message,
-                            status=failure.status,
-                            calls=state.calls,
-                            body=failure.body,
-                        ) from None
-                if pause <= self._policy.slot_seconds:
+                    is_held = self._hear_refused(failure, began)
+                    pause = 0.0 if is_held else state.pause_or_fail(failure, time.monotonic())
+                keeps_its_own = is_held or self._limiter.is_counting
+                if pause <= self._policy.slot_seconds and not keeps_its_own:
                     await self._wait(pause)
                     continue
                 # For a longer pause the slot goes to another item, which then has its turn first.
                 self._limiter.release()
                 has_slot = False
                 await self._wait(pause)
-                await self._limiter.acquire()
+                waits_since = time.monotonic()
+                number = await self._slot(state.calls)
                 has_slot = True
-        except CallFailed as failure:
-            failure.usage += state.usage
-            raise
+                if keeps_its_own:
+                    state.prolong(time.monotonic() - waits_since)
         finally:
             if has_slot:
                 self._limiter.release()
+
+    async def _slot(self, calls: int) -> int:
+        try:
+            return await self._limiter.acquire()
+        except GivenUp as given_up:
+            code = refusal_code(given_up.status or TOO_MANY)
+            self._failures.fail(code, given_up.message, status=given_up.status, calls=calls)
+
+    def _hear_refused(self, failure: RetryableError, began: float) -> bool:
+        """Tell all the endpoint's callers of a refusal; return whether they wait for its end."""
+        if not isinstance(failure, RefusedError):
+            return False
+        status, asked = failure.status or TOO_MANY, failure.asked_seconds
+        return self._limiter.refused(Refusal(status, failure.message, began, asked))
+
+    def _hear_failed(self, failure: CallFailed, began: float) -> None:
+        """Tell whether the server took a call that failed, or denies all of them."""
+        if failure.status in DENIALS:
+            self._limiter.refused(Refusal(failure.status, failure.message, began))
+        elif failure.status is not None:
+            self._limiter.taken(began, 0)
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Send `request` and yield the answer's chunks as they come; raises CallFailed.
@@ -245,7 +283,8 @@ class ChatClient:
         from apps.clients import streamed_calls  # noqa: PLC0415  aiohttp is slow to load, and rare
 
         body = self._written({**request, "stream": True})
-        await self._limiter.acquire()
+        await self._slot(0)
+        began = time.monotonic()
         try:
             if self._session is None:
                 self._session = streamed_calls.open_session(self._headers, **self._reach)
@@ -253,6 +292,7 @@ class ChatClient:
                 if not 200 <= response.status < 300:
                     content = await streamed_calls.read_some(response, ERROR_BYTES)
                     self._failures.refused(response.status, response.headers, content, 1)
+                self._limiter.taken(began, 0)
                 if response.content_type != EVENT_STREAM:
                     content = await streamed_calls.read_some(response, self._policy.reply_bytes)
                     whole = Answer(response.status, response.raw_headers, content)
@@ -264,8 +304,8 @@ class ChatClient:
                     if data == END:
                         return
                     yield self._chunk(data)
-        except RetryableError as failure:
-            self._failures.fail(failure.code, failure.message, status=failure.status, calls=1)
+        except (CallFailed, RetryableError) as failure:
+            self._fail_once(failure, began)
         except EventTooLong:
             self._failures.fail(
                 "model_reply_too_large", "The reply is one event without end.", calls=1
@@ -274,6 +314,13 @@ class ChatClient:
             self._broken(streamed_calls.fault_of(error))
         finally:
             self._limiter.release()
+
+    def _fail_once(self, failure: CallFailed | RetryableError, began: float) -> Never:
+        if isinstance(failure, CallFailed):
+            self._hear_failed(failure, began)
+            raise failure
+        self._hear_refused(failure, began)
+        self._failures.fail(failure.code, failure.message, status=failure.status, calls=1)
 
     def _written(self, request: dict[str, Any] | Callable[[], dict[str, Any]]) -> bytes:
         try:
@@ -323,8 +370,10 @@ class ChatClient:
             await asyncio.sleep(min(left, STOP_CHECK_SECONDS))
             self._go_on()
 
-    async def _ask(self, service: Service, body: bytes, calls: int) -> Reply:
+    async def _ask(self, service: Service, body: bytes, calls: int, number: int) -> Reply:
         answer = await self._answer(self._openings[service], body, calls)
+        if answer.tells_limits and (remaining := read_remaining(answer.headers)):
+            self._limiter.told(remaining, number)
         return self._reply(service, answer, calls)
 
     async def _answer(self, opening: bytes, body: bytes, calls: int) -> Answer:
@@ -374,7 +423,7 @@ class ChatClient:
         notes: tuple[str, ...],
     ) -> Reply:
         """Return a reply without a word; raises where another try may help, or nobody answered."""
-        if told.code == REJECTED:
+        if told.code in FINAL:
             self._failures.fail(
                 told.code, told.message, status=answer.status, calls=calls, body=body
             )

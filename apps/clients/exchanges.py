@@ -18,6 +18,7 @@ HEADERS_MAX = 256
 WIRE_BYTES_A_BYTE = 8
 SWITCHING_PROTOCOLS = 101
 BODILESS = (204, 304)
+LIMITS = b"x-ratelimit-"
 UNPACKED_BY = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # by zlib, with these window bits
 JSON_BEGINS = (b"{", b"[")
 PLAIN_CODINGS = frozenset({b"identity", *UNPACKED_BY})
@@ -39,6 +40,7 @@ class Answer:
     """A whole answer, or of one that is too large its first part.
 
     body: unpacked where it came compressed. unread_coding: what it is packed in still.
+    tells_limits: headers say how much is still taken.
     """
 
     status: int
@@ -46,6 +48,7 @@ class Answer:
     body: bytes
     is_too_large: bool = False
     unread_coding: str = ""
+    tells_limits: bool = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -170,7 +173,7 @@ class Exchange(asyncio.Protocol):
             return
         limit = self._limit = self._bounds.of(status)
         length = coding = None
-        is_chunked = False
+        is_chunked = self._tells_limits = False
         for name, value in self._fields:
             name = name.lower()
             if name == b"content-length":
@@ -179,6 +182,8 @@ class Exchange(asyncio.Protocol):
                 coding = value.strip().lower()
             elif name == b"transfer-encoding":
                 is_chunked = value.strip().lower().endswith(b"chunked")
+            elif name.startswith(LIMITS):
+                self._tells_limits = True
         self._coding = coding
         self._is_in_body = True
         self._ends_with_connection = length is None and not is_chunked and status not in BODILESS
@@ -246,7 +251,14 @@ class Exchange(asyncio.Protocol):
             else:
                 is_too_large = is_too_large or not whole
         unread = self._coding if self._coding and self._coding not in PLAIN_CODINGS else b""
-        answer = Answer(self._status, self._fields, body, is_too_large, unread.decode("latin-1"))
+        answer = Answer(
+            self._status,
+            self._fields,
+            body,
+            is_too_large,
+            unread.decode("latin-1"),
+            self._tells_limits,
+        )
         # A connection that is kept must not keep megabytes.
         self._begin_message()
         if (waiter := self._let_go()) is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Never
 
 from apps.clients.addresses import AddressRefused
-from apps.clients.base import CallFailed, Usage
+from apps.clients.base import DENIED, CallFailed, Usage
 from apps.clients.faults import (
     AddressUnusual,
     CallTimedOut,
@@ -13,10 +13,12 @@ from apps.clients.faults import (
     NotHttp,
 )
 from apps.clients.quirks import speaks_of_forms
+from apps.clients.rate_limits import reset_seconds
 from apps.clients.replies import REJECTED, refusal_code, refusal_words, upstream_message
-from apps.clients.retries import Kind, RetryableError, RetryPolicy, asked_pause
+from apps.clients.retries import Kind, RefusedError, RetryableError, RetryPolicy, asked_pause
 
 MESSAGE_CHARS = 500
+TOO_MANY, UNAVAILABLE = 429, 503
 
 
 class Failures:
@@ -34,14 +36,24 @@ class Failures:
         message = upstream_message(content) or "no reason given"
         message = f"The model server answered {status}: {message}"
         code = refusal_code(status)
+        if code == DENIED:
+            self.fail(code, message, status=status, calls=calls)
         if code == REJECTED or status >= 500:
             words = refusal_words(content)
             # A template that refuses the form of messages does so again, whatever the status.
             if code == REJECTED or speaks_of_forms(words):
                 self.fail(REJECTED, message, status=status, calls=calls, refusal=words)
-        raise self.retryable(
-            Kind.REFUSED, code, message, status=status, asked_seconds=asked_pause(headers)
-        )
+        asked = asked_pause(headers)
+        if status == TOO_MANY or (status == UNAVAILABLE and asked is not None):
+            asked = reset_seconds(headers) if asked is None else asked
+            raise RefusedError(
+                Kind.REFUSED,
+                code,
+                self._presentable(message),
+                status=status,
+                asked_seconds=asked,
+            )
+        raise self.retryable(Kind.REFUSED, code, message, status=status, asked_seconds=asked)
 
     def unanswered(self, fault: HttpFault | AddressRefused, calls: int) -> Never:
         if isinstance(fault, CallTimedOut):

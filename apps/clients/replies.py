@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from apps.clients.base import CONTENT_FILTER, LENGTH, CallFailed, ToldFailure
+from apps.clients.base import (
+    CONTENT_FILTER,
+    DENIALS,
+    DENIED,
+    LENGTH,
+    CallFailed,
+    ToldFailure,
+)
 from apps.clients.lenient_json import read_leniently
 from apps.clients.quirks import words_of
 from apps.clients.tidying import text_of
@@ -44,8 +51,9 @@ def _is_vector(value: Any) -> bool:
 BROKEN = {"error", "network_error", "server_error", "insufficient_system_resource"}
 FILTERED = {"content_filter", "sensitive", "safety", "recitation", "prohibited_content"}
 CUT = {"length", "max_tokens", "model_context_window_exceeded"}
-REFUSALS = {408: "model_timeout", 429: "model_rate_limited"}
+REFUSALS = {408: "model_timeout", 429: "model_rate_limited"} | dict.fromkeys(DENIALS, DENIED)
 REJECTED = "model_rejected"
+FINAL = (REJECTED, DENIED)
 ANSWERS = ("tool_calls", "function_call", "refusal", "audio", "images")  # that are no text
 
 
@@ -76,7 +84,7 @@ def told_failure(completion: Mapping[str, Any]) -> ToldFailure | None:
 
 
 def refusal_code(status: int) -> str:
-    """Return the code of a refusal with this status; of model_rejected alone none tries again."""
+    """Return the code of a refusal with this status; of FINAL ones none tries again."""
     return REFUSALS.get(status) or ("model_server_error" if status >= 500 else REJECTED)
 
 

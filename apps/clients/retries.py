@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
-from apps.clients.base import NO_USAGE, Usage
+from apps.clients.base import NO_USAGE, CallFailed, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,10 @@ class RetryableError(Exception):
         self.body = body
 
 
+class RefusedError(RetryableError):
+    """The server takes no call for now, whoever makes it."""
+
+
 class RetryState:
     """Counts the tries of one reply so far, and decides on the next by a RetryPolicy.
 
@@ -101,6 +105,28 @@ class RetryState:
             # Those who were refused together should not come back together.
             pause = min(pause + random.uniform(0, min(1.0, asked / 10)), until - now)  # noqa: S311 - no secret
         return pause
+
+    def pause_or_fail(self, failure: RetryableError, now: float) -> float:
+        """Return the seconds until the next try; raises CallFailed where there is none."""
+        pause = self.pause(failure, now)
+        if pause is None:
+            raise CallFailed(
+                failure.code,
+                failure.message,
+                status=failure.status,
+                calls=self.calls,
+                body=failure.body,
+            ) from None
+        return pause
+
+    def begin(self, now: float) -> None:
+        """Count an item's time from now on, when its first call may be made."""
+        self._last_start = now + self._policy.connecting_seconds
+
+    def prolong(self, seconds: float) -> None:
+        """Leave out of the bounds a wait that was the endpoint's and no failure of this item."""
+        self._last_start += seconds
+        self._answered_until += seconds
 
     def _answers(self) -> int:
         return self._failures.get(Kind.REFUSED, 0) + self._failures.get(Kind.INVALID, 0)

@@ -24,11 +24,12 @@ from apps.datasets.models import DatasetVersion
 from apps.datasets.reading import examples_of
 from apps.errors import Refusal
 from apps.inference.learned_quirks import Learned, lessons_of
-from apps.inference.limiters import EndpointLimiter, RunLimiter
+from apps.inference.limiters import EndpointLimiter, FirstCalls, RunLimiter
 from apps.inference.models import ModelEndpoint
 from apps.inference.server_settings import connect
 
 LESSONS = 50_000  # examples at most that a built-in model learns from
+NO_FIRST_CALLS: Mapping[UUID, FirstCalls] = {}
 # How to reach a model, as served_models.find_model says; JSON values only.
 Address = Mapping[str, Any]
 
@@ -83,12 +84,14 @@ class Models:
         run: object,
         stopped: Callable[[], bool],
         before_call: Callable[[int], Awaitable[None]] = no_budget,
+        first_calls: Mapping[UUID, FirstCalls] = NO_FIRST_CALLS,
     ) -> None:
+        """Open the clients. first_calls: by the endpoint, where a run may end by them."""
         policy = RetryPolicy(call_seconds=settings.ENGINE_CALL_SECONDS)
         for pk, endpoint in self.endpoints.items():
             self._clients[pk] = connect(
                 endpoint,
-                RunLimiter(limiter_of(pk), run),
+                RunLimiter(limiter_of(pk), run, first_calls.get(pk)),
                 policy,
                 self._lessons[pk],
                 stopped=stopped,

@@ -24,7 +24,10 @@ SLOT_FIELDS = ("id", "worker", "wanted", "granted", "lease_until")
 
 @dataclass(frozen=True)
 class _Holdings:
-    """The slots at an endpoint under a lease: ours, where we have a row, and those of others."""
+    """The slots at an endpoint under a lease: ours, where we have a row, and those of others.
+
+    concurrency: the endpoint's, or less where it refused as many.
+    """
 
     concurrency: int
     ours: EndpointSlot | None
@@ -118,17 +121,23 @@ def _held(endpoint_id: UUID, worker: UUID) -> _Holdings | None:
     rows = list(
         ModelEndpoint.objects.filter(pk=endpoint_id)
         .order_by()
-        .values_list("concurrency", *(f"slots__{name}" for name in SLOT_FIELDS), clock_value())
+        .values_list(
+            *("concurrency", "pace__concurrency"),
+            *(f"slots__{name}" for name in SLOT_FIELDS),
+            clock_value(),
+        )
     )
     if not rows:
         return None
     alive: dict[UUID, EndpointSlot] = {}
-    for _, pk, holder, wanted, granted, until, now in rows:
+    for *_, pk, holder, wanted, granted, until, now in rows:
         if pk is not None and until >= now:
             alive[holder] = EndpointSlot(
                 id=pk, worker=holder, wanted=wanted, granted=granted, lease_until=until
             )
-    return _Holdings(rows[0][0], alive.pop(worker, None), alive)
+    concurrency, learned = rows[0][:2]
+    most = concurrency if learned is None else min(concurrency, learned)
+    return _Holdings(most, alive.pop(worker, None), alive)
 
 
 def _split(held: _Holdings, worker: UUID, wanted: int, committed: int, gives_up: bool) -> _Split:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from apps.clients import CallFailed, ChatClient, RetryPolicy, Stopped, Unlimited, Usage
+from apps.clients import CallFailed, ChatClient, Limiter, RetryPolicy, Stopped, Unlimited, Usage
 from tests.model_server import running, start
 from tests.patience import patience
 
@@ -22,21 +22,21 @@ QUICK = RetryPolicy(
 )
 
 
-class Slots(asyncio.Semaphore):
+class Slots(asyncio.Semaphore, Limiter):
     """A limiter of a known number of slots that tells how many are taken and were ever taken."""
 
     def __init__(self, slots=1):
         super().__init__(slots)
-        self.taken = 0
-        self.ever_taken = 0
+        self.held = 0
+        self.ever_held = 0
 
     async def acquire(self):
         await super().acquire()
-        self.taken += 1
-        self.ever_taken += 1
+        self.held += 1
+        self.ever_held += 1
 
     def release(self):
-        self.taken -= 1
+        self.held -= 1
         super().release()
 
 
@@ -134,7 +134,7 @@ def test_the_key_is_sent_and_a_wrong_one_is_rejected_without_another_try():
         assert content(ask(server.base_url, key=f"{KEY}\n")) == "hello"
 
         failed = failure(server.base_url, key="sk-wrong")
-        assert (failed.code, failed.status, failed.calls) == ("model_rejected", 401, 1)
+        assert (failed.code, failed.status, failed.calls) == ("model_server_refused", 401, 1)
         assert failure(server.base_url, key=None).status == 401
 
 
@@ -221,7 +221,8 @@ def test_a_server_that_asks_for_too_long_is_not_waited_for(server):
 def test_a_rejected_request_is_not_repeated(server, status):
     failed = failure(server.base_url, f"status-{status}")
 
-    assert (failed.code, failed.status, failed.calls) == ("model_rejected", status, 1)
+    code = "model_server_refused" if status in (401, 403) else "model_rejected"
+    assert (failed.code, failed.status, failed.calls) == (code, status, 1)
     assert failed.message == f"The model server answered {status}: answered {status} as asked"
 
 
@@ -500,7 +501,7 @@ def test_no_more_calls_are_in_flight_than_there_are_slots():
     with running(delay=0.02) as server:
         slots = asyncio.run(complete(server.base_url))
 
-        assert (slots.taken, slots.ever_taken) == (0, 50)
+        assert (slots.held, slots.ever_held) == (0, 50)
         assert server.counts()["max_in_flight"] == 5
 
 
@@ -510,14 +511,14 @@ def test_a_long_wait_gives_its_slot_to_another_item(server):
         async with client_of(server.base_url, limiter=slots) as client:
             slow = asyncio.create_task(client.complete(request("flaky:1:status-429-retry-after:1")))
             await asyncio.sleep(0.2)
-            assert slots.taken == 0
+            assert slots.held == 0
             await client.complete(request(prompt="other"))
             assert content(await slow) == "hello"
         return slots
 
     slots = asyncio.run(complete())
 
-    assert (slots.taken, slots.ever_taken) == (0, 3)
+    assert (slots.held, slots.ever_held) == (0, 3)
 
 
 def test_a_short_wait_keeps_its_slot(server):
@@ -527,7 +528,7 @@ def test_a_short_wait_keeps_its_slot(server):
             await client.complete(request("flaky:1:status-429-retry-after-ms:250"))
         return slots
 
-    assert asyncio.run(complete()).ever_taken == 1
+    assert asyncio.run(complete()).ever_held == 1
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ def test_a_failed_call_gives_its_slot_back(server, model):
                 await client.complete(request(model))
         return slots
 
-    assert asyncio.run(complete()).taken == 0
+    assert asyncio.run(complete()).held == 0
 
 
 @pytest.mark.parametrize("model", ["hang", "status-429-retry-after:5", "reset"])
@@ -556,7 +557,7 @@ def test_a_cancelled_call_gives_its_slot_back(server, model):
                 await call
         return slots
 
-    assert asyncio.run(complete()).taken == 0
+    assert asyncio.run(complete()).held == 0
 
 
 def test_nothing_is_sent_once_the_work_is_stopped(server):
@@ -582,7 +583,7 @@ def test_a_stop_ends_a_wait_for_another_try(server, model):
             assert server.counts()["total"] == sent
         return slots
 
-    assert asyncio.run(complete()).taken == 0
+    assert asyncio.run(complete()).held == 0
 
 
 def test_a_stop_while_waiting_for_a_slot_sends_nothing(server):
@@ -598,7 +599,7 @@ def test_a_stop_while_waiting_for_a_slot_sends_nothing(server):
                 await call
         return slots
 
-    assert asyncio.run(complete()).taken == 0
+    assert asyncio.run(complete()).held == 0
     assert server.counts()["total"] == 0
 
 

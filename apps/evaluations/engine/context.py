@@ -1,6 +1,6 @@
 """Gather what a worker needs of a run to work on its shards; built once for each run it meets."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from apps.evaluations.targets import Answerer, Target, answering_target
 from apps.grading.graders import read_grader
 from apps.grading.graders.base import BatchGrader, Grader, JudgeGrader
 from apps.inference.attached_models import Address, Models, Unworkable
-from apps.inference.limiters import EndpointLimiter
+from apps.inference.limiters import EndpointLimiter, FirstCalls
 
 
 @dataclass
@@ -23,7 +23,8 @@ class RunContext:
     """A run as a worker holds it: how it is answered and judged, and whether it was called off.
 
     judges: the addresses of the models that judge, by the names that criteria have for them.
-    answerer: the target, opened; there once the run is connected.
+    answerer: the target, opened; there once the run is connected. is_denied: its first calls were
+    all denied, so that no other is made.
     """
 
     run: Run
@@ -34,11 +35,14 @@ class RunContext:
     prices: PriceList
     meter: Meter
     answerer: Answerer = field(init=False)
+    first_calls: FirstCalls = field(init=False)
     is_connected: bool = False
     is_stopped: bool = False
+    is_denied: bool = False
 
     def __post_init__(self) -> None:
         self.session = JudgingSession(self.criteria)
+        self._judging: Sequence[EndpointLimiter] = ()
 
     @property
     def endpoints(self) -> Iterable[UUID]:
@@ -64,12 +68,25 @@ class RunContext:
             return max((limiter_of(pk).granted for pk in self.endpoints), default=0)
 
         def is_stopped() -> bool:
-            return self.is_stopped or is_stopping()
+            return self.is_stopped or self.is_denied or is_stopping()
 
         self.meter.connect(slots, wake)
-        self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.before_call)
+        self.first_calls = FirstCalls(wake)
+        first = {self.run.endpoint_id: self.first_calls} if self.run.endpoint_id else {}
+        self.models.open(limiter_of, self.run.pk, is_stopped, self.meter.before_call, first)
+        self._judging = [limiter_of(pk) for pk in self.endpoints if pk != self.run.endpoint_id]
         attach_models(self.session, self.models, self.judges, run_batch)
         self.answerer = self.target.open(self.models)
+
+    @property
+    def wants_to_end(self) -> bool:
+        """Return whether the server denied the run's first calls, as far as is known here."""
+        return self.is_connected and self.first_calls.is_open
+
+    @property
+    def is_held_up(self) -> bool:
+        """Return whether an answer would only wait to be judged: a judge's server refuses calls."""
+        return bool(self._judging) and any(one.is_held_up for one in self._judging)
 
     async def close(self) -> None:
         await self.models.close()

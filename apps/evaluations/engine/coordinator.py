@@ -1,17 +1,22 @@
 """A worker's dealings with the tables besides storing: claim, note a suspect, let go, sign off."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db.models import F
 from django.db.models.functions import Greatest
 
+from apps.clients.base import DENIED
 from apps.evaluations.engine.assignments import Assignments, WorkerState
 from apps.evaluations.engine.claims import Claimer
+from apps.evaluations.engine.close import finish_run, is_denied
 from apps.evaluations.engine.heartbeats import remove_heartbeat
+from apps.evaluations.engine.pacer import Pacer
 from apps.evaluations.engine.slot_shares import SlotShares
 from apps.evaluations.engine.spending import BudgetKeeper, BudgetRequest, give_back_calls
+from apps.evaluations.engine.store import HeldShard, store_spent
 from apps.evaluations.models import Run, Shard
+from apps.evaluations.targets import Spent
 from apps.inference.slots import release_all
 
 
@@ -26,6 +31,7 @@ class Coordinator:
         self._slots = SlotShares(worker)
         self._claimer = Claimer(worker, self._slots)
         self._budget_keeper = BudgetKeeper()
+        self._pacer = Pacer()
 
     def poll(self, state: WorkerState) -> Assignments:
         """Claim and share for the worker; an error half-way loses the claims until their lease.
@@ -40,6 +46,9 @@ class Coordinator:
         self._claimer.forget_all_but(state.capacity.keys())
         self._claimer.claim(state, running, assignments)
         self._slots.share(state, assignments)
+        claimed = {pk for claim in assignments.claims for pk in claim.context.endpoints}
+        assignments.permissions = self._pacer.answer(state.slots.keys(), claimed, state.reports)
+        assignments.denied = {run_id: is_denied(run_id) for run_id in state.denied}
         assignments.allowances = self._budget_keeper.answer(state.budget_requests)
         assignments.is_waiting = self._slots.is_waiting
         return assignments
@@ -50,9 +59,19 @@ class Coordinator:
         ours = Shard.objects.filter(pk=shard.pk, lease_token=shard.lease_token)
         ours.update(suspect_position=position)
 
-    def release(self, shards: list[Shard]) -> None:
-        """Give shards back unfinished; that was no death, so it is no attempt either."""
-        for shard in shards:
+    def deny(self, run_id: UUID, words: str) -> None:
+        """End a run whose first calls its model server all denied."""
+        finish_run(run_id, Run.State.FAILED, DENIED, words)
+
+    def release(self, unfinished: Iterable[tuple[HeldShard, Sequence[Spent]]]) -> None:
+        """Give shards back unfinished, with what was spent on items that have no outcome.
+
+        That was no death, so it is no attempt either.
+        """
+        for held, spent in unfinished:
+            if spent:
+                store_spent(held, spent)
+            shard = held.shard
             # Fenced: what has passed to another worker meanwhile is left alone.
             Shard.objects.unfinished().filter(pk=shard.pk, lease_token=shard.lease_token).update(
                 lease_token=None,

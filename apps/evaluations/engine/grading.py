@@ -6,14 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from uuid import UUID
 
 from apps.clients import BUDGET, CallFailed, Stopped, Usage
 from apps.clients.quirks import format_named, formats_among
 from apps.clients.replies import vectors_of
 from apps.evaluations.engine.store import Judged, Outcome
-from apps.evaluations.targets import Answer, Row, Spent
+from apps.evaluations.targets import Answer, Row, Spent, Unfinished
 from apps.grading.graders.base import BatchGrader, Fault, Grader, JudgeGrader, Mark, PlainGrader
 from apps.grading.samples import Sample
 from apps.inference.attached_models import Judge
@@ -62,6 +62,9 @@ class Asker:
             if failure.body is not None:
                 self.exchange |= _said(failure.body, failure.usage, model)
             raise
+        except Stopped as stopped:
+            self.spent.append(Spent(model, stopped.calls, stopped.usage, judging=True))
+            raise
         if self.doubted is not None:
             # The same question was taken in another form: it was the form that was refused.
             quirks = map(format_named, self.doubted.lacks)
@@ -79,6 +82,9 @@ class Asker:
             reply = await judge.client.embed({"model": judge.upstream, "input": texts})
         except CallFailed as failure:
             self.failed(judge.name, failure)
+            raise
+        except Stopped as stopped:
+            self.spent.append(Spent(judge.name, stopped.calls, stopped.usage, judging=True))
             raise
         # Before the reply is looked at: what cannot be used was paid for all the same.
         self.spent.append(Spent(judge.name, reply.calls, reply.usage, judging=True))
@@ -171,14 +177,22 @@ class JudgingSession:
         return _outcome(row, repeat, answer, judged, [])
 
     async def judge(self, row: Row, repeat: int, answer: Answer) -> Outcome:
-        """Judge by graders of every shape, all at the same time. Stopped passes through."""
+        """Judge by graders of every shape, all at the same time. Raises Unfinished."""
         if answer.fault is not None or not self.waits:
             return self.grade(row, repeat, answer)
         sample = Sample(row.item, answer.sample)
         spent: list[Spent] = []
-        judged = await asyncio.gather(
-            *(self._judge_by(pk, grader, sample, spent) for pk, grader in self.criteria)
+        marks = await asyncio.gather(
+            *(self._judge_by(pk, grader, sample, spent) for pk, grader in self.criteria),
+            # All are waited for, so that the calls of all are counted.
+            return_exceptions=True,
         )
+        judged = [mark for mark in marks if not isinstance(mark, BaseException)]
+        if len(judged) < len(marks):
+            if error := next((one for one in marks if _is_error(one)), None):
+                raise error
+            asked = [answer.spent] if answer.spent is not None else []
+            raise Unfinished([*asked, *spent])
         return _outcome(row, repeat, answer, judged, spent)
 
     async def _judge_by(
@@ -189,6 +203,7 @@ class JudgingSession:
             try:
                 mark = _sane(await grader.judge(sample, asker))
             except Stopped:
+                spent.extend(asker.spent)
                 raise
             except Exception as error:  # noqa: BLE001  one odd row must not take the others with it
                 mark = _failed(grader, error)
@@ -204,6 +219,10 @@ class JudgingSession:
         """Err every criterion by the fault that kept the answer away."""
         lost = Mark(None, None, error=answer.fault)
         return _outcome(row, repeat, answer, [Judged(pk, lost) for pk, _ in self.criteria], [])
+
+
+def _is_error(mark: Judged | BaseException) -> TypeGuard[BaseException]:
+    return isinstance(mark, BaseException) and not isinstance(mark, Stopped)
 
 
 def _outcome(

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,26 +15,29 @@ from apps.evaluations.engine.assignments import Claim
 from apps.evaluations.engine.outcome_buffer import OutcomeBuffer
 from apps.evaluations.engine.store import HeldShard, Outcome
 from apps.evaluations.models import Shard
-from apps.evaluations.targets import Answer, Row
+from apps.evaluations.targets import Answer, Row, Spent, Unfinished
 from apps.evaluations.targets.base import Instant, answer_safely
 from apps.grading.graders.base import Fault
+from apps.inference.limiters import has_begun
 
 log = logging.getLogger(__name__)
 
+HELD_UP_SECONDS = 0.25  # how often an item looks whether its judges may be asked again
 YIELD_SECONDS = 0.02  # grading gives the loop its turn this often
-
-# Set while an item has its answer: what its judges ask belongs to what has begun.
-_is_answered: ContextVar[bool] = ContextVar("_is_answered", default=False)
 
 
 @dataclass(eq=False)
 class Active:
-    """A claimed shard at work; left: items of it that have no outcome yet."""
+    """A claimed shard at work.
+
+    left: items of it that have no outcome yet. spent: on items that were called off without one.
+    """
 
     claim: Claim
     held: HeldShard
     left: int
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    spent: list[Spent] = field(default_factory=list)
 
     @property
     def run_id(self) -> UUID:
@@ -84,6 +86,10 @@ class ItemWork:
     def tasks(self) -> list["asyncio.Task[None]"]:
         return [task for active in self.active.values() for task in active.tasks]
 
+    def is_at_work(self, run_id: UUID) -> bool:
+        """Return whether an item of the run is still at work."""
+        return any(active.tasks for active in self.active.values() if active.run_id == run_id)
+
     def must_not_call(self) -> bool:
         """Return whether a model may not be asked any more, in the task that asks this.
 
@@ -92,7 +98,7 @@ class ItemWork:
         """
         if self._is_called_off() or self._is_cut_off():
             return True
-        return self.is_draining and not _is_answered.get()
+        return self.is_draining and not has_begun.get()
 
     def begin(self, claim: Claim) -> None:
         """Start on a claimed shard; its context is connected already."""
@@ -149,14 +155,22 @@ class ItemWork:
         if self.is_draining:
             return
         context = active.claim.context
+        while context.is_held_up:
+            # Its answer would wait for its judges, and be lost when this worker has to leave.
+            await asyncio.sleep(HELD_UP_SECONDS)
+            if self.is_draining:
+                return
         reserve = await context.meter.begin()
         try:
             answerer = active.claim.answers or context.answerer
             answer = await answer_safely(answerer, row, repeat)
-            begun = _is_answered.set(True)
+            begun = has_begun.set(True)
             outcome = await context.session.judge(row, repeat, answer)
-            _is_answered.reset(begun)
+            has_begun.reset(begun)
             self.keep(active, outcome)
+        except Unfinished as unfinished:
+            active.spent += unfinished.spent
+            return
         except Stopped:
             return
         finally:

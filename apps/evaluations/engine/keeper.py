@@ -17,6 +17,9 @@ from apps.leases import close_connection
 log = logging.getLogger(__name__)
 
 DRAIN_AFTER_SLICE = 60  # calls in flight at a slice's end get this long
+# ... and so long items with an answer, whose judges' server takes no call for now. The queue kills
+# a task after 300 s (Q_CLUSTER).
+DRAIN_HELD_UP = 150
 # Of a lease's time. In the rest calls are cut, so that none is in flight when others take the
 # slots: the lease is the database's clock, this one ours, and a cut takes a moment.
 LEASE_SHARE = 0.9
@@ -44,6 +47,7 @@ class Keeper:
         self.began = time.monotonic()
         self._set_cut_off(self.began)
         self._was_cut_off = False
+        self._lasts = settings.ENGINE_SLICE_SECONDS + DRAIN_AFTER_SLICE
         self._is_left = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
@@ -56,6 +60,10 @@ class Keeper:
         self._is_left.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def go_on(self) -> None:
+        """Renew for longer than usual after a slice: calls are held up, and the loop is alive."""
+        self._lasts = settings.ENGINE_SLICE_SECONDS + DRAIN_HELD_UP
 
     def is_cut_off(self) -> bool:
         """Return whether the leases are so old that others may soon take work and slots.
@@ -73,9 +81,8 @@ class Keeper:
 
     def _keep(self) -> None:
         # Not for ever: a loop that hangs must lose its shards to others some time.
-        last = settings.ENGINE_SLICE_SECONDS + DRAIN_AFTER_SLICE
         while not self._is_left.wait(settings.ENGINE_RENEW_SECONDS):
-            if time.monotonic() - self.began > last:
+            if time.monotonic() - self.began > self._lasts:
                 break
             # Before the statement: the lease counts from when it was asked for, not answered.
             began = time.monotonic()

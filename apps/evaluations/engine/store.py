@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -204,6 +204,27 @@ def store(batches: Iterable[Batch]) -> None:
     # Only now: until the commit is known, a second try must begin at the same counters.
     for batch, progress in ours:
         batch.held.progress = progress
+
+
+def store_spent(held: HeldShard, spent: Sequence[Spent]) -> None:
+    """Count calls that were made for items of a shard that is let go before they had an outcome."""
+    tally = deepcopy(held.progress.tally)
+    for one in spent:
+        tally.use(one.model, one.counts, judging=one.judging)
+    picos = 0 if held.prices.is_free else held.prices.known(tally)
+    progress = replace(held.progress, tally=tally, picos=picos)
+    with transaction.atomic():
+        token, _ = _fence([held]).get(held.shard.pk, (None, 0))
+        if token != uuid_writer()(held.shard.lease_token):
+            return
+        changes = {
+            "tally": tally.dump(),
+            "spent_micros": min(round(picos / MICRO), SPENT_MAX),
+        }
+        Shard.objects.filter(pk=held.shard.pk).update(**changes)
+        if more := picos - held.progress.picos:
+            add_to_month(held.shard.account_id, more, stripe=held.shard.worker)
+    held.progress = progress
 
 
 def _fence(held: list[HeldShard]) -> dict[UUID, tuple[Any, int]]:

@@ -19,7 +19,7 @@ from apps.evaluations.engine.assignments import Assignments, WorkerState
 from apps.evaluations.engine.context import RunContext
 from apps.evaluations.engine.coordinator import Coordinator
 from apps.evaluations.engine.items import ItemWork
-from apps.evaluations.engine.keeper import DRAIN_AFTER_SLICE, Keeper
+from apps.evaluations.engine.keeper import DRAIN_AFTER_SLICE, DRAIN_HELD_UP, Keeper
 from apps.evaluations.engine.outcome_buffer import OutcomeBuffer
 from apps.evaluations.engine.plan import plan_run
 from apps.evaluations.engine.process import new_event_loop
@@ -114,6 +114,7 @@ class Worker:
                 if assignments is not None:
                     self.has_more = assignments.has_more
                     self._apply(assignments)
+                    await self._end_denied()
                     await self._close_unused()
                 waits = assignments is not None and assignments.is_waiting
                 if was_busy or self._is_busy() or waits:
@@ -163,9 +164,13 @@ class Worker:
             await asyncio.wait_for(self._hurry.wait(), POLL_SECONDS)
         if not self._hurry.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), settings.ENGINE_LOOK_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), self._look_seconds())
         self._wake.clear()
         self._hurry.clear()
+
+    def _look_seconds(self) -> float:
+        asks = [limiter.seconds_to_ask for limiter in self._limiters.values()]
+        return min([settings.ENGINE_LOOK_SECONDS, *asks])
 
     def _poll_at_once(self) -> None:
         self._hurry.set()
@@ -243,6 +248,12 @@ class Worker:
             may_claim=may_begin,
             may_plan=may_begin and self._planning is None,
             is_free=is_free,
+            reports={
+                endpoint_id: report
+                for endpoint_id, limiter in self._limiters.items()
+                if (report := limiter.report()) is not None
+            },
+            denied=[one.run.pk for one in self._contexts if one.wants_to_end],
         )
 
     def _take_learned(self) -> list[Learned]:
@@ -258,21 +269,17 @@ class Worker:
         return 3 * max(1, *(self._limiter(pk).granted for pk in context.endpoints))
 
     def _limiter(self, endpoint_id: UUID) -> EndpointLimiter:
-        return self._limiters.setdefault(endpoint_id, EndpointLimiter(FIRST_GRANT))
+        limiter = self._limiters.get(endpoint_id)
+        if limiter is None:
+            limiter = EndpointLimiter(FIRST_GRANT, self._wake.set)
+            self._limiters[endpoint_id] = limiter
+        return limiter
 
     def _apply(self, assignments: Assignments) -> None:
         self._is_isolating = self._is_isolating or assignments.isolated
         for run_id in assignments.ended_runs:
             self._items.abandon(run_id)
-        for endpoint_id, granted in assignments.grants.items():
-            self._limiter(endpoint_id).resize(granted)
-        for context in self._contexts:
-            if (allowance := assignments.allowances.get(id(context))) is not None:
-                context.meter.allow(allowance)
-        for endpoint_id in assignments.left:
-            # One that is in use since the poll began stays, and is asked for in the next.
-            if self._limiter(endpoint_id).is_idle:
-                del self._limiters[endpoint_id]
+        self._apply_limits(assignments)
         for claim in assignments.claims:
             self._connect(claim.context)
             self._items.begin(claim)
@@ -280,6 +287,22 @@ class Worker:
             self._begin_plan(assignments.plan)
         if assignments.claims:
             self._wake.set()  # there may be room for more
+
+    def _apply_limits(self, assignments: Assignments) -> None:
+        for endpoint_id, granted in assignments.grants.items():
+            self._limiter(endpoint_id).resize(granted)
+        for endpoint_id, permission in assignments.permissions.items():
+            self._limiter(endpoint_id).permit(permission)
+        for context in self._contexts:
+            if (is_denied := assignments.denied.get(context.run.pk)) is not None:
+                context.is_denied = is_denied
+                context.first_calls.settle()
+            if (allowance := assignments.allowances.get(id(context))) is not None:
+                context.meter.allow(allowance)
+        for endpoint_id in assignments.left:
+            # One that is in use since the poll began stays, and is asked for in the next.
+            if self._limiter(endpoint_id).is_idle:
+                del self._limiters[endpoint_id]
 
     def _connect(self, context: RunContext) -> None:
         if context.is_connected:
@@ -310,6 +333,18 @@ class Worker:
         if not planning.cancelled() and planning.exception() is not None:
             log.error("Planning failed", exc_info=planning.exception())
         self._poll_at_once()
+
+    async def _end_denied(self) -> None:
+        """End the runs whose calls are all denied, once those that were in flight are stored."""
+        for context in [one for one in self._contexts if one.is_denied and not one.is_stopped]:
+            if self._items.is_at_work(context.run.pk):
+                continue
+            taken = self._buffer.take()
+            await self._in("writer", self._writer.store, taken)
+            self._settle(taken)
+            words = context.first_calls.words
+            await self._in("coordinator", self._coordinator.deny, context.run.pk, words)
+            self._items.abandon(context.run.pk)
 
     async def _close_unused(self) -> None:
         """Close the clients of runs that no shard is held of; claimed again they open anew."""
@@ -343,18 +378,21 @@ class Worker:
         """Begin nothing more, wait for what has begun, and let go of the rest."""
         self._items.is_draining = True
         for limiter in self._limiters.values():
-            if limiter.in_use == 0:
-                # Those who wait here would wait for slots of others, perhaps for ever.
-                limiter.dismiss()
+            # They would make no call when their turn came, and perhaps it never does.
+            limiter.dismiss()
         for context in self._contexts:
             context.meter.dismiss()
         # Who is called off is killed soon; a slice that ends by itself has time for slow models.
         bound = settings.ENGINE_DRAIN_SECONDS if self._is_called_off() else DRAIN_AFTER_SLICE
-        ends_at = time.monotonic() + bound
+        began = time.monotonic()
+        ends_at = began + bound
         while (tasks := self._items.tasks()) and time.monotonic() < ends_at:
             await asyncio.wait(tasks, timeout=DRAIN_LOOK_SECONDS)
             if (assignments := await self._poll()) is not None:
                 self._apply(assignments)
+            if any(limiter.begun_waiting for limiter in self._limiters.values()):
+                self._keeper.go_on()
+                ends_at = max(ends_at, began + DRAIN_HELD_UP)
             if self._is_called_off():
                 ends_at = min(ends_at, time.monotonic() + settings.ENGINE_DRAIN_SECONDS)
         for task in self._items.tasks():
@@ -363,7 +401,7 @@ class Worker:
             await asyncio.wait([self._planning], timeout=max(0.0, ends_at - time.monotonic()))
 
     async def _leave(self) -> None:
-        held = [active.claim.shard for active in self._items.active.values()]
+        held = [(active.held, active.spent) for active in self._items.active.values()]
         self._items.active.clear()
         requests = [context.meter.budget_request(is_leaving=True) for context in self._contexts]
         await self._close_unused()

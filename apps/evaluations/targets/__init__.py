@@ -4,7 +4,15 @@ To add a kind, write its class beside the others and put it into TARGETS.
 """
 
 from apps.evaluations.models import Run
-from apps.evaluations.targets.base import Answer, Answerer, Prompt, Row, Spent, Target
+from apps.evaluations.targets.base import (
+    Answer,
+    Answerer,
+    Prompt,
+    Row,
+    Spent,
+    Target,
+    Unfinished,
+)
 from apps.evaluations.targets.chat import Chat
 from apps.evaluations.targets.recorded import Recorded
 
@@ -18,6 +26,7 @@ __all__ = [
     "Row",
     "Spent",
     "Target",
+    "Unfinished",
     "answering_target",
     "target_of_run",
 ]

@@ -40,6 +40,14 @@ class Spent(NamedTuple):
         return (self.calls, *self.usage.counts)
 
 
+class Unfinished(Stopped):
+    """An item was called off before it had an outcome. spent: the calls that were made for it."""
+
+    def __init__(self, spent: Sequence[Spent]) -> None:
+        super().__init__()
+        self.spent = spent
+
+
 class Answer(NamedTuple):
     """An item's answer as graders see it, and what it took to get it.
 

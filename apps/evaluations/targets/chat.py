@@ -5,11 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from apps.clients import CallFailed, Client, Preset
+from apps.clients import CallFailed, Client, Preset, Stopped
 from apps.clients.messages import messages_of
 from apps.errors import Unfit
 from apps.evaluations.models import Evaluation
-from apps.evaluations.targets.base import Answer, Prepared, Prompt, Row, Spent, Target, exchange_of
+from apps.evaluations.targets.base import (
+    Answer,
+    Prepared,
+    Prompt,
+    Row,
+    Spent,
+    Target,
+    Unfinished,
+    exchange_of,
+)
 from apps.grading.graders.base import Fault
 from apps.grading.samples import complete_sample
 from apps.grading.templating import (
@@ -135,6 +144,8 @@ class ChatAnswerer:
             body, usage, calls = failure.body, failure.usage, failure.calls
             fault: Fault | None = Fault(failure.code, failure.message)
             notes: tuple[str, ...] = ()
+        except Stopped as stopped:
+            raise Unfinished([Spent(model, stopped.calls, stopped.usage)]) from None
         else:
             body, usage, calls = reply.body, reply.usage, reply.calls
             told, notes = reply.failure, reply.notes

@@ -41,6 +41,9 @@ class EndpointPace(models.Model):
     concurrency_at = models.DateTimeField(null=True)
     calls = models.PositiveIntegerField(null=True, help_text="Calls begun in window_seconds.")
     window_seconds = models.FloatField(null=True)
+    window_count = models.PositiveIntegerField(
+        null=True, help_text="Calls taken in the window before the refusal."
+    )
     learned_at = models.DateTimeField(null=True)
 
     # The calls of the last minute or window, where their number is limited.

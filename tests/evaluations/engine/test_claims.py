@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import OperationalError, connection, transaction
 
+from apps.clients import Usage
 from apps.evaluations.engine import claims as claims_module
 from apps.evaluations.engine import plan as plan_module
 from apps.evaluations.engine import slot_shares as slot_shares_module
@@ -14,6 +15,7 @@ from apps.evaluations.engine.store import Batch, store
 from apps.evaluations.engine.sweep import sweep_runs
 from apps.evaluations.models import Run, Shard, WorkerHeartbeat
 from apps.evaluations.services.runs import cancel_run
+from apps.evaluations.targets import Spent
 from apps.ids import new_id
 from apps.inference.models import EndpointSlot
 from apps.inference.slots import rebalance
@@ -280,18 +282,19 @@ def test_a_worker_does_not_claim_what_it_still_holds(run):
 
 def test_what_is_released_is_free_at_once_and_was_no_attempt(run):
     holder = coordinator()
-    shards = [claim.shard for claim in poll(holder).claims]
-    holder.release(shards)
+    holder.release([(hold(claim), ()) for claim in poll(holder).claims])
     assert not Shard.objects.filter(attempts__gt=0).exists()
     assert numbers(poll(coordinator())) == [0, 1, 2]
 
 
 def test_a_release_leaves_alone_what_has_passed_to_another(run):
     late = coordinator()
-    shard = poll(late, capacity={run.pk: 1}).claims[0].shard
+    [taken] = poll(late, capacity={run.pk: 1}).claims[:1]
+    shard = taken.shard
     let_lease_run_out(shard)
     successor = claim(run)
-    late.release([shard])
+    late.release([(hold(taken), [Spent("m", 1, Usage())])])
+    assert Shard.objects.get(pk=shard.pk).tally == shard.tally
     assert Shard.objects.get(pk=shard.pk).lease_token == successor.shard.lease_token
 
 
@@ -470,7 +473,7 @@ def test_who_is_stopped_in_good_order_accuses_nobody(run):
     one = coordinator()
     (suspect,) = poll(one).claims
     one.suspect(suspect.shard, 0)
-    one.release([suspect.shard])
+    one.release([(hold(suspect), ())])
     shard = Shard.objects.get(number=0)
     assert (shard.attempts, shard.suspect_position) == (3, None)
 
