@@ -10,6 +10,7 @@ from apps.clients.chat import ChatClient
 from apps.clients.quirks import (
     FORMAT,
     adapt,
+    format_quirk,
     formats_among,
     is_of_the_row,
     names_a_param,
@@ -77,6 +78,11 @@ class _Form:
     def __call__(self) -> dict[str, Any]:
         if not (self.lessons.quirks or self.doubted):
             return self.request
+        if lacking := self._lacking():
+            # Known by now of this form of reply, which whoever asks does without: no call is made.
+            failure = CallFailed("model_rejected", f"The model server lacks {lacking[0]}.")
+            failure.lacks = lacking
+            raise failure
         self.without = self._quirks()
         if self.without:
             self.sent, self.notes = adapt(self.request, self.without)
@@ -88,6 +94,9 @@ class _Form:
             return False
         self.rounds += 1
         self.words = self.words or failure.message
+        if lacking := self._lacking():
+            failure.lacks = lacking
+            return False
         if self.has_more_to_leave_out():
             return True
         # Said again of another request it is no word about what was left out.
@@ -113,6 +122,14 @@ class _Form:
         if self.doubted:
             self.lessons.learn(self.request["model"], self.doubted, self.words)
             self.doubted = ()
+
+    def _lacking(self) -> tuple[str, ...]:
+        """Return the form of reply that this keeps, where it is known to be refused."""
+        if not self.keeps_format or FORMAT not in self.request:
+            return ()
+        quirk = format_quirk(self.request[FORMAT])
+        known = quirk in self.lessons.of(self.request["model"])
+        return tuple(formats_among([quirk])) if known else ()
 
     def _quirks(self) -> Collection[str]:
         known = self.lessons.of(self.request["model"])

@@ -187,3 +187,14 @@ def test_nothing_is_learned_of_a_server_that_refuses_everything(serve):
     assert [failure.calls for failure in replies] == [3, 1]
     assert lessons.quirks == {}
     assert len(got) == 4
+
+
+def test_a_form_of_reply_that_is_known_to_be_refused_costs_no_call(serve):
+    url, got = serve(lambda asked: (400, NAMELESS) if "response_format" in asked else completion())
+    rows = [request(str(number), response_format={"type": "json_schema"}) for number in range(9)]
+    failures, lessons = ask(url, *rows, keeps_format=True)
+    assert [failure.lacks for failure in failures] == [("json_schema",)] * 9
+    # The first, a small request in its form and one without; nobody after it has to ask.
+    assert [failure.calls for failure in failures] == [3, *[0] * 8]
+    assert len(got) == 3
+    assert lessons.quirks == {"m": ["response_format:json_schema"]}
