@@ -1,5 +1,9 @@
 """The admin of datasets, cases and files: import, export and edits, and what staff may not do."""
 
+import gzip
+import io
+
+import openpyxl
 import pytest
 from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -84,6 +88,27 @@ def test_an_import_that_cannot_be_is_refused_on_its_form(client, editor):
     assert "its cells may be parted by commas or by semicolons" in shown
     shown = import_file(client, editor, b"{}", encoding="klingon").content.decode()
     assert "there is no encoding &#x27;klingon&#x27;" in shown
+
+
+@pytest.mark.parametrize("limit", [10, 1_000_000])
+def test_tables_that_are_no_text_are_imported_from_memory_and_from_disk(
+    client, editor, settings, limit
+):
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = limit
+    book, packed = openpyxl.Workbook(), io.BytesIO()
+    book.active.append(["a", "n"])
+    book.active.append(["x", 1])
+    book.save(packed)
+    told = "The file was read as the sheet 'Sheet' of a workbook."
+    assert told in said(import_file(client, editor, packed.getvalue(), "t.xlsx"))
+    assert told[:-1] in said(import_file(client, editor, gzip.compress(packed.getvalue()), "t.gz"))
+    pyarrow = pytest.importorskip("pyarrow")
+    table, out = pyarrow.table({"a": ["x"], "n": [1]}), io.BytesIO()
+    pytest.importorskip("pyarrow.parquet").write_table(table, out)
+    assert "read as Parquet." in said(import_file(client, editor, out.getvalue(), "t.parquet"))
+    assert len(DatasetVersion.objects.all()) == 3
+    for version in DatasetVersion.objects.all():
+        assert list(read_cases(version)) == [({"a": "x", "n": 1}, None)]
 
 
 def test_an_import_says_what_it_took_and_keeps_what_it_skipped(client, editor):

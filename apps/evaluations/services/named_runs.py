@@ -98,7 +98,7 @@ def name_evaluation(
     """Create the evaluation of this name, or change the one there is; past runs keep theirs.
 
     Neither the dataset nor the scorers need to be there yet. criteria: take the place of scorers.
-    item_schema, dialect: of a new one. Raises Invalid, and Unfit as `create_evaluation` does.
+    dialect: of a new one. Raises Invalid, and Unfit as `create_evaluation` does.
     """
     account = actor.require(Action.EDIT)
     if not 0 < len(call_name) <= NAME_LENGTH or UNFIT_FOR_A_NAME.search(call_name):
@@ -128,8 +128,10 @@ def name_evaluation(
         for field, value in changes.items():
             setattr(evaluation, field, value)
         evaluation.updated_at = timezone.now()
+        # One that was made before may have an older one.
+        evaluation.item_schema = dump_json(item_schema)
         try:
-            evaluation.save(update_fields=[*changes, "updated_at"])
+            evaluation.save(update_fields=[*changes, "item_schema", "updated_at"])
         except IntegrityError as error:
             raise StateError(f"Somebody else has just named an eval {call_name!r}.") from error
         _criteria_version(evaluation, choices=False)
