@@ -1,16 +1,15 @@
 """Sum up runs: results by state, sums by criterion, the use of models and its cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from uuid import UUID
 
-from django.db.models import Sum
-
 from apps.evaluations.costs import NOTHING, Cost, PriceList, money_of
-from apps.evaluations.models import Criterion, Run, Shard
+from apps.evaluations.models import Criterion, Run
 from apps.evaluations.reports.criteria import criteria_of_runs, key_of_criteria
+from apps.evaluations.reports.live_sums import Sums, sum_shards
 from apps.evaluations.tally import (
     ERRORED,
     FAILED,
@@ -110,18 +109,16 @@ class Summary:
 
 
 def summarize(runs: Iterable[Run]) -> dict[UUID, Summary]:
-    """Sum up runs, by their ids, in three queries however many there are.
+    """Sum up runs, by their ids, in two queries however many there are.
 
     A final run's numbers stand on its row; a running one's are summed over its shards, where
     they are never older than the last stored results.
     """
     runs = list(runs)
-    counts = count_results(runs)
+    counts = {run.pk: _own_counts(run) for run in runs}
     tallies = {run.pk: Tally.load(run.tally) for run in runs if run.is_final}
-    if going := _going(runs):
-        live = Shard.objects.filter(run__in=going, done_count__gt=0).order_by()
-        for run_id, text in live.values_list("run", "tally").iterator():
-            tallies.setdefault(run_id, Tally()).add(Tally.load(text))
+    for run_id, sums in _live_sums(runs).items():
+        counts[run_id], tallies[run_id] = Counts(*sums.counts), sums.tally
     criteria = criteria_of_runs(runs)
     return {
         run.pk: _summary(
@@ -138,27 +135,13 @@ def count_results(runs: Iterable[Run]) -> dict[UUID, Counts]:
     """Count the results of runs, by their ids, in one query; in none where no run is going."""
     runs = list(runs)
     counts = {run.pk: _own_counts(run) for run in runs}
-    if going := _going(runs):
-        sums = (
-            Shard.objects.filter(run__in=going, done_count__gt=0)
-            .order_by()
-            .values("run")
-            .annotate(
-                passed=Sum("passed_count"),
-                failed=Sum("failed_count"),
-                errored=Sum("errored_count"),
-                unjudged=Sum("unjudged_count"),
-            )
-        )
-        for row in sums:
-            counts[row["run"]] = Counts(
-                row["passed"], row["failed"], row["errored"], row["unjudged"]
-            )
+    for run_id, sums in _live_sums(runs).items():
+        counts[run_id] = Counts(*sums.counts)
     return counts
 
 
-def _going(runs: Iterable[Run]) -> list[UUID]:
-    return [run.pk for run in runs if run.state == Run.State.RUNNING]
+def _live_sums(runs: Iterable[Run]) -> Mapping[UUID, Sums]:
+    return sum_shards([run for run in runs if run.state == Run.State.RUNNING])
 
 
 def summary(run: Run) -> Summary:
