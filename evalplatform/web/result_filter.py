@@ -12,6 +12,7 @@ from apps.evaluations.reports import (
     VERDICTS,
     Summary,
     Wanted,
+    read_results,
 )
 from evalplatform.templatetags.formats import result_word
 from evalplatform.web.paging import (
@@ -70,10 +71,15 @@ class ResultFilter:
         return f"?{urlencode({name: value for name, value in words.items() if value})}"
 
     def finder(self) -> Finder[Result]:
-        rows = Result.objects.of_run(self.run)
-        if self.criterion is not None and self.state:
+        if not self.state:
+            return self._find_any
+        if self.criterion is not None:
             return self._find_by_criterion
-        return finder(rows.filter(state=self.state) if self.state else rows, ORDER)
+        return finder(Result.objects.of_run(self.run).filter(state=self.state), ORDER)
+
+    def _find_any(self, place: Place | None, *, backwards: bool, limit: int) -> list[Result]:
+        key = None if place is None else place[0] + (-1 if backwards else 1)
+        return read_results(self.run, key, limit, descending=backwards)
 
     def _find_by_criterion(
         self, place: Place | None, *, backwards: bool, limit: int

@@ -1,7 +1,7 @@
 """The reading side of runs, which every face shares."""
 
 from apps.evaluations.costs import Cost, shown_money
-from apps.evaluations.reports.criteria import read_criteria
+from apps.evaluations.reports.criteria import criteria_at, criteria_at_all, read_criteria
 from apps.evaluations.reports.fields import rows_with
 from apps.evaluations.reports.items import (
     Item,
@@ -10,7 +10,14 @@ from apps.evaluations.reports.items import (
     read_pages,
     read_results,
 )
-from apps.evaluations.reports.lookup import find_evaluation, find_run, read_target, runs_of
+from apps.evaluations.reports.lookup import (
+    evaluations_of,
+    find_evaluation,
+    find_run,
+    find_whole_evaluation,
+    read_target,
+    runs_of,
+)
 from apps.evaluations.reports.pairs import Pairs, pair_runs
 from apps.evaluations.reports.refused_forms import RefusedForms, refused_forms
 from apps.evaluations.reports.summaries import (
@@ -45,8 +52,12 @@ __all__ = [
     "Values",
     "Wanted",
     "count_results",
+    "criteria_at",
+    "criteria_at_all",
+    "evaluations_of",
     "find_evaluation",
     "find_run",
+    "find_whole_evaluation",
     "pair_runs",
     "read_criteria",
     "read_items",

@@ -29,7 +29,11 @@ def key_of_criteria(run: Run) -> Key:
 
 def read_criteria(run: Run) -> Sequence[Criterion]:
     """List the criteria that the run is judged by, in order."""
-    key = key_of_criteria(run)
+    return criteria_at(key_of_criteria(run))
+
+
+def criteria_at(key: Key) -> Sequence[Criterion]:
+    """List the criteria of an evaluation's version, in order."""
     found = _CRITERIA.get(key)
     if found is None:
         rows: Any = _OF_VERSION.rows(evaluation_id=key[0], version=key[1])
@@ -40,7 +44,12 @@ def read_criteria(run: Run) -> Sequence[Criterion]:
 
 def criteria_of_runs(runs: Iterable[Run]) -> Mapping[Key, Sequence[Criterion]]:
     """Read the criteria of many runs, those that are not kept in one query."""
-    keys = {key_of_criteria(run) for run in runs}
+    return criteria_at_all(map(key_of_criteria, runs))
+
+
+def criteria_at_all(keys: Iterable[Key]) -> Mapping[Key, Sequence[Criterion]]:
+    """Read the criteria of many versions, those that are not kept in one query."""
+    keys = set(keys)
     found: dict[Key, Sequence[Criterion]] = {
         key: criteria for key in keys if (criteria := _CRITERIA.get(key)) is not None
     }

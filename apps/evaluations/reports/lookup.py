@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -19,6 +20,7 @@ LEFT_OUT = {
 }
 RUN = [field.attname for field in Run._meta.concrete_fields if field.attname not in LEFT_OUT]
 EVALUATION = ("id", "account_id", "dialect", "imported_id")
+WHOLE_EVALUATION = [field.attname for field in Evaluation._meta.concrete_fields]
 
 
 def _runs(account_id: Any, **conditions: Any) -> QuerySet[Run, tuple[Any, ...]]:
@@ -30,6 +32,11 @@ def _runs(account_id: Any, **conditions: Any) -> QuerySet[Run, tuple[Any, ...]]:
 def _evaluations(account_id: Any, **conditions: Any) -> QuerySet[Evaluation, tuple[Any, ...]]:
     evaluations = Evaluation.objects.owned_by(account_id).present().filter(**conditions)
     return evaluations.order_by().values_list(*EVALUATION)
+
+
+def _whole(account_id: Any, **conditions: Any) -> QuerySet[Evaluation, tuple[Any, ...]]:
+    evaluations = Evaluation.objects.owned_by(account_id).present().filter(**conditions)
+    return evaluations.order_by().values_list(*WHOLE_EVALUATION)
 
 
 _RUN_BY = {
@@ -44,6 +51,14 @@ _RUNS_OF = PreparedPages(
     lambda account_id, evaluation_id: _runs(account_id, evaluation=evaluation_id),
     ("created_at", "id"),
 )
+_WHOLE_BY = {
+    "pk": Prepared(lambda account_id, value: _whole(account_id, pk=value)),
+    "imported_id": Prepared(lambda account_id, value: _whole(account_id, imported_id=value)),
+}
+_EVALUATIONS_BY = {
+    field: PreparedPages(lambda account_id: _whole(account_id), (field, "id"))
+    for field in ("created_at", "updated_at")
+}
 _TARGETS: Kept[Target] = Kept(4 * 1024 * 1024)
 TARGET_BYTES = 4_000  # about, beside the text it is read from
 
@@ -69,6 +84,25 @@ def find_evaluation(actor: Actor, ids: Mapping[str, Any]) -> Evaluation | None:
     """Find a present evaluation as `find_run` finds a run, with no more of it than EVALUATION."""
     row = _found(_EVALUATION_BY, actor, ids)
     return None if row is None else Evaluation.from_db(Prepared.alias, EVALUATION, row)
+
+
+def find_whole_evaluation(actor: Actor, ids: Mapping[str, Any]) -> Evaluation | None:
+    """Find a present evaluation as `find_evaluation` does, with all of its fields."""
+    row = _found(_WHOLE_BY, actor, ids)
+    return None if row is None else Evaluation.from_db(Prepared.alias, WHOLE_EVALUATION, row)
+
+
+def evaluations_of(
+    account_id: UUID, order: str, place: Sequence[Any] | None, *, descending: bool, limit: int
+) -> list[Evaluation]:
+    """Return present evaluations of an account, with all of their fields.
+
+    order: `created_at` or `updated_at`. place: that and the id of the one before.
+    """
+    rows = _EVALUATIONS_BY[order].rows(
+        place, descending=descending, limit=limit, account_id=account_id
+    )
+    return [Evaluation.from_db(Prepared.alias, WHOLE_EVALUATION, row) for row in rows]
 
 
 def runs_of(

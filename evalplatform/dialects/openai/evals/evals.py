@@ -1,17 +1,23 @@
 """Evals: the schema of a row, and the criteria that judge its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
-from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.exceptions import ValidationError as FieldError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.datasets.models import NAME_LENGTH
 from apps.evaluations.models import Evaluation
+from apps.evaluations.reports import (
+    criteria_at,
+    criteria_at_all,
+    evaluations_of,
+    find_whole_evaluation,
+)
 from apps.evaluations.services.evaluations import (
     create_evaluation,
     delete_evaluation,
@@ -108,7 +114,7 @@ class EvalSerializer(serializers.Serializer):
     def get_testing_criteria(self, evaluation: Evaluation) -> list[dict[str, Any]]:
         return [
             criterion_shown(criterion)
-            for criterion in evaluation.criteria_of(evaluation.criteria_version)
+            for criterion in criteria_at((evaluation.pk, evaluation.criteria_version))
         ]
 
 
@@ -129,7 +135,7 @@ class EvalPages(Pages):
         return (query["order_by"], "id")
 
 
-class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
+class EvalViewSet(OpenAIViewSet):
     noun = "eval"
     id_field = EVAL_ID
     queryset = Evaluation.objects.none()
@@ -152,7 +158,38 @@ class EvalViewSet(ListModelMixin, RetrieveModelMixin, OpenAIViewSet):
         return super().as_written(in_vendors_words(problem))
 
     def all_rows(self) -> QuerySet[Evaluation]:
-        return Evaluation.objects.visible_to(self.actor).with_criteria()
+        return Evaluation.objects.visible_to(self.actor)
+
+    def list(self, request: Request) -> Response:
+        """List evals, the oldest first."""
+        evaluations = self.evaluations()
+        criteria_at_all((one.pk, one.criteria_version) for one in evaluations)  # kept from then on
+        return self.get_paginated_response(self.get_serializer(evaluations, many=True).data)
+
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Return the page of evals that the query string asks for."""
+        pages, account_ids = self.paginator, self.actor.account_ids
+        if len(account_ids) != 1 or not isinstance(pages, Pages):
+            return self.page()
+        query = pages.asked(self.request)
+        return pages.page_found(
+            lambda place, descending, limit: evaluations_of(
+                account_ids[0], query["order_by"], place, descending=descending, limit=limit
+            ),
+            query,
+            self,
+        )
+
+    def retrieve(self, request: Request, **ids: str) -> Response:
+        """Return an eval."""
+        name = self.kwargs["eval_id"]
+        try:
+            found = find_whole_evaluation(self.actor, EVAL_ID.fields(name))
+        except FieldError:
+            found = None
+        if found is None:
+            raise self.missing(self.noun, name)
+        return Response(self.get_serializer(found).data)
 
     @extend_schema(request=EvalCreate, responses={201: EvalSerializer})
     def create(self, request: Request) -> Response:
