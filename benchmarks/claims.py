@@ -1,6 +1,6 @@
 """Workers that race for a run's shards: claims a second, over all of them.
 
-    .venv/bin/python benchmarks/claims.py [--workers 16] [--shards 16000] [--rounds 3]
+    .venv/bin/python benchmarks/claims.py [--workers 16] [--shards 16000] [--rounds 5]
 
 Each worker is a process whose coordinator polls as in production: it asks which runs are going,
 claims at most a statement's worth of shards, and reads their rows. In turn with it the same number
@@ -158,7 +158,7 @@ def figures(workers: int, shards: int, rounds: int) -> list[Figure]:
 
 
 def main() -> None:
-    options = options_of(__doc__, workers=16, shards=16_000, rounds=3)
+    options = options_of(__doc__, workers=16, shards=16_000, rounds=5)
     report(figures(options.workers, options.shards, options.rounds), options)
 
 
