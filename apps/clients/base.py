@@ -110,6 +110,7 @@ class CallFailed(Exception):
     status: the HTTP status of the last answer, if there was one. usage: of completions that told
     a failure. body: the last of them. refusal: the words of an answer that rejects the request,
     see quirks.words_of. lacks: the forms of reply that the server was found not to have.
+    retry_after: in how many seconds the server may be asked again, where that is known.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class CallFailed(Exception):
         usage: Usage = NO_USAGE,
         body: dict[str, Any] | None = None,
         refusal: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(code, message)
         self.code = code
@@ -131,6 +133,7 @@ class CallFailed(Exception):
         self.usage = usage
         self.body = body
         self.refusal = refusal
+        self.retry_after = retry_after
         self.lacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -116,6 +116,7 @@ class RetryState:
                 status=failure.status,
                 calls=self.calls,
                 body=failure.body,
+                retry_after=failure.asked_seconds,
             ) from None
         return pause
 

@@ -12,6 +12,7 @@ from apps.accounts.services.audit import record
 from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, Unfit
 from apps.inference.models import ModelEndpoint, ServedModel
+from apps.inference.paces import forget
 from apps.inference.served_models import BUILT_IN_PREFIX, _shown_price
 from apps.inference.server_settings import ServerSettings
 
@@ -121,6 +122,14 @@ def set_endpoint_disabled(actor: Actor, endpoint: ModelEndpoint, *, is_disabled:
     if changed.update(disabled_at=timezone.now() if is_disabled else None):
         record(actor, "endpoint.disable" if is_disabled else "endpoint.enable", endpoint)
     endpoint.refresh_from_db(fields=["disabled_at"])
+
+
+@transaction.atomic
+def forget_limits(actor: Actor, endpoint: ModelEndpoint) -> None:
+    """Forget what an endpoint's refusals taught, and end its pause; limits set by hand stay."""
+    actor.require(Action.MANAGE, endpoint.account)
+    forget(endpoint.pk)
+    record(actor, "endpoint.forget_limits", endpoint)
 
 
 @transaction.atomic

@@ -15,7 +15,6 @@ from apps.clients import (
     Client,
     Preset,
     RetryPolicy,
-    Unlimited,
     Usage,
 )
 from apps.clients.replies import vectors_of
@@ -23,6 +22,7 @@ from apps.clients.streams import Assembly
 from apps.ids import new_id
 from apps.inference.attached_models import Models
 from apps.inference.learned_quirks import Learned, lessons_of, remember
+from apps.inference.live_limits import LiveLimiter
 from apps.inference.served_models import FoundModel, find_embedder, find_model
 from apps.inference.server_settings import connect
 from apps.inference.stored_completions import Keep, store_completion
@@ -44,10 +44,13 @@ class _OpenCall:
 
     def __init__(self, found: FoundModel) -> None:
         self._learned: list[Learned] = []
-        self._client = _connect(found, self._learned.append)
+        self._limiter = LiveLimiter(found.endpoint.pk) if found.endpoint else None
+        self._client = _connect(found, self._learned.append, self._limiter)
         self._runner: asyncio.Runner | None = None
 
     def _open(self) -> Self:
+        if self._limiter is not None:
+            self._limiter.admit()
         if not _calls_at_once.acquire(blocking=False):
             raise CallFailed(
                 "model_rate_limited",
@@ -74,6 +77,8 @@ class _OpenCall:
             finally:
                 _calls_at_once.release()
             remember(self._learned)
+            if self._limiter is not None:
+                self._limiter.tell()
 
     def __enter__(self) -> Self:
         return self
@@ -173,8 +178,10 @@ async def _next(chunks: AsyncIterator[Chunk]) -> Chunk | None:
     return await anext(chunks, None)
 
 
-def _connect(found: FoundModel, told: Callable[[Learned], None]) -> Client:
-    if found.endpoint is None:
+def _connect(
+    found: FoundModel, told: Callable[[Learned], None], limiter: LiveLimiter | None
+) -> Client:
+    if found.endpoint is None or limiter is None:
         return Models([found.address]).client(found.address)
     known = lessons_of([found.endpoint.pk], told)
-    return connect(found.endpoint, Unlimited(), ONE_TRY, known[found.endpoint.pk])
+    return connect(found.endpoint, limiter, ONE_TRY, known[found.endpoint.pk])

@@ -1,7 +1,7 @@
 """Keep the paces of endpoints in the tables, for all processes that call there."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import BooleanField, Case, F, Q, Sum, When
 
+from apps.clients import Refusal
 from apps.inference.models import EndpointPace, EndpointSlot, ModelEndpoint
 from apps.inference.pacing import (
     FREE,
@@ -45,6 +46,14 @@ def consult(endpoint_id: UUID, report: Report = NO_REPORT) -> Permission:
         permission = pacing.allow(report.wanted)
         pace.save()
     return permission
+
+
+def tell_refusals(endpoint_id: UUID, refusals: Sequence[Refusal]) -> None:
+    """Tell of calls that were refused to callers who do not wait. Denials are theirs alone."""
+    asked = [one for one in refusals if not one.is_denial]
+    if asked:
+        report = Report(refusal=asked[-1], refused=len(asked), since=asked[0].began)
+        consult(endpoint_id, report)
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ def wait_of(pace: EndpointPace, now: datetime) -> Wait:
         asked = asked if asked - pace.paused_until > timedelta(seconds=1) else None
     limit = ""
     if pace.calls is not None and pace.window_seconds is not None:
-        limit = f"{pace.calls:,} in {shown_seconds(pace.window_seconds)}"
+        limit = f"{pace.calls:,} calls in {shown_seconds(pace.window_seconds)}"
     return Wait(
         pace.endpoint.base_url,
         pace.paused_until if is_paused else None,

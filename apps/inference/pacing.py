@@ -170,7 +170,7 @@ class Pacing:
         return self.pace.paused_until is not None and self.pace.paused_until > self.now
 
     def hear(self, report: Report, in_flight: int) -> None:
-        """Take in a report. in_flight: calls at most in flight, over all processes."""
+        """Take in a report. in_flight: calls of runs at most in flight, over all processes."""
         pace = self.pace
         if not self.is_restricted:
             # Until now nothing was limited, and so nothing reported.
@@ -228,7 +228,8 @@ class Pacing:
             wait = max(wait, min(LONGEST_PAUSE, longer))
         if refusal.status not in DENIALS:
             if was_open:
-                self._halve(in_flight)
+                if in_flight:
+                    self._halve(in_flight)
                 if pace.window_seconds is not None:
                     pace.window_count = self._ledger.calls(pace.window_seconds)
             if not asked:
@@ -252,7 +253,7 @@ class Pacing:
 
     def _halve(self, in_flight: int) -> None:
         pace = self.pace
-        most = min(concurrency_of(pace, self.limits.concurrency), max(1, in_flight))
+        most = min(concurrency_of(pace, self.limits.concurrency), in_flight)
         pace.concurrency, pace.concurrency_at = max(1, most // 2), self.now
 
     def _window_wait(self) -> float:

@@ -23,7 +23,8 @@ from apps.evaluations.services.estimates import estimate_retry
 from apps.evaluations.services.regrades import is_regradable
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.evaluations.services.spending import this_month
-from apps.evaluations.targets import target_of_run
+from apps.evaluations.targets import endpoints_of_run, target_of_run
+from apps.inference.paces import waits
 from apps.inference.served_models import renamed_models
 from apps.strict_json import parse_json
 from evalplatform.sessions import ACCOUNT, in_account_of, signed_in
@@ -194,6 +195,7 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
         "view": view,
         "renamed": renamed_models(run.read_target()),
         "is_live": not run.is_final,
+        "waits": [] if run.is_final else waits(endpoints_of_run(run)),
         "live_url": reverse("web:run_live", args=[run.pk]),
         "may_cancel": may_edit and not run.is_final,
         "may_retry": may_edit and run.is_final and is_incomplete,

@@ -1,5 +1,7 @@
 """The admin of endpoints and kept completions: who sees what, and what actions do."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.utils import timezone
 
@@ -8,7 +10,7 @@ from apps.accounts.roles import Role
 from apps.clients import Extras, Lesson
 from apps.inference.endpoints import set_endpoint_disabled
 from apps.inference.learned_quirks import remember
-from apps.inference.models import ModelEndpoint, ServedModel, StoredCompletion
+from apps.inference.models import EndpointPace, ModelEndpoint, ServedModel, StoredCompletion
 from apps.inference.server_settings import extras_of
 from tests.admin_pages import page_of, said, sign_in, text_of
 from tests.factories import make_actor, make_user
@@ -152,6 +154,39 @@ def test_endpoints_are_disabled_and_enabled_by_actions(client):
         "endpoint.disable",
         "endpoint.enable",
     ]
+
+
+def test_a_pause_and_learned_limits_are_shown_and_forgotten_by_an_action(client):
+    actor = sign_in(client, Role.ADMIN)
+    mine, theirs = make_endpoint(actor), make_endpoint()
+    until = datetime(2100, 1, 2, 14, 3, 20, tzinfo=UTC)
+    for endpoint in (mine, theirs):
+        EndpointPace.objects.create(
+            endpoint=endpoint,
+            paused_until=until,
+            words="Slow down.",
+            concurrency=7,
+            calls=5,
+            window_seconds=20.0,
+        )
+    assert "by the model server until 14:03:20 UTC: Slow down." in text_of(
+        client.get(page_of("modelendpoint"))
+    )
+    page = text_of(client.get(page_of("modelendpoint", "change", mine.pk)))
+    assert "5 calls in 20 seconds, 7 in flight" in page
+    chosen = {"action": "forget_limits", "_selected_action": [str(mine.pk), str(theirs.pk)]}
+    client.post(page_of("modelendpoint"), chosen)
+    assert list(EndpointPace.objects.all()) == [theirs.pace]
+    assert AuditEvent.objects.filter(action="endpoint.forget_limits").count() == 1
+
+
+def test_limits_a_minute_are_set_and_taken_away_in_the_admin(client, root):
+    endpoint = make_endpoint(requests_per_minute=3)
+    page = page_of("modelendpoint", "change", endpoint.pk)
+    given = {"new_key": "", "concurrency": 5, "tokens_per_minute": 900, "is_unchecked": "on"}
+    assert client.post(page, given | served()).status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.requests_per_minute, endpoint.tokens_per_minute) == (None, 900)
 
 
 def test_a_model_is_priced_and_removed_on_its_endpoints_page(client, root):

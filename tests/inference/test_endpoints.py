@@ -152,3 +152,14 @@ def test_a_model_that_learns_needs_a_dataset_with_labels(actor):
     make_version(actor, name="unlabelled")
     with pytest.raises(UnknownModel, match="names no label field"):
         find_model(actor.account.pk, "builtin/majority:unlabelled")
+
+
+def test_limits_a_minute_are_set_kept_and_taken_away(actor):
+    url = "http://127.0.0.1:9/v1"
+    endpoint = make_endpoint(actor, url, requests_per_minute=500, tokens_per_minute=30_000)
+    assert (endpoint.requests_per_minute, endpoint.tokens_per_minute) == (500, 30_000)
+    endpoint = make_endpoint(actor, url, tokens_per_minute=0)
+    assert (endpoint.requests_per_minute, endpoint.tokens_per_minute) == (500, None)
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        with pytest.raises(Refusal, match=f"{name} must be 0 to 1000000000, not -1"):
+            make_endpoint(actor, url, **{name: -1})

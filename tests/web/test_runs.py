@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
@@ -11,7 +12,9 @@ from apps.evaluations.engine.close import finish_run
 from apps.evaluations.models import Run, new_number
 from apps.evaluations.services.evaluations import delete_evaluation
 from apps.evaluations.services.runs import delete_run
-from tests.factories import make_actor, make_version
+from apps.inference.models import EndpointPace
+from apps.strict_json import dump_json
+from tests.factories import make_actor, make_endpoint, make_version
 from tests.web.pages import names, text_of, url_of
 from tests.web.worked import browser_of, make_evaluation, make_run
 
@@ -235,6 +238,26 @@ def test_a_run_that_waits_says_so() -> None:
     run = make_run(actor)
     Run.objects.filter(pk=run.pk).update(state=Run.State.QUEUED, started_at=None, finished_at=None)
     assert "Waiting for a worker" in text_of(browser_of(actor).get(url_of(run)))
+
+
+def test_a_run_that_its_model_servers_hold_up_says_until_when() -> None:
+    actor = make_actor()
+    run = make_run(actor, is_finished=False)
+    endpoint = make_endpoint(actor, "http://127.0.0.1:9/v1")
+    judge = make_endpoint(actor, "http://127.0.0.1:9/judge/v1", models=("judge",))
+    judges = {"judge": {"model": "judge", "endpoint": str(judge.pk)}}
+    target = dump_json({"kind": "recorded", "judges": judges})
+    Run.objects.filter(pk=run.pk).update(endpoint=endpoint, target=target)
+    until = datetime(2100, 1, 2, 14, 3, 20, tzinfo=UTC)
+    EndpointPace.objects.create(endpoint=endpoint, calls=1000, window_seconds=60.0)
+    EndpointPace.objects.create(
+        endpoint=judge, paused_until=until, status=429, words="answered 429: <Slow down>"
+    )
+    page = text_of(browser_of(actor).get(url_of(run)))
+    assert "Paused by the model server until 14:03:20 UTC. answered 429: &lt;Slow down&gt;" in page
+    assert "http://127.0.0.1:9/v1 takes no more than 1,000 calls in 60 seconds" in page
+    finish_run(run.pk, Run.State.COMPLETED)
+    assert "Paused by" not in text_of(browser_of(actor).get(url_of(run)))
 
 
 def test_canceling_is_posted_and_said() -> None:

@@ -19,6 +19,7 @@ from apps.inference.attached_models import Address, Models
 from apps.inference.learned_quirks import remember
 from apps.inference.limiters import EndpointLimiter
 from apps.inference.models import EndpointSlot
+from apps.inference.paces import tell_refusals, waits
 from apps.inference.served_models import find_judges
 from apps.inference.slots import rebalance, release_all
 from apps.leases import database_now
@@ -54,18 +55,25 @@ def judge_items(
     models = Models(judges.values())
     session = JudgingSession([(new_id(), grader) for grader in graders])
     worker = new_id()
+    limiters: dict[UUID, EndpointLimiter] = {}
     try:
-        limiters = {pk: EndpointLimiter(_slots(pk, worker, len(items))) for pk in models.endpoints}
+        limiters |= {pk: EndpointLimiter(_slots(pk, worker, len(items))) for pk in models.endpoints}
         return asyncio.run(_judge_all(session, models, judges, limiters, items))
     except TimeoutError:
         raise LimitError(f"Judging took longer than {SECONDS} s: try fewer rows.") from None
     finally:
         release_all(worker)
+        for pk, limiter in limiters.items():
+            tell_refusals(pk, limiter.refusals)
         remember(models.take_learned())
 
 
 def _slots(endpoint_id: UUID, worker: UUID, rows: int) -> int:
     """Take slots at an endpoint, for as long as a preview may last; return how many."""
+    for wait in waits([endpoint_id]):
+        if wait.until is not None:
+            moment = f"{wait.until:%H:%M:%S} UTC"
+            raise LimitError(f"Paused by the judge's model server until {moment}: {wait.words}")
     began = time.monotonic()
     while True:
         granted = rebalance(endpoint_id, worker, wanted=min(SLOTS, rows), committed=0).slots

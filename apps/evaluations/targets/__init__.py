@@ -3,6 +3,8 @@
 To add a kind, write its class beside the others and put it into TARGETS.
 """
 
+from uuid import UUID
+
 from apps.evaluations.models import Run
 from apps.evaluations.targets.base import (
     Answer,
@@ -28,6 +30,7 @@ __all__ = [
     "Target",
     "Unfinished",
     "answering_target",
+    "endpoints_of_run",
     "target_of_run",
 ]
 
@@ -38,6 +41,13 @@ def target_of_run(run: Run) -> Target:
     """Return the target that a run was started with."""
     stored = run.read_target()
     return TARGETS[stored["kind"]].read(stored)
+
+
+def endpoints_of_run(run: Run) -> set[UUID]:
+    """Return the model servers that a run asks: for its answers, and to judge them."""
+    judges = run.read_target().get("judges", {}).values()
+    found = {UUID(one["endpoint"]) for one in judges if "endpoint" in one}
+    return found if run.endpoint_id is None else {*found, run.endpoint_id}
 
 
 def answering_target(run: Run) -> Target:

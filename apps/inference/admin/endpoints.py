@@ -24,6 +24,7 @@ from apps.inference.admin.endpoint_forms import (
 )
 from apps.inference.endpoints import (
     add_endpoint,
+    forget_limits,
     remove_model,
     set_endpoint_disabled,
     set_prices,
@@ -31,12 +32,14 @@ from apps.inference.endpoints import (
 from apps.inference.learned_quirks import forget_quirk
 from apps.inference.looking import look_before, try_endpoint
 from apps.inference.models import LearnedQuirk, ModelEndpoint, ServedModel
+from apps.inference.paces import Wait, wait_of
+from apps.leases import database_now
 
 # By what says that there is one, the column that keeps it; no list and no page reads it.
 SECRETS = {"key": "api_key", "secret_headers": "secret_headers", "proxy": "proxy"}
 FIXED = (
     *("account", "base_url", "has_key", "has_secret_headers", "has_proxy"),
-    *("disabled_at", "created_at"),
+    *("pause", "learned_limits", "disabled_at", "created_at"),
 )
 
 
@@ -64,10 +67,11 @@ class ModelEndpointAdmin(OwnedAdmin):
         "concurrency",
         "allow_private",
         "has_key",
+        "pause",
         "disabled_at",
     )
     list_filter = (AccountFilter, "allow_private", ("disabled_at", admin.EmptyFieldListFilter))
-    actions = ("disable", "enable")
+    actions = ("disable", "enable", "forget_limits")
     search_fields = ("base_url",)
     inlines = (ServedModelInline, QuirkInline)
     change_form_template = "admin/inference/endpoint.html"
@@ -78,7 +82,7 @@ class ModelEndpointAdmin(OwnedAdmin):
             for name, kept in SECRETS.items()
         }
         names = Prefetch("models", ServedModel.objects.order_by("name"))
-        endpoints = super().get_queryset(request).select_related("account")
+        endpoints = super().get_queryset(request).select_related("account", "pace")
         return endpoints.annotate(**has).defer(*SECRETS.values()).prefetch_related(names)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -104,6 +108,33 @@ class ModelEndpointAdmin(OwnedAdmin):
     @admin.action(description="Enable", permissions=["edit"])
     def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._set_disabled(request, queryset, is_disabled=False)
+
+    @admin.action(
+        description="Forget the limits that refusals taught, and end pauses", permissions=["edit"]
+    )
+    def forget_limits(self, request: HttpRequest, queryset: QuerySet) -> None:
+        for endpoint in self.each_allowed(request, queryset):
+            forget_limits(actor_in(request, endpoint.account), endpoint)
+
+    @admin.display(description="paused")
+    def pause(self, endpoint: ModelEndpoint) -> str:
+        wait = self._wait(endpoint)
+        if wait is None or wait.until is None:
+            return ""
+        return f"by the model server until {wait.until:%H:%M:%S} UTC: {preview(wait.words)}"
+
+    @admin.display(description="learned limits")
+    def learned_limits(self, endpoint: ModelEndpoint) -> str:
+        wait = self._wait(endpoint)
+        pace = getattr(endpoint, "pace", None)
+        limits = [wait.limit] if wait is not None and wait.limit else []
+        if pace is not None and pace.concurrency is not None:
+            limits.append(f"{pace.concurrency} in flight")
+        return ", ".join(limits)
+
+    def _wait(self, endpoint: ModelEndpoint) -> Wait | None:
+        pace = getattr(endpoint, "pace", None)  # there is none before a first refusal
+        return None if pace is None else wait_of(pace, database_now())
 
     def _set_disabled(self, request: HttpRequest, queryset: QuerySet, *, is_disabled: bool) -> None:
         for endpoint in self.each_allowed(request, queryset):

@@ -1,6 +1,7 @@
 """The base of chat completions and responses: a model is asked while the caller waits."""
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from django.http import StreamingHttpResponse
@@ -17,7 +18,7 @@ from evalplatform.dialects.openai.viewset import OpenAIViewSet
 BAD_GATEWAY, GATEWAY_TIMEOUT, TOO_MANY = 502, 504, 429
 # The model server refused us, not the caller, whose key is in order.
 NOT_THE_CALLERS = (401, 403, 407)
-RETRY_AFTER_SECONDS = "1"
+RETRY_AFTER_SECONDS = 1
 FAILURES = {404: Error, TOO_MANY: Error, BAD_GATEWAY: Error, GATEWAY_TIMEOUT: Error}
 
 
@@ -74,7 +75,8 @@ class AskingViewSet(OpenAIViewSet):
                 )
             if isinstance(error, CallFailed):
                 status = status_of(error)
-                headers = {"retry-after": RETRY_AFTER_SECONDS} if status == TOO_MANY else {}
+                seconds = str(ceil(error.retry_after or RETRY_AFTER_SECONDS))
+                headers = {"retry-after": seconds} if status == TOO_MANY else {}
                 return Response(failure_shown(error), status, headers=headers)
             return usual(error, context)
 
