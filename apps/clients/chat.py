@@ -223,7 +223,7 @@ class ChatClient:
                     if not mend(failure):
                         raise
                     body = self._written(request)
-                    continue
+                    is_held, pause = False, 0.0
                 except RetryableError as failure:
                     is_held = self._hear_refused(failure, began)
                     pause = 0.0 if is_held else state.pause_or_fail(failure, time.monotonic())

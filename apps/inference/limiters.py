@@ -332,7 +332,7 @@ class RunLimiter(Limiter):
         self._first_calls = first_calls
 
     @property
-    def is_counting(self) -> bool:  # type: ignore[override]
+    def is_counting(self) -> bool:  # type: ignore[override]  # an attribute there
         return self._limiter.permits is not None
 
     async def acquire(self) -> int:

@@ -24,6 +24,7 @@ from apps.evaluations.services.evaluations import NewCriterion
 from apps.evaluations.services.runs import cancel_run, retry_errored
 from apps.grading.graders.base import Mark
 from apps.grading.graders.string_check import StringCheck
+from apps.grading.samples import complete_sample
 from apps.inference.models import EndpointSlot, ModelEndpoint
 from apps.leases import database_now
 from tests.evaluations.engine.workers import InBackground, work_until_idle
@@ -106,7 +107,7 @@ def test_a_model_is_asked_once_for_every_row(actor, endpoint, server, small_shar
     (usage,) = reports.summary(run).usage
     assert (usage.model, usage.calls, usage.prompt_tokens) == ("m", 42, 84)
     result = Result.objects.in_order()[7]
-    assert json.loads(result.sample)["output_text"] == "label 7"
+    assert complete_sample(json.loads(result.sample))["output_text"] == "label 7"
     assert json.loads(result.exchange)["input"] == [{"role": "user", "content": "label 7"}]
     assert not EndpointSlot.objects.exists()
 
