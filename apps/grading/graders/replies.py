@@ -17,12 +17,14 @@ from apps.text import quoted
 T = TypeVar("T")
 
 REPLY_QUOTED = 300
+FAULTS = 2_000  # broken objects and arrays of a reply; telling where one is broken takes its time
 # A text that is longer than a label by this factor and these characters is none, however wrapped.
 WRAPPED, WRAPPING = 4, 200
 REFUSED, PARSE = "model_grader_refusal_error", "model_grader_parse_error"
 
 _FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
-_OPENING = re.compile(r"[{\[]")
+# What may begin an object or an array; most braces of prose do not.
+_OPENING = re.compile(r'\{(?=\s*(?:["}]|\Z))|\[(?=\s*[\]{\["0-9tfn-])')
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SIGNED = re.compile(r"[\s*_`\"']*-\d")
 _EMPHASIS = " \t\r\n*_`~\"'"
@@ -68,14 +70,14 @@ def last_object(text: str, member: str) -> dict[str, Any]:
     of an object, for what stands before would be a draft.
     """
     fitting: dict[str, Any] | None = None
-    found, at = False, 0
-    while opening := _OPENING.search(text, at):
+    found, at, faults = False, 0, 0
+    while faults < FAULTS and (opening := _OPENING.search(text, at)):
         start = opening.start()
         try:
             value, at = _LENIENT.raw_decode(text, start)
         except json.JSONDecodeError as error:
             # On where the fault is: what is inside of a broken object does not count either.
-            at = max(error.pos, start + 1)
+            at, faults = max(error.pos, start + 1), faults + 1
             if text[start] == "{" and (at >= len(text) or error.msg.startswith("Unterminated")):
                 raise Unreadable("breaks off inside of its JSON object") from None
         except RecursionError:
