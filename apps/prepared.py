@@ -8,12 +8,14 @@ On SQLite the driver keeps such a statement compiled, on PostgreSQL the connecti
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Expression, QuerySet
@@ -157,13 +159,23 @@ def _adapted(value: Any) -> Any:
     return value
 
 
-def _cursor() -> CursorWrapper:
+@contextmanager
+def _cursor() -> Iterator[CursorWrapper]:
     """Open a cursor whose statements are prepared, within Django's own wrapper.
 
     Django's cursors for PostgreSQL put the values into the text, which leaves nothing to prepare.
+    The driver would keep a hundred such texts to count them, pieces of files among them: so it
+    prepares for as long as this cursor is open, and no longer.
     """
-    cursor = connection.cursor()
-    if connection.vendor == "postgresql":
+    with connection.cursor() as cursor:
+        if connection.vendor != "postgresql":
+            yield cursor
+            return
         driver: Any = connection
-        cursor.cursor = driver.Database.Cursor(connection.connection)
-    return cursor
+        raw = connection.connection
+        cursor.cursor = driver.Database.Cursor(raw)
+        raw.prepare_threshold = 0 if settings.PREPARED_STATEMENTS else None
+        try:
+            yield cursor
+        finally:
+            raw.prepare_threshold = None

@@ -159,11 +159,10 @@ if DATABASE["ENGINE"] == "django.db.backends.postgresql":
     if ROLE == "cluster":  # nothing of the engine's rests within a transaction, unless it is frozen
         theirs["idle_in_transaction_session_timeout"] = int(1000 * ENGINE_LEASE_SECONDS)
     noticing["options"] = " ".join(f"-c {name}={value}" for name, value in theirs.items())
-    # For the statements of apps/prepared.py alone; Django's own leave nothing to prepare. A pooler
-    # that gives a connection to each transaction may not know them.
-    if env.flag("PREPARED_STATEMENTS", True):
-        noticing["prepare_threshold"] = 0  # from the first time on
     DATABASE["OPTIONS"] = noticing | DATABASE.get("OPTIONS", {})
+# Those of apps/prepared.py, on PostgreSQL. A pooler that gives a connection to each transaction may
+# not know them.
+PREPARED_STATEMENTS = env.flag("PREPARED_STATEMENTS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.text("REDIS_URL")

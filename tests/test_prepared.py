@@ -73,3 +73,12 @@ def test_a_statement_is_prepared_on_its_connection_and_ran_from_there():
             "WHERE statement LIKE '%%accounts_apikey%%'"
         )
         assert cursor.fetchone()[0] >= 2
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's driver keeps no texts")
+def test_the_driver_keeps_no_statement_with_its_values() -> None:
+    actor = make_actor()
+    KEYS.rows(account_id=actor.account.pk, now=timezone.now())
+    make_key(actor, name="b" * 1_000)
+    # Private, but this is what once took as much memory as a hundred pieces of files.
+    assert not connection.connection._prepared._counts
