@@ -1,4 +1,4 @@
-"""A .json file is read alike by every door: an array, or an object a line."""
+"""A file is read alike by every door, whatever its name says and however it is written."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,11 @@ def by_command(actor: Actor, path: Path) -> str:
 
 def by_spicepod(actor: Actor, path: Path) -> str:
     pod = path.with_name("pod.yaml")
-    pod.write_text(json.dumps({"datasets": [{"name": "t", "from": f"file:{path.name}"}]}))
+    sections = {
+        "datasets": [{"name": "t", "from": f"file:{path.name}"}],
+        "evals": [{"name": "uses it", "dataset": "t", "scorers": []}],
+    }
+    pod.write_text(json.dumps(sections))
     try:
         call_command("load_spicepod", str(pod), "--account", actor.account.name)
     except CommandError as error:
@@ -49,8 +53,16 @@ def by_admin(actor: Actor, path: Path) -> str:
     return "" if answer.status_code == 302 else answer.content.decode()
 
 
+def by_page(actor: Actor, path: Path) -> str:
+    client = Client()
+    client.force_login(actor.user)
+    file = SimpleUploadedFile(path.name, path.read_bytes())
+    answer = client.post(reverse("web:import_dataset"), {"name": "t", "file": file})
+    return "" if answer.status_code == 302 else answer.content.decode()
+
+
 doors = pytest.mark.parametrize(
-    "enter", [by_command, pytest.param(by_spicepod, marks=needs("spice")), by_admin]
+    "enter", [by_command, pytest.param(by_spicepod, marks=needs("spice")), by_admin, by_page]
 )
 
 
@@ -64,13 +76,32 @@ def enter_with(enter: Callable[[Actor, Path], str], folder: Path, text: str) -> 
 @doors
 @pytest.mark.parametrize(
     "text",
-    [json.dumps(ROWS), json.dumps(ROWS, indent=2), LINES, f"{LINES}\n", f"\n\n{LINES}"],
-    ids=["array", "indented array", "lines", "ended lines", "lines after blank ones"],
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=2),
+        json.dumps({"data": ROWS}),
+        LINES,
+        f"{LINES}\n",
+        f"\n\n{LINES}",
+    ],
+    ids=["array", "indented array", "wrapped", "lines", "ended lines", "lines after blank ones"],
 )
 def test_arrays_and_lines_are_read_alike_by(enter, text, tmp_path):
     actor, refusal = enter_with(enter, tmp_path, text)
     assert refusal == ""
     assert [item for item, _ in read_cases(find_version(actor.account.pk, "t"))] == ROWS
+
+
+@doors
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_tables_are_read_alike_by(enter, delimiter, tmp_path):
+    text = delimiter.join(("input", "n")) + "\n" + delimiter.join(("é", "1")) + "\n"
+    actor = make_actor(user=make_user(is_staff=True))
+    path = tmp_path / "rows.csv"
+    path.write_text(text, encoding="latin-1")
+    assert enter(actor, path) == ""
+    rows = [item for item, _ in read_cases(find_version(actor.account.pk, "t"))]
+    assert rows == [{"input": "é", "n": "1"}]
 
 
 @doors
