@@ -77,6 +77,9 @@ class Prepared:
         with _cursor() as cursor:
             cursor.execute(sql, values)
             rows = cursor.fetchall()
+        if connection.queries_logged and connection.queries_log[-1]["sql"] is None:
+            # Django asks the cursor for it, and psycopg's forgets what it has prepared.
+            connection.queries_log[-1]["sql"] = sql
         if not compiled.converters:
             return rows
         columns = [*zip(*rows, strict=True)]
