@@ -192,6 +192,15 @@ BODIES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("/v1/chat/completions/{completion_id}", "CompletionUpdateRequest"): [
         {"metadata": {"a": "b"}},
     ],
+    ("/v1/embeddings", "EmbeddingCreateRequest"): [
+        {
+            "model": "m",
+            "input": "x",
+            "encoding_format": "float",
+            "dimensions": 3,
+            "user": "u",
+        },
+    ],
     ("/v1/responses", "ResponseCreateRequest"): [
         {"model": "builtin/echo", "input": "x"},
         {
