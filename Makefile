@@ -73,6 +73,8 @@ clients: $(VENV)/clients.stamp
 
 # $(call venv,FOLDER) makes an empty environment, $(call install,FOLDER,FILE) fills it
 # with what the file names and no more: the file is complete, and pip knows no extras in one.
+# $(call install,FOLDER,FILE,--no-compile) leaves it to the first import to compile a module, as uv
+# does: of what tests and linters install most is never imported.
 ifdef UV
 venv = uv venv --quiet --clear --python $(PYTHON) $(1)
 install = uv pip install --quiet --python $(1)/bin/python --no-deps --require-hashes -r $(2)
@@ -81,7 +83,7 @@ else
 venv = $(PYTHON) -m venv $(1) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(1)
 install = if $(1)/bin/python -m pip --version >/dev/null 2>&1; \
 	then pip="$(1)/bin/python -m pip"; else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
-	$$pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2)
+	$$pip install --quiet --disable-pip-version-check --no-deps --require-hashes $(3) -r $(2)
 endif
 
 $(BIN)/python:
@@ -105,14 +107,14 @@ $(VENV)/sandbox.stamp: requirements/sandbox.txt $(VENV)/base.stamp
 
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
 	@echo "Installing requirements/dev.txt into $(VENV)"
-	@$(call install,$(VENV),requirements/dev.txt)
+	@$(call install,$(VENV),requirements/dev.txt,--no-compile)
 	@touch $(VENV)/base.stamp $(VENV)/parquet.stamp $@
 
 # Without npm, or where it reaches nothing, the test of the Node client is skipped.
 $(VENV)/clients.stamp: requirements/openai-1x.txt | $(BIN)/python
 	@echo "Installing the vendors' clients into $(VENV)/clients"
 	@$(call venv,$(VENV)/clients/openai-1x)
-	@$(call install,$(VENV)/clients/openai-1x,requirements/openai-1x.txt)
+	@$(call install,$(VENV)/clients/openai-1x,requirements/openai-1x.txt,--no-compile)
 	@if command -v npm >/dev/null; then npm install --silent --no-save --no-package-lock \
 	  --prefix $(VENV)/clients/node openai@6.49.0 || echo "no client for Node"; fi
 	@touch $@
