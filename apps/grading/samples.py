@@ -33,13 +33,17 @@ class Sample:
     """One item and its answer. Graders share it, so that what two of them need is computed once.
 
     item: the row of the dataset. sample: the answer as graders see it, with the keys of
-    NOTHING_SAID at least; made of None for a row without an answer.
+    NOTHING_SAID at least; made of None for a row without an answer. explains: whether marks are to
+    have evidence; where nobody keeps it, a grader need not write it.
     """
 
-    __slots__ = ("_made", "_rendered", "item", "sample", "scope")
+    __slots__ = ("_made", "_rendered", "explains", "item", "sample", "scope")
 
-    def __init__(self, item: dict[str, Any], sample: dict[str, Any] | None) -> None:
+    def __init__(
+        self, item: dict[str, Any], sample: dict[str, Any] | None, *, explains: bool = True
+    ) -> None:
         self.item = item
+        self.explains = explains
         self.sample = _Unanswered(NOTHING_SAID) if sample is None else _as_seen(sample)
         # The names that templates can use. No text can be read of what is no answer at all.
         is_answer = sample is None or "output_text" in sample or _first_message(sample) is not None

@@ -172,7 +172,7 @@ class JudgingSession:
         """Judge at once, by plain graders alone."""
         if answer.fault is not None:
             return self._unanswered(row, repeat, answer)
-        sample = Sample(row.item, answer.sample)
+        sample = Sample(row.item, answer.sample, explains=False)
         judged = [_plainly_judged(pk, grader, sample) for pk, grader in self.criteria]
         return _outcome(row, repeat, answer, judged, [])
 
@@ -228,21 +228,22 @@ def _is_error(mark: Judged | BaseException) -> TypeGuard[BaseException]:
 def _outcome(
     row: Row, repeat: int, answer: Answer, judged: Sequence[Judged], spent: list[Spent]
 ) -> Outcome:
-    asked = [answer.spent] if answer.spent is not None else []
+    if answer.spent is not None:
+        spent = [answer.spent, *spent]
     return Outcome(
-        row_index=row.index,
-        repeat=repeat,
-        sample=answer.stored_sample,
-        exchange=answer.exchange,
-        fault=answer.fault,
-        judged=judged,
-        spent=[*asked, *spent],
+        row.index,
+        repeat,
+        answer.stored_sample,
+        answer.exchange,
+        answer.fault,
+        judged,
+        spent,
     )
 
 
 def _plainly_judged(pk: UUID, grader: Grader, sample: Sample) -> Judged:
     # It would say the same of the same sample again: its evidence is made when it is read.
-    return Judged(pk, _plain_mark(grader, sample), keeps_evidence=False)
+    return Judged(pk, _plain_mark(grader, sample), None, False)
 
 
 def _plain_mark(grader: Grader, sample: Sample) -> Mark:

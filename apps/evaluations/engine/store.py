@@ -61,14 +61,6 @@ class Judged(NamedTuple):
     exchange: str | None = None
     keeps_evidence: bool = True
 
-    @property
-    def is_plain(self) -> bool:
-        """Return whether its mark's value and verdict are all there is to keep."""
-        mark = self.mark
-        if mark.error is not None or mark.notes is not None or self.exchange is not None:
-            return False
-        return not (self.keeps_evidence and mark.evidence)
-
 
 class Outcome(NamedTuple):
     """The result of one item: its answer's traces and a mark per criterion, in their order.
@@ -280,8 +272,17 @@ def _insert(fresh: list[tuple[Batch, Progress]]) -> None:
 
 
 def _pack(judged: Sequence[Judged], own_fault: tuple[str, str] | None) -> Packed:
-    if all(one.is_plain for one in judged):
-        return pack_plain([(one.mark.value, one.mark.passed) for one in judged])
+    """Pack marks, the quicker way where value and verdict are all there is to keep of them."""
+    plain = []
+    for _, mark, exchange, keeps_evidence in judged:
+        value, passed, evidence, error, notes = mark
+        if error is not None or notes is not None or exchange is not None:
+            break
+        if keeps_evidence and evidence:
+            break
+        plain.append((value, passed))
+    else:
+        return pack_plain(plain)
     return pack([_verdict(one) for one in judged], own_fault)
 
 

@@ -45,7 +45,9 @@ class StringCheck(PlainGrader):
     def mark(self, sample: Sample) -> Mark:
         text, reference = sample.render(self.input), sample.render(self.reference)
         passed = HOLDS[self.operation](text, reference)
-        evidence = f"{shown(text)} {self.operation} {shown(reference)}"
+        evidence = ""
+        if sample.explains:
+            evidence = f"{shown(text)} {self.operation} {shown(reference)}"
         if not passed and (warning := warn_of_list(sample, self.reference, reference)):
             return Mark(float(passed), passed, evidence, notes={"warning": warning})
         return Mark(float(passed), passed, evidence)
