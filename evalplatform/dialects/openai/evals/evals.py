@@ -112,10 +112,11 @@ class EvalSerializer(serializers.Serializer):
 
     @extend_schema_field(Array(child=OneOf(GRADERS)))
     def get_testing_criteria(self, evaluation: Evaluation) -> list[dict[str, Any]]:
-        return [
-            criterion_shown(criterion)
-            for criterion in criteria_at((evaluation.pk, evaluation.criteria_version))
-        ]
+        key = (evaluation.pk, evaluation.criteria_version)
+        # A list has read those of all its evals at once.
+        listed = self.context.get("criteria")
+        criteria = criteria_at(key) if listed is None else listed[key]
+        return [criterion_shown(criterion) for criterion in criteria]
 
 
 class EvalDeleted(serializers.Serializer):
@@ -163,8 +164,10 @@ class EvalViewSet(OpenAIViewSet):
     def list(self, request: Request) -> Response:
         """List evals, the oldest first."""
         evaluations = self.evaluations()
-        criteria_at_all((one.pk, one.criteria_version) for one in evaluations)  # kept from then on
-        return self.get_paginated_response(self.get_serializer(evaluations, many=True).data)
+        criteria = criteria_at_all((one.pk, one.criteria_version) for one in evaluations)
+        context = {**self.get_serializer_context(), "criteria": criteria}
+        shown = EvalSerializer(evaluations, many=True, context=context)
+        return self.get_paginated_response(shown.data)
 
     def evaluations(self) -> Sequence[Evaluation]:
         """Return the page of evals that the query string asks for."""
