@@ -40,7 +40,8 @@ _STORED.adding, _STORED.db = False, DEFAULT_DB_ALIAS
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+# Judgement and Item are not frozen: a page makes hundreds, and to make a frozen one takes longer.
+@dataclass(slots=True)
 class Judgement:
     """The verdict of a criterion's grader on a result, with what it takes to explain it.
 
@@ -84,7 +85,7 @@ class Judgement:
         return Result.State.PASSED if self.passed else Result.State.FAILED
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Item:
     """A result with the row it came of and what was said of it, in the order of the criteria.
 
