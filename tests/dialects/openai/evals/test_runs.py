@@ -446,7 +446,7 @@ def test_a_run_of_another_face_is_told_in_the_vendors_words():
             "one JSON object whose 'data' is a list of rows",
         ),
         ('{"item": {}}\n'.encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(b'{"item": {}}\n'), "gzip"),
+        (gzip.compress(b'{"item": {}}\n', mtime=0), "gzip"),
         (b"PAR1 and more", "Parquet"),
     ],
 )
