@@ -12,10 +12,14 @@ from apps.leases import clock, clock_value, database_now, lease_end
 
 @dataclass(frozen=True)
 class Grant:
-    """The calls that a worker may have in flight, and whether others wait for some of them."""
+    """The calls that a worker may have in flight, and whether others wait for some of them.
+
+    gave_up: some that others wait for have just become free.
+    """
 
     slots: int
     others_wait: bool = False
+    gave_up: bool = False
 
 
 NOTHING = Grant(0)
@@ -70,7 +74,8 @@ def rebalance(
         ours = held.ours
         split = _split(held, worker, wanted, committed, gives_up)
         if split.granted <= ours.granted and _keep_to(ours, split, _told(wanted, held)):
-            return Grant(min(split.share, split.granted), split.others_wait)
+            gave_up = split.others_wait and split.granted < ours.granted
+            return Grant(min(split.share, split.granted), split.others_wait, gave_up)
     return _take(endpoint_id, worker, wanted, committed, gives_up)
 
 

@@ -39,7 +39,7 @@ class WorkerState:
     the shards at work here. budget_requests: by the id of the context. may_claim: false while
     draining. may_plan: nobody plans. is_free: nothing is at work here, nor planned. reports: of
     endpoints that refuse calls, or where calls need permits. denied: the runs whose first calls
-    here were all denied.
+    here were all denied. was_rung: a bell was heard since the last poll.
     """
 
     capacity: dict[UUID, int]
@@ -52,6 +52,7 @@ class WorkerState:
     is_free: bool
     reports: Mapping[UUID, Report] = field(default_factory=dict)
     denied: Collection[UUID] = ()
+    was_rung: bool = False
 
 
 @dataclass

@@ -39,7 +39,7 @@ class Coordinator:
         Claims come first: what is claimed decides how many slots and calls are wanted.
         """
         assignments = Assignments()
-        self._slots.begin_poll()
+        self._slots.begin_poll(was_rung=state.was_rung)
         going = Run.objects.filter(state=Run.State.RUNNING).order_by("created_at", "id")
         running = dict(going.values_list("pk", "account_id"))
         assignments.ended_runs = state.capacity.keys() - running.keys()

@@ -5,32 +5,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from apps import bells
 from apps.evaluations.engine.assignments import Assignments, WorkerState
 from apps.inference.slots import rebalance
 
-# Each request locks the endpoint's row, so one that changes nothing is made no more often.
-REBALANCE_SECONDS = 1.0
-HANDOVER_SECONDS = 0.2  # while slots pass from one worker to another, which neither can use
+REBALANCE_SECONDS = 1.0  # without a bell: who is refused slots, or gives some up, rings
+HANDOVER_SECONDS = 0.1  # while slots pass from one worker to another, which neither can use
 # Before a worker gives slots up to another, since they stand idle on the way and a run that is
 # over by then has gained nothing.
-YIELD_SLOTS_AFTER_SECONDS = 1.5
+YIELD_SLOTS_AFTER_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class SlotRequest:
-    """The last request for slots at an endpoint: its moment, its numbers, and what was granted."""
+    """The last request for slots at an endpoint: its moment, its numbers, and the answer."""
 
     at: float
     wanted: int
     committed: int
     granted: int
+    others_wait: bool
 
     def is_due(self, wanted: int, committed: int) -> bool:
         """Return whether to ask again: for a grown wish that had been granted, or in time."""
         if not wanted or self.wanted <= self.granted < wanted:
             return True
-        # Somebody waits for what we were told to give up, or we for what another gives up.
-        waits = self.granted == 0 or committed < self.committed
+        # Somebody waits for what we were told to give up, or will be, or we for what another does.
+        will_be_told = self.others_wait and self.granted >= self.committed
+        waits = self.granted == 0 or committed < self.committed or will_be_told
         pause = HANDOVER_SECONDS if waits else REBALANCE_SECONDS
         return time.monotonic() - self.at >= pause
 
@@ -46,13 +48,22 @@ class SlotShares:
         self._requests: dict[UUID, SlotRequest] = {}
         self._wishes: dict[UUID, int] = {}  # calls wanted at endpoints that have no slot for us
         self._pressed_since: dict[UUID, float] = {}  # when others began to want some of ours
+        self._to_look_at: set[UUID] = set()  # endpoints where a bell may tell of a change
 
     @property
     def is_waiting(self) -> bool:
         return bool(self._wishes)
 
-    def begin_poll(self) -> None:
+    def begin_poll(self, *, was_rung: bool) -> None:
         self._wishes.clear()
+        if was_rung:
+            self._to_look_at = set(self._requests)
+
+    def _is_due(self, endpoint_id: UUID, wanted: int, committed: int) -> bool:
+        request = self._requests.get(endpoint_id)
+        if request is None or endpoint_id in self._to_look_at:
+            return True
+        return request.is_due(wanted, committed)
 
     def has_all(self, endpoints: Iterable[UUID]) -> bool:
         """Return whether this worker holds a slot at every endpoint, as far as it knows."""
@@ -66,9 +77,12 @@ class SlotShares:
         """
         for endpoint_id in endpoints:
             request = self._requests.get(endpoint_id)
-            if request is None or (not request.granted and request.is_due(wanted, 0)):
+            was_refused = request is not None and not request.granted
+            if request is None or (was_refused and self._is_due(endpoint_id, wanted, 0)):
                 request = self._request(assignments, endpoint_id, wanted, 0)
             if not request.granted:
+                if not was_refused:
+                    bells.ring()  # whoever has them all hears that another waits
                 self._wishes[endpoint_id] = wanted
                 return False
         return True
@@ -87,8 +101,7 @@ class SlotShares:
             wanted, committed = slots.get(endpoint_id, (0, 0))
             slots[endpoint_id] = (wanted + count, committed)
         for endpoint_id, (wanted, committed) in slots.items():
-            request = self._requests.get(endpoint_id)
-            if request is None or request.is_due(wanted, committed):
+            if self._is_due(endpoint_id, wanted, committed):
                 self._request(assignments, endpoint_id, wanted, committed)
 
     def _request(
@@ -107,7 +120,11 @@ class SlotShares:
             self._pressed_since[endpoint_id] = pressed_since
         else:
             self._pressed_since.pop(endpoint_id, None)
-        request = SlotRequest(now, wanted, committed, grant.slots)
+        self._to_look_at.discard(endpoint_id)
+        before = self._requests.get(endpoint_id)
+        if grant.gave_up or (before and before.others_wait and not wanted and not committed):
+            bells.ring()  # what they wait for is there
+        request = SlotRequest(now, wanted, committed, grant.slots, grant.others_wait)
         if wanted or committed:
             self._requests[endpoint_id] = request
             assignments.grants[endpoint_id] = grant.slots

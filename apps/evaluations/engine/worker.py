@@ -59,6 +59,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._listener: Listener | None = None
+        self._was_rung = False
         self._items = ItemWork(
             self._buffer,
             is_cut_off=self._is_cut_off,
@@ -188,7 +189,9 @@ class Worker:
         self._listener.drain()
         if self._listener.fileno() != descriptor:
             asyncio.get_running_loop().remove_reader(descriptor)
-        self._poll_at_once()
+        self._was_rung = True
+        # Who has something to do polls soon anyway, and need not for each of many bells.
+        (self._wake.set if self._items.active else self._poll_at_once)()
 
     def _stop_listening(self) -> None:
         assert self._listener is not None
@@ -231,6 +234,7 @@ class Worker:
         held = self._items.known()
         is_free = not held and self._planning is None
         self._is_isolating = self._is_isolating and not is_free
+        was_rung, self._was_rung = self._was_rung, False
         may_begin = not (self._items.is_draining or self._is_over() or self._is_isolating)
         return WorkerState(
             capacity=capacity,
@@ -254,6 +258,7 @@ class Worker:
                 if (report := limiter.report()) is not None
             },
             denied=[one.run.pk for one in self._contexts if one.wants_to_end],
+            was_rung=was_rung,
         )
 
     def _take_learned(self) -> list[Learned]:

@@ -245,6 +245,33 @@ def test_slots_are_asked_for_only_when_there_may_be_more_to_have(small_shards, m
     assert poll(holder, slots={pk: (0, 0)}).left == {pk}
 
 
+def test_who_is_refused_slots_rings_and_so_does_who_gives_some_up(small_shards, monkeypatch):
+    monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 100)
+    monkeypatch.setattr(slot_shares_module, "YIELD_SLOTS_AFTER_SECONDS", 0)
+    actor = make_actor()
+    pk = make_endpoint(actor, "http://127.0.0.1:9/v1", concurrency=10).pk
+    plan(make_run(actor, source=200, target=ask("m")))
+    rung = []
+    monkeypatch.setattr(slot_shares_module.bells, "ring", lambda: rung.append(1))
+    holder, newcomer = coordinator(), coordinator()
+    assert len(poll(holder).claims) > 1
+
+    def granted(**state):
+        return poll(holder, may_claim=False, **state).grants
+
+    assert granted(slots={pk: (50, 10)}) == {}
+    for _ in range(2):
+        assert not poll(newcomer).claims
+    assert len(rung) == 1
+    # A bell is a reason to look, however short ago that was.
+    assert granted(slots={pk: (50, 10)}, was_rung=True) == {pk: 8}
+    assert len(rung) == 1
+    assert granted(slots={pk: (50, 8)}, was_rung=True) == {pk: 8}
+    assert len(rung) == 2
+    assert poll(newcomer, was_rung=True).grants == {pk: 2}
+
+
 def test_slots_are_given_up_only_to_who_has_waited_for_them(small_shards, monkeypatch):
     monkeypatch.setattr(slot_shares_module, "REBALANCE_SECONDS", 0)
     monkeypatch.setattr(slot_shares_module, "HANDOVER_SECONDS", 0)
