@@ -93,7 +93,7 @@ from tests.packed_answers import packed
 HEAD_MAX = 64 * 1024
 FLOOD_BYTES = 200_000_000
 STATUS = re.compile(r"(?:fail|status)-(\d{3})(?:-(retry-after|retry-after-ms)(?::(.+))?)?$")
-UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:1"}
+UNLUCKY = {10: "fail-500", 35: "fail-429", 60: "fail-500", 85: "fail-429-retry-after:0.1"}
 HUNG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)
 AZURE_PATH = re.compile(rb"^/openai/deployments/[^/]+|^/openai/v1")
 REASONS = {200: b"OK", 307: b"Temporary Redirect", 404: b"Not Found", 429: b"Too Many Requests"}

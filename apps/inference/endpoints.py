@@ -12,7 +12,7 @@ from apps.accounts.services.audit import record
 from apps.clients import UrlRefused, check_url
 from apps.errors import Invalid, Unfit
 from apps.inference.models import ModelEndpoint, ServedModel
-from apps.inference.paces import forget
+from apps.inference.paces import end_denials, forget
 from apps.inference.served_models import BUILT_IN_PREFIX, _shown_price
 from apps.inference.server_settings import ServerSettings
 
@@ -65,6 +65,8 @@ def add_endpoint(
     if enables:
         endpoint.disabled_at = None
     endpoint.save()
+    if api_key is not None:
+        end_denials(endpoint.pk)
     chat, embedding = ServedModel.Kind.CHAT, ServedModel.Kind.EMBEDDING
     for name in models:
         _serve(account, endpoint, name, "", chat)

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import BooleanField, Case, F, Q, Sum, When
 
 from apps.clients import Refusal
+from apps.clients.base import DENIALS
 from apps.inference.models import EndpointPace, EndpointSlot, ModelEndpoint
 from apps.inference.pacing import (
     FREE,
@@ -107,12 +108,17 @@ def raise_concurrency(endpoints: Collection[UUID]) -> None:
     lowered.filter(concurrency__gte=F("endpoint__concurrency")).update(
         concurrency=None, concurrency_at=None
     )
-    lowered.update(concurrency=F("concurrency") + 1, concurrency_at=now)
+    lowered.update(concurrency=F("concurrency") + 1 + F("concurrency") / 8, concurrency_at=now)
 
 
 def forget(endpoint_id: UUID) -> None:
     """Forget all that an endpoint's refusals taught, and end its pause."""
     EndpointPace.objects.filter(endpoint=endpoint_id).delete()
+
+
+def end_denials(endpoint_id: UUID) -> None:
+    """End the pause of an endpoint that denied a key, since it has another one."""
+    EndpointPace.objects.filter(endpoint=endpoint_id, status__in=DENIALS).delete()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ LEARNED_PAUSE, LEARNED_WINDOW = 1.0, 120.0
 LEARNED_FOR = timedelta(days=1)
 # A limit that held for a whole window, and for so many calls, rises by a tenth, by one at least.
 RISE_CALLS, RISE_PART = 10, 10
-RISE_SECONDS = 2.0  # calls in flight rise by one so often
+RISE_SECONDS = 1.0  # calls in flight rise by an eighth so often, by one at least
 GIVEN_UP_SECONDS = 60.0  # between two calls to a server that was given up
 MOMENTS, MOMENTS_MAX = 50, 400  # calls are counted in so many steps of a window, and at most
 LOOK_SECONDS = 0.25  # while another process tries a call

@@ -10,7 +10,7 @@ from apps.accounts.models import AuditEvent
 from apps.accounts.roles import Role
 from apps.errors import Refusal, dotted
 from apps.inference.endpoints import add_endpoint, remove_model, set_endpoint_disabled, set_prices
-from apps.inference.models import ModelEndpoint
+from apps.inference.models import EndpointPace, ModelEndpoint
 from apps.inference.served_models import UnknownModel, find_model
 from tests.factories import (
     make_actor,
@@ -163,3 +163,13 @@ def test_limits_a_minute_are_set_kept_and_taken_away(actor):
     for name in ("requests_per_minute", "tokens_per_minute"):
         with pytest.raises(Refusal, match=f"{name} must be 0 to 1000000000, not -1"):
             make_endpoint(actor, url, **{name: -1})
+
+
+def test_another_key_ends_the_pause_that_the_old_one_brought(actor):
+    url = "http://127.0.0.1:9/v1"
+    endpoint = make_endpoint(actor, url, api_key="sk-old")
+    EndpointPace.objects.create(endpoint=endpoint, status=401, paused_until=timezone.now())
+    make_endpoint(actor, url, concurrency=3)
+    assert EndpointPace.objects.exists()
+    make_endpoint(actor, url, api_key="sk-new")
+    assert not EndpointPace.objects.exists()

@@ -121,7 +121,8 @@ def test_a_second_run_begins_with_what_the_first_has_learned(actor, server):
     assert refused(server) <= 2
 
 
-def test_a_judges_pause_is_every_callers_and_its_calls_are_counted(actor, server):
+def test_a_judges_pause_costs_no_answer_even_when_a_slice_ends(actor, server, settings):
+    settings.ENGINE_SLICE_SECONDS = 1.0
     endpoint = serve(actor, server, "m", aliases={"judge": JUDGE})
     limited = {"judge": FIVE_IN_ONE}
     endpoint.models.filter(name="judge").update(upstream_name=limited["judge"])
