@@ -154,13 +154,21 @@ class OneOf(AnyObject):
         super().__init__(**kwargs)
 
     def to_internal_value(self, data: Any) -> Any:
+        return self.shapes[self.kind_of(data)]().run_validation(data)
+
+    def kind_of(self, data: Mapping[str, Any]) -> str:
+        """Return the `type` of an object, which is refused where it names none of the shapes."""
         try:
-            kind = Choice(choices=[*self.shapes]).run_validation(
+            self.refuse_foreign(data.get("type"))
+            kind: str = Choice(choices=[*self.shapes]).run_validation(
                 data.get("type", serializers.empty)
             )
         except serializers.ValidationError as error:
             raise serializers.ValidationError({"type": error.detail}) from None
-        return self.shapes[kind]().run_validation(data)
+        return kind
+
+    def refuse_foreign(self, kind: Any) -> None:
+        """Refuse a type of which more is to say than that it is none of these."""
 
 
 class OneOfSchema(OpenApiSerializerFieldExtension):

@@ -1,5 +1,6 @@
-"""Wire fields that several of the vendor's objects have: times and metadata."""
+"""Wire fields that several of the vendor's objects have: times, metadata, kinds."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.extensions import (
@@ -9,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError as FieldError
 
 from apps.text import quoted
-from evalplatform.dialects.kit.fields import AnyObject, Text
+from evalplatform.dialects.kit.fields import AnyObject, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON
 
 
@@ -44,6 +45,25 @@ class Metadata(AnyObject):
 
     def to_representation(self, value: str) -> RawJSON:
         return RawJSON(value)
+
+
+class NativeKinds(OneOf):
+    """An object of one of several shapes; Azure's own kinds are refused with what to use instead.
+
+    instead: words that end the message, as in `send the rows as file_content`.
+    """
+
+    default_error_messages = {
+        "invalid_value": "{given} is a kind of Azure's own, which is not run here: {instead}."
+    }
+
+    def __init__(self, shapes: Mapping[str, type[Shape]], *, instead: str, **kwargs: Any) -> None:
+        self.instead = instead
+        super().__init__(shapes, **kwargs)
+
+    def refuse_foreign(self, kind: Any) -> None:
+        if isinstance(kind, str) and kind.startswith("azure_"):
+            self.fail("invalid_value", given=quoted(kind), instead=self.instead)
 
 
 class MetadataSchema(OpenApiSerializerFieldExtension):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.dialects.openai.caller import EVAL, Caller
+from evalplatform.dialects.openai.evals import source_echo
+from tests.dialects.openai.caller import EVAL, Caller, run_body
 from tests.factories import make_endpoint
 from tests.model_server import ModelServer
 
@@ -70,3 +71,74 @@ def test_the_deployment_in_the_path_is_the_model(
 def test_an_unknown_path_behind_a_door_is_refused_in_the_envelope(azure: Client, path: str):
     answer = azure.get(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+LABELS = {"properties": {"stage": "nightly", "tries": 2}, "evaluation_level": "turn"}
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, {"properties": {}}, {"evaluation_level": "conversation"}, {}]
+)
+def test_a_runs_labels_are_given_back_wherever_it_is_shown(
+    azure: Client, caller: Caller, labels: dict[str, Any]
+):
+    eval_id = caller.new_eval()["id"]
+    made = post(azure, f"/openai/evals/{eval_id}/runs{QUERY}", run_body(**labels)).json()
+    assert {name: made[name] for name in LABELS if name in made} == labels
+    where = f"/evals/{eval_id}/runs"
+    source_echo._ECHOES.forget()  # as after a restart
+    assert caller.get(f"{where}/{made['id']}")[1] == made
+    assert caller.get(where)[1]["data"] == [made]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"properties": "nightly"}, {"properties": [1]}, {"evaluation_level": 3}],
+)
+def test_labels_of_another_type_are_refused(caller: Caller, labels: dict[str, Any]):
+    eval_id = caller.new_eval()["id"]
+    status, answer = caller.post(f"/evals/{eval_id}/runs", run_body(**labels))
+    assert (status, answer["error"]["code"]) == (400, "invalid_type")
+    assert answer["error"]["param"] == next(iter(labels))
+
+
+def rows_of_azure(kind: str) -> dict[str, Any]:
+    return {"data_source": {"type": kind, "source": {"type": "azure_ai_dataset", "id": "d"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "instead"),
+    [
+        (
+            "/evals",
+            {**EVAL, "data_source_config": {"type": "azure_ai_source", "scenario": "red_team"}},
+            "data_source_config.type",
+            "custom",
+        ),
+        (
+            "/evals",
+            {**EVAL, "testing_criteria": [{"type": "azure_ai_evaluator", "name": "coherence"}]},
+            "testing_criteria[0].type",
+            "score_model",
+        ),
+        ("/runs", {"data_source": {"type": "azure_ai_responses"}}, "data_source.type", "jsonl"),
+        ("/runs", rows_of_azure("jsonl"), "data_source.source.type", "file_id"),
+        ("/runs", rows_of_azure("completions"), "data_source.source.type", "file_id"),
+        (
+            "/fine_tuning/alpha/graders/validate",
+            {"grader": {"type": "azure_ai_evaluator", "name": "coherence"}},
+            "grader.type",
+            "python",
+        ),
+    ],
+)
+def test_azures_own_kinds_are_refused_with_what_to_use_instead(
+    caller: Caller, path: str, body: dict[str, Any], param: str, instead: str
+):
+    if path == "/runs":
+        path = f"/evals/{caller.new_eval()['id']}/runs"
+    status, answer = caller.post(path, body)
+    fault = answer["error"]
+    assert (status, fault["param"], fault["code"]) == (400, param, "invalid_value")
+    assert '"azure_ai_' in fault["message"]
+    assert instead in fault["message"]

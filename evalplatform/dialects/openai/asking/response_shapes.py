@@ -62,14 +62,9 @@ class Tool(OneOf):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__({"function": FlatFunctionTool}, **kwargs)
 
-    def to_internal_value(self, data: Any) -> Any:
-        kind = data.get("type")
+    def refuse_foreign(self, kind: Any) -> None:
         if isinstance(kind, str) and HOSTED_TOOLS.fullmatch(kind):
-            try:
-                self.fail("invalid_value", given=kind)
-            except serializers.ValidationError as error:
-                raise serializers.ValidationError({"type": error.detail}) from None
-        return super().to_internal_value(data)
+            self.fail("invalid_value", given=kind)
 
 
 class FunctionCall(Shape):

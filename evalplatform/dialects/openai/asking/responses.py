@@ -85,6 +85,14 @@ class ReasoningOptions(Shape):
 
 
 class ResponseCreate(Shape):
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        # Before the model, which a stored prompt may bring along.
+        if isinstance(data, dict):
+            for name, instead in UNSUPPORTED.items():
+                if data.get(name):
+                    raise Invalid(instead, path=name, code="unsupported_parameter")
+        return super().run_validation(data)
+
     model = Text(max_length=300)
     input = Input()
     instructions = Text(required=False, allow_null=True, allow_blank=True)
@@ -165,9 +173,6 @@ class ResponseViewSet(AskingViewSet):
     def create(self, request: Request) -> Response | StreamingHttpResponse:
         """Ask a model; the answer is kept, to be evaluated later, unless `store` is false."""
         body = self.body(ResponseCreate)
-        for name, instead in UNSUPPORTED.items():
-            if body.get(name):
-                raise Invalid(instead, path=name, code="unsupported_parameter")
         messages = [*self._said_before(body), *chat_messages(body["input"])]
         params, instructions = _params(body), body.get("instructions") or ""
         opening = [{"role": "system", "content": instructions}] if instructions else []

@@ -161,6 +161,8 @@ GRADERS: dict[str, type[Shape]] = {
     "prompt_judge": PromptJudgeGrader,
 }
 
+INSTEAD_OF_GRADERS = "write its question as a score_model or label_model, or its rule as python"
+
 # Their `input` is messages.
 JUDGES = ("label_model", "score_model")
 

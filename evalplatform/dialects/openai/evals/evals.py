@@ -30,12 +30,13 @@ from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.evals.criteria import (
     CRITERIA,
     GRADERS,
+    INSTEAD_OF_GRADERS,
     criterion_shown,
     in_vendors_words,
     new_criterion,
 )
 from evalplatform.dialects.openai.evals.sample_schema import row_schema, stored_row_schema
-from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.fields import Metadata, NativeKinds, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, PrefixedId
 from evalplatform.dialects.openai.pages import Pages, Query
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
@@ -70,8 +71,10 @@ class EvalCreate(Shape):
 
     name = Text(max_length=NAME_LENGTH, required=False)
     metadata = Metadata(required=False, allow_null=True)
-    data_source_config = OneOf(CONFIGS)
-    testing_criteria = Array(child=OneOf(GRADERS), min_length=1, max_length=CRITERIA)
+    data_source_config = NativeKinds(CONFIGS, instead="use custom with the schema of an item")
+    testing_criteria = Array(
+        child=NativeKinds(GRADERS, instead=INSTEAD_OF_GRADERS), min_length=1, max_length=CRITERIA
+    )
     share_with_openai = Flag(required=False, help_text="Sent by old clients; says nothing here.")
 
 

@@ -13,15 +13,17 @@ from apps.evaluations.models import Criterion
 from apps.evaluations.services.grader_trials import Trial, check_grader, try_grader
 from apps.grading.graders.base import Mark
 from apps.strict_json import BadJSON, parse_json
-from evalplatform.dialects.kit.fields import AnyObject, Choice, Const, Shape, Text
+from evalplatform.dialects.kit.fields import AnyObject, Const, Shape, Text
 from evalplatform.dialects.kit.problems import Problem
 from evalplatform.dialects.openai.evals.criteria import (
     GRADERS,
+    INSTEAD_OF_GRADERS,
     JUDGES,
     Grader,
     in_vendors_words,
     renamed,
 )
+from evalplatform.dialects.openai.fields import NativeKinds
 from evalplatform.dialects.openai.messages import echoed
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
 
@@ -74,6 +76,7 @@ class MultiGrader(Grader):
 
 
 SHAPES: dict[str, type[Shape]] = {**GRADERS, "multi": MultiGrader}
+KINDS = NativeKinds(SHAPES, instead=INSTEAD_OF_GRADERS)
 
 
 class GraderValidateRequest(Shape):
@@ -159,10 +162,7 @@ def _checked(sent: dict[str, Any]) -> dict[str, Any]:
 
     Raises DRF's ValidationError.
     """
-    try:
-        kind = Choice(choices=[*SHAPES]).run_validation(sent.get("type", serializers.empty))
-    except FieldError as error:
-        raise FieldError({"type": error.detail}) from None
+    kind = KINDS.kind_of(sent)
     said = {name: value for name, value in sent.items() if value is not None}
     SHAPES[kind](partial=True).run_validation(said)
     if kind in JUDGES and "input" in said:

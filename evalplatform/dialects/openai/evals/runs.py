@@ -19,17 +19,18 @@ from apps.evaluations.models import Evaluation, Run
 from apps.evaluations.reports import Counts, Summary, count_results, runs_of, summarize
 from apps.evaluations.services.runs import cancel_run, delete_run, start_run
 from apps.inference.served_models import UnknownModel
-from evalplatform.dialects.kit.fields import Const, OneOf, Shape, Text
+from evalplatform.dialects.kit.fields import AnyObject, Const, OneOf, Shape, Text
 from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.evals.run_lookup import evaluation_in_path, run_in_path
 from evalplatform.dialects.openai.evals.source_echo import (
+    Echo,
     bytes_to_read,
-    data_sources_shown,
-    kept_echo,
+    echoes_shown,
+    kept_spec,
 )
-from evalplatform.dialects.openai.evals.source_shapes import DATA_SOURCES
+from evalplatform.dialects.openai.evals.source_shapes import DATA_SOURCES, INSTEAD_OF_SOURCES
 from evalplatform.dialects.openai.evals.sources import rows_of, target_of
-from evalplatform.dialects.openai.fields import Metadata, UnixTime
+from evalplatform.dialects.openai.fields import Metadata, NativeKinds, UnixTime
 from evalplatform.dialects.openai.ids import EVAL_ID, RUN_ID, PrefixedId, any_of, first_of
 from evalplatform.dialects.openai.pages import Pages
 from evalplatform.dialects.openai.viewset import OpenAIViewSet
@@ -43,9 +44,15 @@ RUNS_AT_ONCE = 4
 class RunCreate(Shape):
     closed = True
 
-    data_source = OneOf(DATA_SOURCES)
+    data_source = NativeKinds(DATA_SOURCES, instead=INSTEAD_OF_SOURCES)
     name = Text(max_length=NAME_LENGTH, required=False)
     metadata = Metadata(required=False, allow_null=True)
+    properties = AnyObject(
+        required=False, allow_null=True, help_text="Azure's clients send this; it is given back."
+    )
+    evaluation_level = Text(
+        max_length=64, required=False, allow_null=True, help_text="Likewise, as in `turn`."
+    )
 
 
 class ResultCounts(serializers.Serializer):
@@ -97,6 +104,8 @@ class EvalRunSerializer(serializers.Serializer):
     data_source = OneOf(DATA_SOURCES)
     error = RunError(allow_null=True)
     metadata = Metadata()
+    properties = AnyObject(required=False, help_text="As it was sent, where it was.")
+    evaluation_level = serializers.CharField(required=False, help_text="Likewise.")
     shared_with_openai = serializers.BooleanField()
 
 
@@ -194,7 +203,7 @@ class RunViewSet(OpenAIViewSet):
                 name=body.get("name", ""),
                 metadata=body.get("metadata"),
                 dialect=NAME,
-                spec={"data_source": kept_echo(data_source)},
+                spec=kept_spec(body),
             )
         except UnknownModel as error:
             # Else it is a criterion's judge, which the message names.
@@ -229,15 +238,15 @@ class RunViewSet(OpenAIViewSet):
 
 
 def runs_shown(
-    runs: Sequence[Run], request: Request, sources: Mapping[UUID, RawJSON] | None = None
+    runs: Sequence[Run], request: Request, echoes: Mapping[UUID, Echo] | None = None
 ) -> list[dict[str, Any]]:
     """Show runs, in as few queries for many as for one.
 
-    sources: their data sources by their ids, where they are not to be shown as ever. The objects
+    echoes: what was sent with them by their ids, where it is not to be shown as ever. The objects
     are made by hand: clients poll this many times a second while a run is going.
     """
-    if sources is None:
-        sources = data_sources_shown(runs)
+    if echoes is None:
+        echoes = echoes_shown(runs)
     over = [run for run in runs if run.is_final]
     going = [run for run in runs if not run.is_final]
     summaries = summarize(over) if over else {}
@@ -253,7 +262,7 @@ def runs_shown(
             "created_at": int(run.created_at.timestamp()),
             "report_url": request.build_absolute_uri(f"/app/runs/{run.pk}/"),
             **_results_shown(summaries.get(run.pk), counts.get(run.pk)),
-            "data_source": sources[run.pk],
+            **echoes[run.pk],
             "error": _error(run),
             "metadata": RawJSON(run.metadata),
             "shared_with_openai": False,

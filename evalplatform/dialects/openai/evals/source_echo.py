@@ -1,4 +1,4 @@
-"""Keep a run's data source and show it again, with the rows that were sent inside it."""
+"""Keep what was sent with a run and show it again, with the rows that were inside it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +15,9 @@ from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.ids import FILE_ID
 from evalplatform.dialects.openai.messages import as_text, echoed
 
+# What was sent with a run, by its field.
+Echo = dict[str, RawJSON]
+
 # contract: openai section 7: the hosted service adds these to what it gives back
 COMPLETIONS_EXTRAS = {"provider_credentials": None, "modalities": None, "sampling_params": None}
 
@@ -22,11 +25,20 @@ COMPLETIONS_EXTRAS = {"provider_credentials": None, "modalities": None, "samplin
 WHOLE_BYTES = 1024 * 1024
 FIRST_BYTES = 64 * 1024
 ECHOES_AT_ONCE = 20
-_ECHOES: Kept[RawJSON] = Kept(8 * 1024 * 1024)
+_ECHOES: Kept[Echo] = Kept(8 * 1024 * 1024)
+
+# contract: openai, the additions about doors: Azure's clients send these, and read them again
+LABELS = ("properties", "evaluation_level")
 
 
-def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a data source that is kept to be shown; rows are in their file already."""
+def kept_spec(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a run's body to be shown again."""
+    labels = {name: body[name] for name in LABELS if body.get(name) is not None}
+    return {"data_source": _kept_source(body["data_source"]), **labels}
+
+
+def _kept_source(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a data source that is kept; its rows are in their file already."""
     echo = dict(sent)
     if sent["source"]["type"] == "file_content":
         echo["source"] = {**sent["source"], "content": []}
@@ -40,8 +52,8 @@ def kept_echo(sent: Mapping[str, Any]) -> dict[str, Any]:
     return echo
 
 
-def data_sources_shown(runs: Sequence[Run]) -> dict[UUID, RawJSON]:
-    """Show the data sources as they were sent, with the rows in them, by the runs' ids.
+def echoes_shown(runs: Sequence[Run]) -> dict[UUID, Echo]:
+    """Show what was sent with runs, with the rows in their data sources, by the runs' ids.
 
     Rows above WHOLE_BYTES are shown by the first of them. None of it ever changes, so a poll finds
     it kept; of the others each 20 are read by two statements.
@@ -49,9 +61,9 @@ def data_sources_shown(runs: Sequence[Run]) -> dict[UUID, RawJSON]:
     shown = {run.pk: echo for run in runs if (echo := _ECHOES.get(run.pk)) is not None}
     missing = [run for run in runs if run.pk not in shown]
     for start in range(0, len(missing), ECHOES_AT_ONCE):
-        for run_id, text in _read_echoes(missing[start : start + ECHOES_AT_ONCE]):
-            shown[run_id] = RawJSON(text)
-            _ECHOES.put(run_id, shown[run_id], len(text))
+        for run_id, echo in _read_echoes(missing[start : start + ECHOES_AT_ONCE]):
+            shown[run_id] = echo
+            _ECHOES.put(run_id, echo, sum(len(field.text) for field in echo.values()))
     return shown
 
 
@@ -66,13 +78,13 @@ def bytes_to_read(runs: Sequence[Run]) -> int:
     return sum(min(size, WHOLE_BYTES) for size in came_along.values_list("byte_count", flat=True))
 
 
-def whole_data_source(run: Run) -> RawJSON:
-    """Show a data source with all rows that were sent in it."""
+def whole_echo(run: Run) -> Echo:
+    """Show what was sent with a run, with all rows in its data source."""
     rows = b"".join(read_file(run.source_file_id)) if run.source_file_id else b""
-    return RawJSON(_written(run, rows))
+    return _written(run, rows)
 
 
-def _read_echoes(missing: Sequence[Run]) -> Iterator[tuple[UUID, bytes]]:
+def _read_echoes(missing: Sequence[Run]) -> Iterator[tuple[UUID, Echo]]:
     known = Run.objects.select_related("source_file").in_bulk([run.pk for run in missing])
     files = [run.source_file_id for run in known.values() if _came_along(run.source_file)]
     pieces = FileChunk.objects.filter(file__in=files, number=0).order_by()
@@ -95,15 +107,17 @@ def _first_rows(rows: bytes) -> bytes:
     return rows[: (end if end >= 0 else rows.find(b"\n")) + 1]
 
 
-def _written(run: Run, rows: bytes) -> bytes:
-    """Write a data source as JSON. rows: lines of JSON objects, used where they were in it."""
-    echo = parse_json(run.spec).get("data_source") or _in_vendors_words(run)
+def _written(run: Run, rows: bytes) -> Echo:
+    """Write each field as JSON. rows: lines of JSON objects, used where they were sent."""
+    spec = parse_json(run.spec)
+    echo = spec.get("data_source") or _in_vendors_words(run)
     # The rows of an imported run lie in a file of ours, wherever they came from.
     if echo["source"]["type"] == "file_content" and _came_along(run.source_file):
         # Each line is one compact JSON object, in which a line end cannot stand.
         content = b"[%b]" % rows.rstrip(b"\n").replace(b"\n", b",")
         echo["source"]["content"] = RawJSON(content)
-    return write_json(echo)
+    fields = {"data_source": echo, **{name: spec[name] for name in LABELS if name in spec}}
+    return {name: RawJSON(write_json(value)) for name, value in fields.items()}
 
 
 def _in_vendors_words(run: Run) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from evalplatform.dialects.openai.evals.stored_sources import (
     ResponsesSource,
     StoredCompletionsSource,
 )
+from evalplatform.dialects.openai.fields import NativeKinds
 from evalplatform.dialects.openai.messages import Message
 from evalplatform.dialects.openai.words import REASONING_EFFORTS
 
@@ -140,13 +141,20 @@ class ReferencePrompt(Shape):
     )
 
 
+INSTEAD_OF_SOURCES = (
+    "use completions or responses with a model of this account, or jsonl with answers you have"
+)
+INSTEAD_OF_ROWS = "send the rows as file_content, or upload them and use file_id"
+
 SOURCES: dict[str, type[Shape]] = {"file_content": FileContent, "file_id": FileReference}
 PROMPTS: dict[str, type[Shape]] = {"template": TemplatePrompt, "item_reference": ReferencePrompt}
 
 
 class JsonlSource(Shape):
     type = Const("jsonl")
-    source = OneOf(SOURCES)  # type: ignore[assignment]  # a field of ours, not DRF's attribute
+    source = NativeKinds(  # type: ignore[assignment]  # a field of ours, not DRF's attribute
+        SOURCES, instead=INSTEAD_OF_ROWS
+    )
 
 
 # No docstring: see Shape.
@@ -169,16 +177,16 @@ class SampledSource(Shape):
 
 class CompletionsSource(SampledSource):
     type = Const("completions")
-    source = OneOf(  # type: ignore[assignment]  # as above
-        {**SOURCES, "stored_completions": StoredCompletionsSource}
+    source = NativeKinds(  # type: ignore[assignment]  # as above
+        {**SOURCES, "stored_completions": StoredCompletionsSource}, instead=INSTEAD_OF_ROWS
     )
     sampling_params = SamplingParams(required=False, allow_null=True)
 
 
 class ResponsesRunSource(SampledSource):
     type = Const("responses")
-    source = OneOf(  # type: ignore[assignment]  # as above
-        {**SOURCES, "responses": ResponsesSource}
+    source = NativeKinds(  # type: ignore[assignment]  # as above
+        {**SOURCES, "responses": ResponsesSource}, instead=INSTEAD_OF_ROWS
     )
     sampling_params = FlatSamplingParams(required=False, allow_null=True)
 

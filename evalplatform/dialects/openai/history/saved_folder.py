@@ -15,7 +15,7 @@ from evalplatform.dialects.kit.json import RawJSON, write_json
 from evalplatform.dialects.openai.evals.evals import EvalSerializer
 from evalplatform.dialects.openai.evals.output_items import items_shown
 from evalplatform.dialects.openai.evals.runs import runs_shown
-from evalplatform.dialects.openai.evals.source_echo import whole_data_source
+from evalplatform.dialects.openai.evals.source_echo import whole_echo
 from evalplatform.dialects.openai.history.saved_files import MANIFEST
 from evalplatform.dialects.openai.history.saved_values import EXTRAS
 
@@ -34,8 +34,8 @@ def write_folder(run: Run, folder: Path) -> int:
     evaluation = copy(run.evaluation)
     evaluation.criteria_version = run.criteria_version  # as it was when the run began
     (folder / "eval.json").write_bytes(_json(EvalSerializer(evaluation).data))
-    sources = {run.pk: whole_data_source(run)}
-    (shown,) = runs_shown([run], cast(Request, _Nowhere()), sources)
+    echoes = {run.pk: whole_echo(run)}
+    (shown,) = runs_shown([run], cast(Request, _Nowhere()), echoes)
     (folder / "run.json").write_bytes(_json(shown))
     count = 0
     with (folder / "output_items.jsonl").open("wb") as file:

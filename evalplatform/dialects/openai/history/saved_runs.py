@@ -47,6 +47,8 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
         if "content" in source:
             source = {**source, "content": []}
         spec = {"data_source": {**data_source, "source": source}}
+    properties, level = object_of(sent.get("properties")), string_of(sent.get("evaluation_level"))
+    labels = {"properties": properties, "evaluation_level": level}
     error = object_of(sent.get("error"))
     name = id_of(sent)
     saved = SavedRun(
@@ -57,7 +59,7 @@ def saved_run(sent: Mapping[str, Any], criteria: Mapping[str, str]) -> tuple[Sav
         created_at=time_of(sent),
         model=string_of(sent.get("model")),
         metadata=object_of(sent.get("metadata")),
-        spec=spec,
+        spec={**spec, **{name: value for name, value in labels.items() if value}},
         state=state,
         error_code=string_of(error.get("code"))[:CODE_LENGTH],
         error_message=string_of(error.get("message")),

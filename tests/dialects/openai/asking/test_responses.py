@@ -147,6 +147,12 @@ def test_parameters_are_kept_as_they_were_sent_to_the_server():
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.name", None),
         ({"background": True}, "background", "unsupported_parameter"),
         ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+        # Clients send it without a model and without an input.
+        (
+            {"prompt": {"id": "pmpt_1"}, "model": None, "input": None},
+            "prompt",
+            "unsupported_parameter",
+        ),
         ({"temperature": 3}, "temperature", "decimal_above_max_value"),
     ],
 )
