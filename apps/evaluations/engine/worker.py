@@ -35,8 +35,9 @@ from apps.leases import close_connection
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-GRADING_CAPACITY = 4_000  # rows of a run that may wait when no endpoint is asked,
-GRADING_CAPACITY_OF_ALL = 8_000  # and of all such runs
+# Rows of a run that may wait when no endpoint is asked: no more, or a short run is one worker's.
+GRADING_CAPACITY = 2_000
+GRADING_CAPACITY_OF_ALL = 8_000  # rows of all such runs
 FIRST_GRANT = 0  # no call before the table has granted one
 POLL_SECONDS = 0.05  # the coordinator is polled no more often than this, unless there is a hurry
 DRAIN_LOOK_SECONDS = 0.25  # while draining it is polled this often: a run may end meanwhile
