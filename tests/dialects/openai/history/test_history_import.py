@@ -61,7 +61,13 @@ def caller(db: Any) -> Caller:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("body", [run_body(), chat_body(sampling_params={"temperature": 0.5})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        run_body(properties={"stage": "nightly"}, evaluation_level="turn"),
+        chat_body(sampling_params={"temperature": 0.5}),
+    ],
+)
 def test_an_exported_run_reads_the_same_in_the_account_it_is_imported_into(body, tmp_path):
     here, there = Caller(), Caller()
     created = here.new_eval(testing_criteria=[STRING_CHECK, TEXT_SIMILARITY])
