@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from django.conf import settings
 
-from apps.clients.downloads import download
-
 SECONDS = 120
 ALLOW_PRIVATE = False  # tests serve on loopback
+
+
+def download(url: str, into: BinaryIO, **bounds: Any) -> None:
+    """Call the core's download, which is loaded when it is needed."""
+    from apps.clients import downloads  # noqa: PLC0415  aiohttp is slow to load, and rare
+
+    downloads.download(url, into, **bounds)
 
 
 def fetch(url: str, into: BinaryIO) -> None:
