@@ -217,7 +217,8 @@ def _words(failure: CallFailed) -> str:
         advice = " Say that it may be a private address, if it is to be one."
     elif failure.status in {401, 403}:
         advice = " Check its key, and the header in which it is sent."
-    return f"{failure.message}{advice} {UNCHECKED}"
+    told = failure.message if failure.message.endswith((".", "!", "?")) else f"{failure.message}."
+    return f"{told}{advice} {UNCHECKED}"
 
 
 def _moved(endpoint: ModelEndpoint, base_url: str) -> list[str]:

@@ -20,6 +20,7 @@ from apps.evaluations.reports import (
     read_items,
     summary,
 )
+from apps.inference.served_models import renamed_models
 from apps.strict_json import parse_json
 from evalplatform.sessions import in_account_of, in_any_account, signed_in
 from evalplatform.web import items
@@ -131,6 +132,7 @@ def result(request: HttpRequest, actor: Actor, run_id: UUID, result_id: UUID) ->
     narrowed = ResultFilter.of(run, criteria, request.GET)
     context = {
         "run": run,
+        "renamed": renamed_models(run.read_target()),
         "item": item,
         "result": item.result,
         "long_fields": [

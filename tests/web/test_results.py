@@ -294,3 +294,14 @@ def test_a_run_without_criteria_or_rows_has_a_page() -> None:
     run = make_run(actor, [""], evaluation=evaluation, rows=rows_of([""]))
     assert rows(browser.get(url_of(run))) == [0]
     assert "This evaluation has no criteria." in text_of(browser.get(result_url(run, 0)))
+
+
+def test_a_result_tells_both_names_of_a_model_that_stands_for_another() -> None:
+    actor = make_actor()
+    run = make_run(actor, ["p"])
+    target = {**run.read_target(), "model": "first", "upstream": "second"}
+    target["judges"] = {"old": {"model": "old", "upstream": "new"}, "same": {"model": "same"}}
+    Run.objects.filter(pk=run.pk).update(target=dump_json(target))
+    page = text_of(browser_of(actor).get(result_url(run, 0)))
+    assert "first is asked as second , old is asked as new" in page
+    assert "same is asked" not in page
