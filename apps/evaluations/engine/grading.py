@@ -157,11 +157,15 @@ class Batcher:
 
 @dataclass
 class JudgingSession:
-    """All that a run's criteria need to judge: models for judges, batchers for batch graders."""
+    """All that criteria need to judge: models for judges, batchers for batch graders.
+
+    explains: whether plain graders write their evidence, which of a run is made when it is read.
+    """
 
     criteria: Sequence[tuple[UUID, Grader]]
     judges: dict[str, Judge] = field(default_factory=dict)
     batchers: dict[UUID, Batcher] = field(default_factory=dict)
+    explains: bool = False
 
     @property
     def waits(self) -> bool:
@@ -172,7 +176,7 @@ class JudgingSession:
         """Judge at once, by plain graders alone."""
         if answer.fault is not None:
             return self._unanswered(row, repeat, answer)
-        sample = Sample(row.item, answer.sample, explains=False)
+        sample = Sample(row.item, answer.sample, explains=self.explains)
         judged = [_plainly_judged(pk, grader, sample) for pk, grader in self.criteria]
         return _outcome(row, repeat, answer, judged, [])
 
@@ -180,7 +184,7 @@ class JudgingSession:
         """Judge by graders of every shape, all at the same time. Raises Unfinished."""
         if answer.fault is not None or not self.waits:
             return self.grade(row, repeat, answer)
-        sample = Sample(row.item, answer.sample)
+        sample = Sample(row.item, answer.sample, explains=self.explains)
         spent: list[Spent] = []
         marks = await asyncio.gather(
             *(self._judge_by(pk, grader, sample, spent) for pk, grader in self.criteria),

@@ -53,7 +53,7 @@ def judge_items(
     """Judge answered rows. Raises UnknownModel, and LimitError when it takes too long."""
     judges = find_judges(account_id, graders).get("judges", {})
     models = Models(judges.values())
-    session = JudgingSession([(new_id(), grader) for grader in graders])
+    session = JudgingSession([(new_id(), grader) for grader in graders], explains=True)
     worker = new_id()
     limiters: dict[UUID, EndpointLimiter] = {}
     try:

@@ -329,7 +329,7 @@ def test_a_slice_ends_in_time_stores_what_it_has_and_says_that_there_is_more(
 
 
 def test_recorded_rows_are_let_go_at_a_slices_end(actor, settings):
-    settings.ENGINE_SLICE_SECONDS = 0.2
+    settings.ENGINE_SLICE_SECONDS = 0.05
     settings.ENGINE_LINGER_SECONDS = 5
     run = make_run(actor, source=8_000)
     slices = 0
