@@ -217,8 +217,11 @@ def test_a_file_is_read_or_its_run_fails_and_says_where(
         f"/evals/{eval_id}/runs", {"data_source": {"type": "jsonl", "source": source}}
     )
     if code == 400:  # what is plain at once is refused at once
-        assert run["error"]["param"].startswith("data_source.source")
-        assert (status, word in run["error"]["message"]) == ("failed", True), run
+        error = run["error"]
+        assert error["param"].startswith("data_source.source")
+        # A file of another shape is told by its shape, not by the place where it goes wrong.
+        is_told = word in error["message"] or "seems to be" in error["message"]
+        assert (status, is_told) == ("failed", True), run
         return
     work()
     _, shown = caller.get(f"/evals/{eval_id}/runs/{run['id']}")
