@@ -189,14 +189,15 @@ def run_context(actor: Actor, run: Run) -> dict[str, Any]:
     may_edit = actor.may(Action.EDIT, run.account)
     counts = view.summary.counts
     is_incomplete = counts.errored > 0 or counts.done < run.total_count
-    prompt = target_of_run(run).prompt
+    prompt, endpoints = target_of_run(run).prompt, endpoints_of_run(run)
     return {
         "run": run,
         "view": view,
         "renamed": renamed_models(run.read_target()),
         "is_live": not run.is_final,
-        "waits": [] if run.is_final else waits(endpoints_of_run(run)),
+        "waits": [] if run.is_final else waits(endpoints),
         "live_url": reverse("web:run_live", args=[run.pk]),
+        "may_test": bool(endpoints) and actor.may(Action.MANAGE, run.account),
         "may_cancel": may_edit and not run.is_final,
         "may_retry": may_edit and run.is_final and is_incomplete,
         "may_regrade": may_edit and is_regradable(run),

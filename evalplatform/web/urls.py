@@ -3,7 +3,16 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from evalplatform.web import access, criteria, datasets, evaluations, imports, results, runs
+from evalplatform.web import (
+    access,
+    criteria,
+    datasets,
+    evaluations,
+    imports,
+    results,
+    runs,
+    servers,
+)
 
 app_name = "web"
 urlpatterns = [
@@ -17,6 +26,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/live/", runs.run_live, name="run_live"),
     path("runs/<uuid:run_id>/cancel/", runs.cancel, name="cancel_run"),
     path("runs/<uuid:run_id>/retry/", runs.retry, name="retry_run"),
+    path("runs/<uuid:run_id>/test-servers/", servers.test_servers, name="test_servers"),
     path("runs/<uuid:run_id>/regrade/", criteria.regrade, name="regrade_run"),
     path("runs/<uuid:run_id>/results/", results.results_live, name="results_live"),
     path("runs/<uuid:run_id>/results/<uuid:result_id>/", results.result, name="result"),
