@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import orjson
 
-from apps.clients import ChatClient, Reply, RetryPolicy, Unlimited
-from apps.clients.chat import Service
+from apps.clients import ChatClient, RetryPolicy, Unlimited
+from apps.clients.exchanges import Answer
+from apps.clients.replies import CHAT
 from apps.clients.streamed_calls import open_session, post, read_some
 from benchmarks.figures import Figure, options_of, report
 from tests.model_server import ModelServer, running
@@ -55,12 +56,12 @@ async def ours(server: ModelServer) -> AsyncIterator[Call]:
 class AiohttpClient(ChatClient):
     """Our client, with each call made by aiohttp."""
 
-    async def _ask(self, service: Service, body: bytes, calls: int) -> Reply:
+    async def _answer(self, opening: bytes, body: bytes, calls: int) -> Answer:
         if self._session is None:
             self._session = open_session(self._headers, **self._reach)
-        async with post(self._session, self._urls[service], body) as response:
+        async with post(self._session, self._urls[CHAT], body) as response:
             content = await read_some(response, RetryPolicy().reply_bytes)
-        return self._reply(service, response.status, content, calls)
+        return Answer(response.status, response.raw_headers, content)
 
 
 @asynccontextmanager

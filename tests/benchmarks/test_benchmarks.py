@@ -50,6 +50,7 @@ def on_platform(
         ("pages", "pages: a page of 100 at the middle of 600 rows"),
         ("growth", "growth: time a row, 300 rows"),
         ("concurrency", "concurrency: 4 in flight, 16 samples, most calls open at once"),
+        ("http_calls", "a call: processor time, ours"),
     ],
 )
 def test_a_benchmark_measures_what_it_is_for(
