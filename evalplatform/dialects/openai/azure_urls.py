@@ -8,7 +8,7 @@ from evalplatform.dialects.openai.asking.deployments import (
     DeployedEmbeddingViewSet,
 )
 
-DEPLOYMENT = "deployments/<str:deployment>"
+DEPLOYMENT = "deployments/<path:deployment>"
 
 urlpatterns = [
     path("v1/", include(urls)),

@@ -56,10 +56,12 @@ def test_another_accounts_objects_stay_hidden_behind_every_door(azure: Client):
 def test_the_deployment_in_the_path_is_the_model(
     azure: Client, caller: Caller, server: ModelServer
 ):
-    make_endpoint(caller.actor, server.base_url, models=["echo"], embedding_models=["vectors"])
+    models = ["echo", "lab/echo-2:latest"]
+    make_endpoint(caller.actor, server.base_url, models=models, embedding_models=["vectors"])
     said = {"messages": [{"role": "user", "content": "one two"}], "model": "another"}
-    chat = post(azure, f"/openai/deployments/echo/chat/completions{QUERY}", said)
-    assert chat.json()["choices"][0]["message"]["content"] == "one two", chat.content
+    for model in (*models, "builtin/echo"):
+        chat = post(azure, f"/openai/deployments/{model}/chat/completions{QUERY}", said)
+        assert chat.json()["choices"][0]["message"]["content"] == "one two", (model, chat.content)
     texts = {"input": ["[1, 2]"]}
     vectors = post(azure, f"/openai/deployments/vectors/embeddings{QUERY}", texts)
     assert vectors.json()["data"][0]["embedding"] == [1, 2], vectors.content
