@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('query', models.CharField(blank=True, default='', help_text='Added to every URL, as api-version=2024-10-21. It is shown, so no secrets.', max_length=1000)),
                 ('proxy', apps.secrets.EncryptedTextField(blank=True, default='')),
                 ('call_seconds', models.FloatField(blank=True, help_text='A call that takes longer is cut. Empty: ENGINE_CALL_SECONDS in runs, ten minutes where somebody waits for the answer.', null=True)),
-                ('strips_think', models.BooleanField(default=False, help_text='Take <think>…</think> at the beginning of answers out of their text, and keep it as reasoning_content.', verbose_name='strip think blocks')),
+                ('strips_think', models.BooleanField(default=False, help_text='Take a think block at the beginning of an answer out of its text, and keep it as reasoning_content.', verbose_name='strip think blocks')),
                 ('disabled_at', models.DateTimeField(blank=True, null=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
             ],

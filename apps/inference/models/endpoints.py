@@ -57,7 +57,7 @@ class ModelEndpoint(OwnedModel):
     strips_think = models.BooleanField(
         "strip think blocks",
         default=False,
-        help_text="Take <think>…</think> at the beginning of answers out of their text, and keep "
+        help_text="Take a think block at the beginning of an answer out of its text, and keep "
         "it as reasoning_content.",
     )
     disabled_at = models.DateTimeField(null=True, blank=True)
