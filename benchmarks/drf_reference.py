@@ -55,12 +55,12 @@ settings.configure(
 django.setup()
 
 # Only now there are settings for them.
-from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import connection, models  # noqa: E402
-from django.urls import path  # noqa: E402
-from rest_framework.generics import ListAPIView  # noqa: E402
-from rest_framework.pagination import CursorPagination  # noqa: E402
-from rest_framework.serializers import CharField, ModelSerializer  # noqa: E402
+from django.core.wsgi import get_wsgi_application  # noqa: E402  settings first
+from django.db import connection, models  # noqa: E402  settings first
+from django.urls import path  # noqa: E402  settings first
+from rest_framework.generics import ListAPIView  # noqa: E402  settings first
+from rest_framework.pagination import CursorPagination  # noqa: E402  settings first
+from rest_framework.serializers import CharField, ModelSerializer  # noqa: E402  settings first
 
 ROWS_AT_ONCE = 1_000
 

@@ -54,7 +54,7 @@ for row in {before!r}:
 
 @dataclass
 class Timing:
-    """What requests of one kind took. wall, processor: milliseconds a request, one a turn."""
+    """The time of requests of one kind. wall, processor: milliseconds a request, one a turn."""
 
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)

@@ -40,8 +40,8 @@ def filled() -> Iterator[None]:
         os.environ["DATA_DIR"] = folder
         os.environ["DJANGO_SETTINGS_MODULE"] = "evalplatform.settings"
         # Imported now: both read the environment.
-        import django  # noqa: PLC0415
-        from django.core.management import call_command  # noqa: PLC0415
+        import django  # noqa: PLC0415  settings first
+        from django.core.management import call_command  # noqa: PLC0415  settings first
 
         django.setup()
         call_command("migrate", verbosity=0)
@@ -70,9 +70,9 @@ def measure(
 def scan_of(run: "Run") -> Callable[[], Any]:
     """Make the reference: the driver alone counts a run's results by state, reading them all."""
     # Imported now: both want Django to be set up.
-    from django.db import connection  # noqa: PLC0415
+    from django.db import connection  # noqa: PLC0415  settings first
 
-    from apps.evaluations.models import Result, key_of  # noqa: PLC0415
+    from apps.evaluations.models import Result, key_of  # noqa: PLC0415  settings first
 
     table = Result._meta.db_table
     count = f"SELECT min(state), count(*), max(verdicts) FROM {table} WHERE id >= %s AND id < %s"
@@ -92,10 +92,10 @@ def questions(run: "Run", other: "Run", elsewhere: "Run | None") -> dict[str, Ca
     other: a run over the same file. elsewhere: one over a file of its own with the same rows.
     """
     # Imported now: models want Django to be set up.
-    from apps.evaluations.engine.row_places import rows_at  # noqa: PLC0415
-    from apps.evaluations.models import Result, Shard, key_of  # noqa: PLC0415
-    from apps.evaluations.packing import Verdict  # noqa: PLC0415
-    from apps.evaluations.reports import (  # noqa: PLC0415
+    from apps.evaluations.engine.row_places import rows_at  # noqa: PLC0415  settings first
+    from apps.evaluations.models import Result, Shard, key_of  # noqa: PLC0415  settings first
+    from apps.evaluations.packing import Verdict  # noqa: PLC0415  settings first
+    from apps.evaluations.reports import (  # noqa: PLC0415  settings first
         Wanted,
         pair_runs,
         read_criteria,
@@ -104,9 +104,9 @@ def questions(run: "Run", other: "Run", elsewhere: "Run | None") -> dict[str, Ca
         read_versions,
         rows_with,
     )
-    from apps.evaluations.services.pushed_results import put_result  # noqa: PLC0415
-    from apps.leases import database_now  # noqa: PLC0415
-    from tests.factories import make_actor  # noqa: PLC0415
+    from apps.evaluations.services.pushed_results import put_result  # noqa: PLC0415  settings first
+    from apps.leases import database_now  # noqa: PLC0415  settings first
+    from tests.factories import make_actor  # noqa: PLC0415  settings first
 
     exact, score = read_criteria(run)
     rows = run.row_count
@@ -185,11 +185,11 @@ def answer_of(row: int) -> str:
 
 def fill_runs(rows: int) -> "tuple[Run, Run, Run | None]":
     # Imported now: models want Django to be set up.
-    from apps.evaluations.models import Shard  # noqa: PLC0415
-    from apps.evaluations.packing import Verdict  # noqa: PLC0415
-    from apps.evaluations.services.evaluations import NewCriterion  # noqa: PLC0415
-    from benchmarks.filling import fill  # noqa: PLC0415
-    from tests.factories import SAME, make_actor, make_evaluation  # noqa: PLC0415
+    from apps.evaluations.models import Shard  # noqa: PLC0415  settings first
+    from apps.evaluations.packing import Verdict  # noqa: PLC0415  settings first
+    from apps.evaluations.services.evaluations import NewCriterion  # noqa: PLC0415  settings first
+    from benchmarks.filling import fill  # noqa: PLC0415  settings first
+    from tests.factories import SAME, make_actor, make_evaluation  # noqa: PLC0415  settings first
 
     similar = NewCriterion(
         "text_similarity",

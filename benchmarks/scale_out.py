@@ -37,7 +37,7 @@ IDLE_STATEMENTS = 3  # a second
 
 @dataclass(frozen=True)
 class Load:
-    """What so many workers asked of the database, a second; connections: at most."""
+    """The statements a second of so many workers, and their connections at most."""
 
     workers: int
     idle: float

@@ -15,7 +15,7 @@ SIZE = 4  # bytes of a message's length, which counts itself
 
 @dataclass
 class WireCount:
-    """What passed so far: statements, bytes to the server, connections open and at most."""
+    """The counts so far: statements, bytes to the server, connections open and at most."""
 
     url: str
     statements: int = 0

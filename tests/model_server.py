@@ -165,7 +165,7 @@ class Counts:
         return how
 
     def limit(self, model: str) -> tuple[str, tuple[str, ...]]:
-        """How a limited model meets a request, as the name of another, and headers of an answer."""
+        """Return the model as which a limited one answers this time, and the headers."""
         _, calls, seconds, says, *_ = model.split(":")
         now, taken = time.monotonic(), self.taken.setdefault(model, [])
         taken[:] = [at for at in taken if at > now - float(seconds)]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="it is
 def pooled() -> Iterator[Any]:
     """A connection of its own pool, as the web server's threads have."""
     # Imported where its driver's server is: on SQLite the module is of no use.
-    from evalplatform.postgresql.base import DatabaseWrapper  # noqa: PLC0415
+    from evalplatform.postgresql.base import DatabaseWrapper  # noqa: PLC0415  see above
 
     own = {**connection.settings_dict, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False}
     own["OPTIONS"] = {**settings.DATABASES["default"]["OPTIONS"], "pool": {"min_size": 1}}

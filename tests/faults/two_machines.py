@@ -145,7 +145,7 @@ class TwoMachines(Site):
         self._stack.close()
 
     def holder(self) -> Callable[[], None]:
-        """Have the second machine lock the rows by which places are shared, as long as let."""
+        """Lock the rows by which places are shared, from the second machine, as long as let."""
         code = (
             "import time\nfrom django.db import transaction\n"
             "from apps.inference.models import ModelEndpoint\n"

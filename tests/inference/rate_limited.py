@@ -71,7 +71,7 @@ Server = FixedWindow | SlidingWindow | Bucket
 
 @dataclass
 class Course:
-    """What came of the rows, and how many calls it took."""
+    """Counts of the rows by their outcome, and of the calls that they took."""
 
     calls: int = 0
     refused: int = 0

@@ -574,7 +574,7 @@ def test_an_address_of_a_private_network_is_never_asked(load, address, reason):
 
 
 def serve_as_https(monkeypatch, site) -> None:
-    """Have https://data.example lead to the site, which has no certificate."""
+    """Route https://data.example to the site, which has no certificate."""
     real = spice_downloads.download
 
     def through(url: str, *args: Any, **given: Any) -> None:

@@ -46,7 +46,7 @@ def deadly(actor, monkeypatch):
 
 
 def deaths_until_completed(run) -> int:
-    """Have one worker after the other work on it; return how many died of it."""
+    """Run one worker after the other on it; return how many died of it."""
     deaths = 0
     ends_at = time.monotonic() + patience(60)
     while state(run) != Run.State.COMPLETED:

@@ -116,7 +116,7 @@ def test_a_verdict_is_read_wherever_it_is_and_no_verdict_is_never_a_number(
         for criterion, result in zip(sent, item.results, strict=True):
             check(criterion, result)
     lines = run.per_testing_criteria_results
-    errored = sum(line.errored for line in lines)  # type: ignore[attr-defined]
+    errored = sum(line.errored for line in lines)  # type: ignore[attr-defined]  # the types lack it
     assert errored == 3 * (len(UNSCORED) + [*LABELLED.values()].count(None))
     exported = platform.served.manage("export_run", run.id, "--output", "-")
     for told in ("limit of tokens", 'gives \\"N/A\\", which is not a number', "9/10"):

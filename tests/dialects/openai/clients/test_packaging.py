@@ -111,7 +111,7 @@ def test_logprobs_that_are_no_numbers_are_kept_as_what_clients_know(client: open
     [token] = made.choices[0].logprobs.content or []
     assert token.logprob is None
     assert token.top_logprobs[0].logprob == -9999.0
-    assert "2 numbers" in made.to_dict()["warning"]  # type: ignore[operator]
+    assert "2 numbers" in made.to_dict()["warning"]  # type: ignore[operator]  # the types lack it
     assert client.chat.completions.retrieve(made.id).choices[0].message.content == "yes"
 
 

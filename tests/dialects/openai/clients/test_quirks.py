@@ -99,7 +99,7 @@ def test_what_a_server_refuses_is_learned_once_and_told(
         item.sample.output[0].content.endswith(word)
         for item, word in zip(items, ("one", "two", "three"), strict=True)
     ] == [True] * 3
-    told = items[0].to_dict()["sample"]["warning"]  # type: ignore[index]
+    told = items[0].to_dict()["sample"]["warning"]  # type: ignore[index]  # the types lack it
     assert all(words in told for words in LIKE[name]), told
     # Each refusal was one call more, of the first row alone, and all are counted.
     made = calls(platform, model) - before[0], calls(platform, judge) - before[1]
@@ -109,7 +109,7 @@ def test_what_a_server_refuses_is_learned_once_and_told(
     run, items = evaluated(client, model, judge, params=params)
     assert run.result_counts.passed == 3
     assert (used(run, model), used(run, judge)) == (3, 3)
-    assert items[2].to_dict()["sample"]["warning"] == told  # type: ignore[index]
+    assert items[2].to_dict()["sample"]["warning"] == told  # type: ignore[index]  # the types lack it
 
 
 def test_azure_is_reached_by_its_own_path_header_and_query(platform: Platform) -> None:
@@ -134,7 +134,7 @@ def test_azure_is_reached_by_its_own_path_header_and_query(platform: Platform) -
         params = {"temperature": 0.2, "reasoning_effort": "low", "max_completion_tokens": 9}
         run, items = evaluated(client, AZURE, name, params=params)
         assert run.result_counts.passed == 3
-        told = items[0].to_dict()["sample"]["warning"]  # type: ignore[index]
+        told = items[0].to_dict()["sample"]["warning"]  # type: ignore[index]  # the types lack it
         assert "temperature" in told
         assert "reasoning_effort" in told
 
@@ -158,7 +158,7 @@ def test_a_row_that_is_refused_changes_no_other(
     assert calls(platform, judge) - before <= 10 + 8
     run, items = evaluated(client, model, "unstructured:answer:" + VERDICT, rows)
     assert [item.status for item in items] == ["error", *["pass"] * 8, "error"]
-    assert all("warning" not in item.to_dict()["sample"] for item in items)  # type: ignore[operator]
+    assert all("warning" not in item.to_dict()["sample"] for item in items)  # type: ignore[operator]  # the types lack it
 
 
 def test_a_server_that_refuses_without_a_word_is_probed_once(

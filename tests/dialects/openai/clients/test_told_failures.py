@@ -92,7 +92,7 @@ def test_a_failure_inside_a_200_errs_its_item_with_the_reason_and_shows_what_was
         assert word in item.sample.error.message, model
         for result in item.results:
             assert (result.score, result.passed) == (0, False)
-            assert result.error == {"code": code, "message": item.sample.error.message}  # type: ignore[attr-defined]
+            assert result.error == {"code": code, "message": item.sample.error.message}  # type: ignore[attr-defined]  # the types lack it
         # What was said before the end is not lost.
         texts = [one.content for one in item.sample.output]
         assert "half an" not in model or texts == ["half an"]
